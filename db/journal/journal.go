@@ -1,0 +1,332 @@
+// Package journal is the desk's one record of what happened: append-only lines,
+// each committed with the state it changes, each stream a chain of hashes. A line
+// carries ids, never names, numbers or texts, so that a person can be erased and
+// the chain still verifies.
+package journal
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Kind says what happened.
+type Kind string
+
+// What can happen. A kind is text in the database: a new one needs no migration.
+const (
+	// A contact's way.
+	Begun      Kind = "begun"      // the INVITE: every clock starts
+	Answered   Kind = "answered"   // 200 OK
+	Refused    Kind = "refused"    // a final answer that is no 200
+	Classified Kind = "classified" // topic and urgency are known
+	Opened     Kind = "opened"     // the ticket has its number
+	Told       Kind = "told"       // the caller heard the number
+	Waiting    Kind = "waiting"    // in the queue
+	Left       Kind = "left"       // out of the queue without an operator
+	Offered    Kind = "offered"
+	Painted    Kind = "painted" // the operator's page shows the pop
+	Accepted   Kind = "accepted"
+	Declined   Kind = "declined"
+	TimedOut   Kind = "timed_out"
+	Withdrawn  Kind = "withdrawn"
+	Talking    Kind = "talking"
+	Released   Kind = "released" // the operator is free of the call
+	Ended      Kind = "ended"    // the contact has its ending
+	RingBack   Kind = "ring_back"
+	RungBack   Kind = "rung_back" // somebody took the call to ring back
+	Recovered  Kind = "recovered" // after a crash
+
+	// A ticket's way.
+	Noted    Kind = "noted"
+	Edited   Kind = "edited"
+	Taken    Kind = "taken"
+	Closed   Kind = "closed"
+	Reopened Kind = "reopened"
+	Imported Kind = "imported"
+
+	// An operator's day.
+	SignedIn  Kind = "signed_in"
+	SignedOut Kind = "signed_out"
+	Declared  Kind = "declared"
+	Missed    Kind = "missed" // did not answer an offer: paused
+	Wrapped   Kind = "wrapped"
+	Extended  Kind = "extended" // the wrap-up
+
+	// A recording's way.
+	Recording Kind = "recording"
+	Recorded  Kind = "recorded"
+	Heard     Kind = "heard"
+)
+
+// Line is one thing that happened, before it has its place in the stream.
+type Line struct {
+	Stream  string // ContactStream, TicketStream or SeatStream
+	At      time.Time
+	Kind    Kind
+	Contact uuid.NullUUID
+	Ticket  int64 // 0: none
+	User    int64 // 0: none
+	Data    map[string]any
+	Fact    uuid.NullUUID // replayed once, whatever happens
+}
+
+// Entry is a line as it stands in the journal. XID and ID are its place in the
+// order of commits, Seq (from 1) its place in its stream. Numbers in Data are
+// float64.
+type Entry struct {
+	XID     uint64
+	ID      int64
+	Stream  string
+	Seq     int
+	At      time.Time
+	Kind    Kind
+	Contact uuid.NullUUID
+	Ticket  int64
+	User    int64
+	Data    map[string]any
+}
+
+// Querier reads: a pool, a connection or a transaction.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// ErrReplayed is a fact that stands in the journal already. The transaction has
+// failed with it: roll back, and treat the fact as done.
+var ErrReplayed = errors.New("this fact is in the journal already")
+
+// ContactStream names the stream of a contact.
+func ContactStream(id uuid.UUID) string { return "contact:" + id.String() }
+
+// TicketStream names the stream of a ticket, by its row's id.
+func TicketStream(id int64) string { return "ticket:" + strconv.FormatInt(id, 10) }
+
+// SeatStream names the stream of an operator's seat.
+func SeatStream(user int64) string { return "seat:" + strconv.FormatInt(user, 10) }
+
+const appendSQL = `select journal_append($1::jsonb)`
+
+// Append writes lines at the ends of their streams, in one statement. Two
+// transactions that append to the same stream wait for each other. Whoever
+// commits them wakes the topic "journal".
+func Append(ctx context.Context, tx pgx.Tx, lines ...Line) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	arg, err := encode(lines)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, appendSQL, arg); err != nil {
+		return failed(err)
+	}
+	return nil
+}
+
+// Queue puts the same statement into a batch, so that lines travel in one round
+// with the state they belong to. Give the error of the batch to Replayed.
+func Queue(b *pgx.Batch, lines ...Line) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	arg, err := encode(lines)
+	if err != nil {
+		return err
+	}
+	b.Queue(appendSQL, arg).Exec(func(pgconn.CommandTag) error { return nil })
+	return nil
+}
+
+// Replayed turns the error of a batch into ErrReplayed when a fact of it stands
+// in the journal already, and returns any other error as it is.
+func Replayed(err error) error {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) && pe.Code == "23505" && pe.ConstraintName == "journal_fact_key" { // unique_violation
+		return ErrReplayed
+	}
+	return err
+}
+
+func failed(err error) error {
+	if err = Replayed(err); errors.Is(err, ErrReplayed) {
+		return err
+	}
+	return fmt.Errorf("append to the journal: %w", err)
+}
+
+// wire is a Line as journal_append reads it.
+type wire struct {
+	Stream  string         `json:"stream"`
+	At      int64          `json:"at"` // µs since 1970
+	Kind    Kind           `json:"kind"`
+	Contact *uuid.UUID     `json:"contact,omitempty"`
+	Ticket  int64          `json:"ticket,omitempty"`
+	User    int64          `json:"user,omitempty"`
+	Data    map[string]any `json:"data,omitempty"`
+	Fact    *uuid.UUID     `json:"fact,omitempty"`
+}
+
+func encode(lines []Line) (string, error) {
+	out := make([]wire, len(lines))
+	for i, l := range lines {
+		if l.Stream == "" || l.Kind == "" || l.At.IsZero() || strings.ContainsAny(l.Stream+string(l.Kind), "\n\x00") {
+			return "", fmt.Errorf("journal line %q of stream %q at %v: stream, kind and instant are needed", l.Kind, l.Stream, l.At)
+		}
+		out[i] = wire{Stream: l.Stream, At: l.At.UnixMicro(), Kind: l.Kind, Ticket: l.Ticket, User: l.User, Data: l.Data}
+		if l.Contact.Valid {
+			out[i].Contact = &lines[i].Contact.UUID
+		}
+		if l.Fact.Valid {
+			out[i].Fact = &lines[i].Fact.UUID
+		}
+	}
+	b, err := json.Marshal(out)
+	if err != nil {
+		return "", fmt.Errorf("encode journal lines: %w", err)
+	}
+	return string(b), nil
+}
+
+const columns = `xid::text::bigint, id, stream, seq, at, kind, contact_id, coalesce(ticket_id, 0), coalesce(user_id, 0), data`
+
+func scan(row pgx.CollectableRow) (Entry, error) {
+	var e Entry
+	var xid int64
+	err := row.Scan(&xid, &e.ID, &e.Stream, &e.Seq, &e.At, &e.Kind, &e.Contact, &e.Ticket, &e.User, &e.Data)
+	e.XID, e.At = uint64(xid), e.At.UTC()
+	return e, err
+}
+
+func collect(ctx context.Context, q Querier, sql string, args ...any) ([]Entry, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read the journal: %w", err)
+	}
+	entries, err := pgx.CollectRows(rows, scan)
+	if err != nil {
+		return nil, fmt.Errorf("read the journal: %w", err)
+	}
+	return entries, nil
+}
+
+// OfContact reads what happened to a contact, whatever the stream, in the order
+// in which it was written.
+func OfContact(ctx context.Context, q Querier, id uuid.UUID) ([]Entry, error) {
+	return collect(ctx, q, `select `+columns+` from journal where contact_id = $1 order by id`, id)
+}
+
+// OfTicket reads what happened to a ticket, whatever the stream.
+func OfTicket(ctx context.Context, q Querier, id int64) ([]Entry, error) {
+	return collect(ctx, q, `select `+columns+` from journal where ticket_id = $1 order by id`, id)
+}
+
+// Cursor is a place in the order of commits. The zero Cursor is before the first
+// line.
+type Cursor struct {
+	XID uint64
+	ID  int64
+}
+
+// End is the place after everything that After can return now. Lines which are
+// committed but held back (see Held) come after it, so they may be told although
+// a state read later has them already.
+func End(ctx context.Context, q Querier) (Cursor, error) {
+	var xmin int64
+	if err := q.QueryRow(ctx, `select pg_snapshot_xmin(pg_current_snapshot())::text::bigint`).Scan(&xmin); err != nil {
+		return Cursor{}, fmt.Errorf("read the journal's end: %w", err)
+	}
+	return Cursor{XID: uint64(xmin - 1), ID: math.MaxInt64}, nil
+}
+
+// After reads at most limit lines after c, and the cursor for the next call.
+// Commits do not come in the order of ids: a reader that asks for "id > last"
+// loses lines. So a line is returned only when every transaction with a lower
+// number has ended, in the order (xid, id); until then it is held back.
+func After(ctx context.Context, q Querier, c Cursor, limit int) ([]Entry, Cursor, error) {
+	entries, err := collect(ctx, q, `select `+columns+` from journal
+		where (xid, id) > ($1::text::xid8, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
+		order by xid, id limit $3`, strconv.FormatUint(c.XID, 10), c.ID, limit)
+	if err != nil {
+		return nil, c, err
+	}
+	if n := len(entries); n > 0 {
+		c = Cursor{XID: entries[n-1].XID, ID: entries[n-1].ID}
+	}
+	return entries, c, nil
+}
+
+// Held tells whether committed lines are still held back by an older transaction
+// somewhere on the server. That transaction may end without waking anybody, so a
+// reader who finds true asks After again some 20 ms later.
+func Held(ctx context.Context, q Querier) (bool, error) {
+	var held bool
+	err := q.QueryRow(ctx, `select exists (select from journal where xid >= pg_snapshot_xmin(pg_current_snapshot()))`).Scan(&held)
+	if err != nil {
+		return false, fmt.Errorf("read the journal's end: %w", err)
+	}
+	return held, nil
+}
+
+// Broken is what Verify finds: the first line of a stream that is not what was
+// written.
+type Broken struct {
+	Stream string
+	Seq    int
+	What   string
+}
+
+// Error says which line is broken, and how.
+func (b *Broken) Error() string {
+	return fmt.Sprintf("journal %s, line %d: %s", b.Stream, b.Seq, b.What)
+}
+
+// Verify recomputes the chain of a stream. A *Broken says that a line was
+// changed, added or removed; the removal of the last lines of a stream is the one
+// thing that a chain cannot show.
+func Verify(ctx context.Context, q Querier, stream string) error {
+	rows, err := q.Query(ctx, `select seq, at, kind, coalesce(contact_id::text, ''), coalesce(ticket_id::text, ''), coalesce(user_id::text, ''),
+		data::text, coalesce(fact::text, ''), prev, hash from journal where stream = $1 order by seq`, stream)
+	if err != nil {
+		return fmt.Errorf("read the journal: %w", err)
+	}
+	defer rows.Close()
+	var before []byte
+	for want := 1; rows.Next(); want++ {
+		var seq int
+		var at time.Time
+		var kind, contact, ticket, user, data, fact string
+		var prev, hash []byte
+		if err := rows.Scan(&seq, &at, &kind, &contact, &ticket, &user, &data, &fact, &prev, &hash); err != nil {
+			return fmt.Errorf("read the journal: %w", err)
+		}
+		if seq != want {
+			return &Broken{stream, want, "is missing"}
+		}
+		if !bytes.Equal(prev, before) {
+			return &Broken{stream, seq, "does not follow the line before it"}
+		}
+		text := strings.Join([]string{stream, strconv.Itoa(seq), strconv.FormatInt(at.UnixMicro(), 10), kind, contact, ticket, user, data, fact}, "\n")
+		sum := sha256.Sum256(append(bytes.Clone(prev), text...))
+		if !bytes.Equal(hash, sum[:]) {
+			return &Broken{stream, seq, "is not what was written"}
+		}
+		before = hash
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read the journal: %w", err)
+	}
+	return nil
+}
