@@ -1,0 +1,34 @@
+package tickets
+
+// Code is a code of a closed set with its Italian name.
+type Code struct {
+	Code string `json:"code"`
+	Name string `json:"name"`
+}
+
+// CallTypes are the coded kinds of call (A5); the first is the default.
+func CallTypes() []Code {
+	return []Code{
+		{"intervento", "Richiesta di intervento"},
+		{"informazioni", "Richiesta di informazioni o chiarimenti"},
+		{"stato", "Stato di una richiesta"},
+		{"sollecito", "Sollecito"},
+		{"reclamo", "Reclamo"},
+		{"modifica", "Richiesta di modifica o miglioramento"},
+		{"non_tecnica", "Non tecnica (di competenza dell'azienda sanitaria)"},
+	}
+}
+
+// Outcomes are how an operator may close a ticket.
+func Outcomes() []Code {
+	return []Code{
+		{"risolto", "Risolto"},
+		{"da_richiamare", "Da richiamare"},
+		{"inoltrato", "Inoltrato al 2° livello"},
+		{"non_pertinente", "Non pertinente"},
+	}
+}
+
+// outcomeNoMessage closes the ticket of a message that was none. No person
+// chooses it.
+const outcomeNoMessage = "senza_messaggio"
