@@ -1,0 +1,80 @@
+# Pronto: one program that answers the telephone and loses nothing.
+# `make` alone explains the targets.
+
+SHELL       := /bin/bash
+INTEROP     ?=
+FUZZTIME    ?= 20s
+DATA        ?= data
+PATH_UI      = $(shell .ci/node .make/node)
+UI           = cd web/ui && PATH="$$( ../../.ci/node ../../.make/node )$${PATH:+:$$PATH}" PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1
+FOR_RUN      = postgresql:/usr/lib/postgresql/*/bin/initdb
+FOR_TEST     = $(FOR_RUN) sip-tester:sipp chromium:chromium gcc:gcc libc6-dev
+FOR_INTEROP  = baresip-core:baresip linphone-nogtk:linphonec python3-numpy
+
+.DEFAULT_GOAL := help
+.PHONY: help run call build test test-go test-ui test-browser check race fuzz bench interop ui clean go
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+go:
+	@command -v go >/dev/null || { echo 'Go is missing: install Go 1.21 or later (it fetches 1.26 by itself), https://go.dev/dl' >&2; exit 1; }
+
+build: go ## bin/pronto and bin/caller
+	@mkdir -p bin
+	go build -trimpath -o bin/pronto ./cmd/pronto
+	go build -trimpath -o bin/caller ./cmd/caller
+
+run: build ## a help desk with demo data: telephone on 127.0.0.1:5060, console on http://127.0.0.1:8080
+	@.ci/packages $(FOR_RUN)
+	bin/pronto serve --data $(DATA) --sip 127.0.0.1:5060 --rtp 20000-24999 --http 127.0.0.1:8080 --demo
+
+call: build ## ring the desk of `make run` as Dr Mario Rossi and press 2
+	bin/caller --server 127.0.0.1:5060 --to 800000001 --from +390551234567 --press 2 --for 60s
+
+test: go test-go test-ui test-browser ## everything that uses only this tree; installs the Debian packages it lacks
+
+test-go: build
+	@.ci/packages $(FOR_TEST)
+	go vet ./...
+	go test -count=1 -timeout 20m ./...
+
+test-ui:
+	@.ci/node .make/node >/dev/null
+	$(UI) npm ci --no-audit --no-fund --silent
+	$(UI) npm run check
+	$(UI) npm test
+	$(UI) npm run check:dist
+
+test-browser: build
+	@.ci/packages $(FOR_TEST)
+	$(UI) npm run e2e
+
+ui: ## rebuild the console's committed bundle from its sources
+	$(UI) npm ci --no-audit --no-fund --silent
+	$(UI) npm run build
+
+check: go ## formatting, vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files' >&2; exit 1; }
+	go vet ./...
+	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+race: build ## the tests under the race detector
+	@.ci/packages $(FOR_TEST)
+	go test -race -count=1 -timeout 40m ./...
+
+fuzz: go ## every fuzz target for FUZZTIME (20s) each
+	@.ci/fuzz $(FUZZTIME)
+
+bench: build ## the figures of docs/performance.md, median and p99
+	@.ci/packages $(FOR_TEST)
+	go test -run '^$$' -bench . -benchtime 2s ./...
+	PRONTO_BENCH=1 go test -count=1 -run '^TestFigures$$' -v -timeout 20m ./cmd/pronto
+
+interop: build ## other people's telephones and torture messages: make interop INTEROP=../shared/interop
+	@test -n "$(INTEROP)" || { echo 'name the folder of the material: make interop INTEROP=../shared/interop' >&2; exit 1; }
+	@.ci/packages $(FOR_TEST) $(FOR_INTEROP)
+	PRONTO_INTEROP="$(abspath $(INTEROP))" go test -count=1 -timeout 20m -run '^TestInterop' -v ./cmd/pronto
+
+clean: ## remove what was built (never the data)
+	rm -rf bin .make web/ui/node_modules

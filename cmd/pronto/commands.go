@@ -1,0 +1,412 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/private"
+	"github.com/pronto-desk/pronto/tickets"
+	"github.com/pronto-desk/pronto/tickets/calendar"
+	"github.com/pronto-desk/pronto/web"
+)
+
+const maxPasswordLine = 1024 // bytes read from standard input for a password
+
+// withDatabase runs fn on the database of the settings: the configured one, the
+// private one of a running server, or the private one started for this command.
+func withDatabase(ctx context.Context, s settings, fn func(d *db.DB) error) error {
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	if s.database == "" {
+		if url, ok := private.Attach(s.data); ok {
+			s.database = url
+			d, err := db.Open(ctx, db.Config{URL: url, Log: log})
+			if err != nil {
+				return fmt.Errorf("database: %w", err)
+			}
+			defer d.Close()
+			return fn(d) // the running server has migrated it
+		}
+	}
+	if s.database == "" {
+		unlock, err := lockData(s.data)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	d, closeDB, err := openDatabase(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	defer closeDB()
+	return fn(d)
+}
+
+type migrateCommand struct{ common }
+
+// Run brings the schema up and says so.
+func (c migrateCommand) Run(ctx context.Context) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	return withDatabase(ctx, s, func(*db.DB) error {
+		fmt.Println("The database has this version's schema.")
+		return nil
+	})
+}
+
+type tokenCommand struct {
+	common
+	User string        `required:"" help:"In whose name."`
+	For  time.Duration `default:"24h" help:"How long it holds."`
+}
+
+// Run prints a bearer token as the last word of its output.
+func (c tokenCommand) Run(ctx context.Context) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	return withDatabase(ctx, s, func(d *db.DB) error {
+		token, err := web.NewUsers(d, time.Now).Token(ctx, c.User, c.For)
+		if err != nil {
+			return err
+		}
+		fmt.Println("Bearer", token)
+		return nil
+	})
+}
+
+type userCommand struct {
+	Add      userAddCommand      `cmd:"" help:"Add a person; the password is asked for, or read from standard input."`
+	Password userPasswordCommand `cmd:"" help:"Change a person's password."`
+	List     userListCommand     `cmd:"" help:"List people."`
+}
+
+type userAddCommand struct {
+	common
+	Name      string   `arg:"" help:"Name to sign in with: lower-case letters, digits, . _ -"`
+	Display   string   `help:"Name as colleagues read it." placeholder:"\"Anna Verdi\""`
+	Role      string   `enum:"operator,supervisor,admin" default:"admin" help:"operator, supervisor or admin."`
+	Extension string   `help:"The operator's telephone." placeholder:"1001"`
+	Skills    []string `help:"Codes of the topics the operator answers for; all when silent." placeholder:"CODE"`
+}
+
+// Run adds the person.
+func (c userAddCommand) Run(ctx context.Context) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	if c.Display == "" {
+		c.Display = strings.ToUpper(c.Name[:1]) + c.Name[1:]
+	}
+	return withDatabase(ctx, s, func(d *db.DB) error {
+		password, err := readPassword(os.Stdin, "Password for "+c.Name+": ")
+		if err != nil {
+			return err
+		}
+		users := web.NewUsers(d, time.Now)
+		if _, err := users.Add(ctx, c.Name, c.Display, web.Role(c.Role), password, c.Extension); err != nil {
+			return err
+		}
+		fmt.Println("Added", c.Name, "as", c.Role+".")
+		if c.Extension == "" {
+			return nil
+		}
+		if len(c.Skills) == 0 {
+			topics, err := tickets.NewBook(d, "", nil, nil).Topics(ctx)
+			if err != nil {
+				return err
+			}
+			for _, t := range topics {
+				c.Skills = append(c.Skills, t.Code)
+			}
+		}
+		return users.SetSkills(ctx, c.Name, c.Skills...)
+	})
+}
+
+type userPasswordCommand struct {
+	common
+	Name string `arg:"" help:"Whose password."`
+}
+
+// Run changes the password.
+func (c userPasswordCommand) Run(ctx context.Context) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	return withDatabase(ctx, s, func(d *db.DB) error {
+		password, err := readPassword(os.Stdin, "New password for "+c.Name+": ")
+		if err != nil {
+			return err
+		}
+		return web.NewUsers(d, time.Now).SetPassword(ctx, c.Name, password)
+	})
+}
+
+type userListCommand struct{ common }
+
+// Run lists people.
+func (c userListCommand) Run(ctx context.Context) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	return withDatabase(ctx, s, func(d *db.DB) error {
+		users, err := web.NewUsers(d, time.Now).List(ctx)
+		if err != nil {
+			return err
+		}
+		for _, u := range users {
+			fmt.Printf("%-16s %-11s %-6s %s\n", u.Name, u.Role, u.Extension, u.DisplayName)
+		}
+		return nil
+	})
+}
+
+type phoneCommand struct {
+	common
+	Extension string `arg:"" help:"The telephone's number, which is also its user name."`
+}
+
+// Run sets the telephone's password.
+func (c phoneCommand) Run(ctx context.Context) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	return withDatabase(ctx, s, func(d *db.DB) error {
+		password, err := readPassword(os.Stdin, "Password for telephone "+c.Extension+": ")
+		if err != nil {
+			return err
+		}
+		if err := web.NewUsers(d, time.Now).SetPhone(ctx, c.Extension, s.realm, password); err != nil {
+			return err
+		}
+		fmt.Printf("Telephone %s may register (realm %q).\n", c.Extension, s.realm)
+		return nil
+	})
+}
+
+type serviceCommand struct {
+	Add  serviceAddCommand  `cmd:"" help:"Add a number, or change its hours and menu."`
+	List serviceListCommand `cmd:"" help:"List numbers with their hours and menus."`
+}
+
+type serviceAddCommand struct {
+	common
+	Number       string   `arg:"" help:"As callers dial it."`
+	Name         string   `required:"" help:"As operators read it."`
+	Hours        []string `help:"A window of opening; may be repeated." placeholder:"mon-fri 08:00-20:00" sep:"none"`
+	Always       bool     `help:"Open day and night, holidays too."`
+	OpenHolidays bool     `help:"Italian public holidays are days like others."`
+	Menu         []string `required:"" help:"A key of the menu, its topic's code and name; the first is what silence gets." placeholder:"1=software=Cartella clinica" sep:"none"`
+}
+
+// Run adds the service.
+func (c serviceAddCommand) Run(ctx context.Context) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	hours, err := parseHours(c.Hours)
+	if err != nil {
+		return fmt.Errorf("%w: --hours: %w", errConfig, err)
+	}
+	hours.Always, hours.OpenHolidays = c.Always, c.OpenHolidays
+	return withDatabase(ctx, s, func(d *db.DB) error {
+		book := tickets.NewBook(d, "", nil, nil)
+		service := tickets.Service{Number: c.Number, Name: c.Name, Hours: hours}
+		for i, m := range c.Menu {
+			part := strings.SplitN(m, "=", 3)
+			if len(part) != 3 || len(part[0]) != 1 {
+				return fmt.Errorf("%w: --menu: %q is not KEY=CODE=NAME", errConfig, m)
+			}
+			topic, err := book.PutTopic(ctx, part[1], part[2])
+			if err != nil {
+				return err
+			}
+			service.Menu = append(service.Menu, tickets.MenuItem{Key: rune(part[0][0]), Topic: topic, Default: i == 0})
+		}
+		if _, err := book.PutService(ctx, service); err != nil {
+			return err
+		}
+		fmt.Println("Service", c.Number, "is served.")
+		return nil
+	})
+}
+
+type serviceListCommand struct{ common }
+
+// Run lists the services.
+func (c serviceListCommand) Run(ctx context.Context) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	return withDatabase(ctx, s, func(d *db.DB) error { return printServices(ctx, d) })
+}
+
+func printServices(ctx context.Context, d *db.DB) error {
+	services, err := tickets.NewBook(d, "", nil, nil).Services(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range services {
+		open, changes := s.Hours.Open(time.Now())
+		state := "closed"
+		if open {
+			state = "open"
+		}
+		if !changes.IsZero() {
+			state += " until " + changes.In(calendar.Rome()).Format("Mon 2 Jan 15:04")
+		}
+		fmt.Printf("%-14s %s (%s)\n", s.Number, s.Name, state)
+		for _, m := range s.Menu {
+			fmt.Printf("    %c  %s (%s)\n", m.Key, m.Topic.Name, m.Topic.Code)
+		}
+	}
+	return nil
+}
+
+var weekdays = map[string]time.Weekday{
+	"sun": time.Sunday, "mon": time.Monday, "tue": time.Tuesday, "wed": time.Wednesday,
+	"thu": time.Thursday, "fri": time.Friday, "sat": time.Saturday,
+}
+
+// parseHours reads windows like "mon-fri 08:00-20:00" or "sat 08:00-14:00".
+func parseHours(windows []string) (calendar.Hours, error) {
+	var h calendar.Hours
+	for _, w := range windows {
+		days, span, ok := strings.Cut(strings.ToLower(strings.TrimSpace(w)), " ")
+		from, to, isRange := strings.Cut(days, "-")
+		if !isRange {
+			to = from
+		}
+		first, okFirst := weekdays[from]
+		last, okLast := weekdays[to]
+		openText, closeText, okSpan := strings.Cut(strings.TrimSpace(span), "-")
+		open, errOpen := parseClock(openText)
+		close, errClose := parseClock(closeText)
+		if !ok || !okFirst || !okLast || !okSpan || errOpen != nil || errClose != nil || open >= close {
+			return h, fmt.Errorf("%q is not a window like \"mon-fri 08:00-20:00\"", w)
+		}
+		for day := first; ; day = (day + 1) % 7 {
+			for _, other := range h.Week[day] {
+				if open < other.Close && other.Open < close {
+					return h, fmt.Errorf("%q overlaps another window of the same day", w)
+				}
+			}
+			h.Week[day] = append(h.Week[day], calendar.Span{Open: open, Close: close})
+			if day == last {
+				break
+			}
+		}
+	}
+	return h, nil
+}
+
+// parseClock reads "08:00", up to "24:00", in minutes since midnight.
+func parseClock(text string) (int, error) {
+	hour, minute, ok := strings.Cut(text, ":")
+	h, errH := strconv.Atoi(hour)
+	m, errM := strconv.Atoi(minute)
+	if !ok || errH != nil || errM != nil || h < 0 || m < 0 || m > 59 || h*60+m > 24*60 || len(minute) != 2 {
+		return 0, fmt.Errorf("%q is not a time of day", text)
+	}
+	return h*60 + m, nil
+}
+
+type customersCommand struct {
+	Import customersImportCommand `cmd:"" help:"Read the register of doctors from a CSV file: codice,nome,ambulatorio,azienda,email,numeri."`
+}
+
+type customersImportCommand struct {
+	common
+	File string `arg:"" type:"existingfile" help:"CSV file, UTF-8 or Windows-1252, separated by commas or semicolons."`
+}
+
+// Run imports the register, whole or not at all.
+func (c customersImportCommand) Run(ctx context.Context) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(c.File)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return withDatabase(ctx, s, func(d *db.DB) error {
+		done, err := tickets.NewBook(d, "", nil, nil).ImportCustomers(ctx, f, time.Now())
+		for _, b := range done.Bad {
+			fmt.Fprintf(os.Stderr, "%s:%d: %s\n", c.File, b.Line, b.Reason)
+		}
+		if err != nil {
+			return fmt.Errorf("nothing was imported: %w", err)
+		}
+		fmt.Printf("Imported: %d new, %d changed, %d as they were.\n", done.Created, done.Updated, done.Unchanged)
+		return nil
+	})
+}
+
+type checkCommand struct{ common }
+
+// Run says what would be served, or everything that is wrong.
+func (c checkCommand) Run(ctx context.Context) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	fmt.Println("Data:    ", s.data)
+	for _, a := range s.sip {
+		fmt.Println("Calls:   ", a, "UDP and TCP")
+	}
+	for _, t := range s.trunks {
+		fmt.Println("Trunk:   ", t.name, t.networks)
+	}
+	if len(s.trunks) == 0 {
+		fmt.Println("Trunk:    none: every call from outside would be refused with 403")
+	}
+	fmt.Printf("Sound:    UDP ports %d-%d\n", s.minPort, s.maxPort)
+	fmt.Println("Console: ", s.http, s.publicURL)
+	if s.database == "" {
+		if err := private.Check(s.data); err != nil {
+			return fmt.Errorf("private database: %w", err)
+		}
+		fmt.Println("Database: private, in", s.data)
+		if _, err := os.Stat(s.data); errors.Is(err, os.ErrNotExist) {
+			fmt.Println("The data directory does not exist yet: `pronto serve` makes it.")
+			return nil
+		}
+		if _, running := private.Attach(s.data); !running {
+			return nil // starting it only to look would be more than a check
+		}
+	}
+	return withDatabase(ctx, s, func(d *db.DB) error { return printServices(ctx, d) })
+}
+
+// readPassword reads one line; on a terminal it says what for.
+func readPassword(in *os.File, prompt string) (string, error) {
+	if info, err := in.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		fmt.Fprint(os.Stderr, prompt)
+	}
+	line, err := bufio.NewReader(io.LimitReader(in, maxPasswordLine)).ReadString('\n')
+	if err != nil && !(errors.Is(err, io.EOF) && line != "") {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	return strings.TrimRight(line, "\r\n"), nil
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestConfigRefuses holds every message against what an administrator needs to
+// find the fault: file, line, key, and what would be right.
+func TestConfigRefuses(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"unknown key":         {"data = \"x\"\n[sip]\nlissen = [\"127.0.0.1:5060\"]\n", `pronto.toml:3: unknown key "sip.lissen"`},
+		"wrong type":          {"[http]\nlisten = 8080\n", "pronto.toml:2:"},
+		"not toml":            {"data = \n", "pronto.toml:1:"},
+		"everywhere":          {"[sip]\nlisten = [\"0.0.0.0:5060\"]\n", "listens everywhere"},
+		"no port":             {"[sip]\nlisten = [\"127.0.0.1\"]\n", "sip.listen"},
+		"trunk without name":  {"[[sip.trunk]]\nnetworks = [\"192.0.2.1\"]\n", "a name of its own"},
+		"trunk by hostname":   {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"sip.example.org\"]\n", "not a network"},
+		"ports backwards":     {"[rtp]\nports = \"24999-20000\"\n", "rtp.ports"},
+		"one port":            {"[rtp]\nports = \"20000-20000\"\n", "rtp.ports"},
+		"console in clear":    {"[http]\nlisten = \"192.0.2.1:8080\"\n", "in clear"},
+		"endless shutdown":    {"[shutdown]\ngrace = \"9999h\"\n", "shutdown.grace"},
+		"level that is not":   {"[log]\nlevel = \"loud\"\n", "log.level"},
+		"quote in realm":      {"[sip]\nrealm = \"a\\\"b\"\n", "sip.realm"},
+		"two faults, one run": {"[log]\nlevel = \"loud\"\nformat = \"xml\"\n", "log.format"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "pronto.toml")
+			if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg, err := loadConfig(path)
+			if err == nil {
+				_, err = cfg.check()
+			}
+			if !errors.Is(err, errConfig) || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("got %v, want a configuration fault that says %q", err, c.want)
+			}
+		})
+	}
+}
+
+// TestConfigDefaults shows that the empty file is a whole configuration, and
+// that a relative data directory belongs to the file.
+func TestConfigDefaults(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "pronto.toml")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := loadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := cfg.check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.data != filepath.Join(dir, "data") || s.minPort != 20000 || s.maxPort != 24999 || len(s.sip) != 1 || s.grace != graceDefault {
+		t.Fatalf("unexpected defaults: %+v", s)
+	}
+}
+
+// FuzzConfig: whatever the file holds, the answer is settings or a fault.
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte("[sip]\nlisten = [\"[::1]:5060\"]\n[[sip.trunk]]\nname=\"x\"\nnetworks=[\"::1\"]\n"))
+	f.Add([]byte("a = [[[[[[[[1]]]]]]]]"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c := defaults()
+		if err := parseConfig(text, "f.toml", &c); err != nil {
+			return
+		}
+		if s, err := c.check(); err == nil && (len(s.sip) == 0 || s.maxPort <= s.minPort) {
+			t.Fatalf("accepted without an address or ports: %+v", s)
+		}
+	})
+}

@@ -1,0 +1,298 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/ivr"
+	"github.com/pronto-desk/pronto/ivr/prompts"
+	"github.com/pronto-desk/pronto/queue"
+	"github.com/pronto-desk/pronto/recordings"
+	"github.com/pronto-desk/pronto/sip"
+	"github.com/pronto-desk/pronto/sip/media"
+	"github.com/pronto-desk/pronto/tickets"
+	"github.com/pronto-desk/pronto/web"
+)
+
+const (
+	startLongest = time.Minute      // waiting for the database at the start
+	closeLongest = 10 * time.Second // each part's end after the calls have ended
+	headerWait   = 10 * time.Second // a browser that sends no request
+	idleWait     = 2 * time.Minute  // a browser between two requests
+)
+
+// edges are where the house meets the world. Tests replace the wire, the
+// prompts and the browsers' listener; all the rest is what ships.
+type edges struct {
+	packet  []net.PacketConn                         // SIP; nil: listen on the addresses of the settings
+	rtp     func(netip.AddrPort) (media.Conn, error) // sound; nil: UDP
+	prompts *prompts.Library                         // nil: the Italian ones
+	http    net.Listener                             // nil: listen
+	listen  bool                                     // LISTEN for other nodes' wake-ups (a blocked LISTEN stops a test's clock)
+	log     *slog.Logger
+}
+
+// house is every part of the desk, built and not yet running.
+type house struct {
+	settings
+	log      *slog.Logger
+	node     string
+	db       *db.DB
+	book     *tickets.Book
+	queue    *queue.Queue
+	archive  *recordings.Archive
+	engine   *media.Engine
+	agent    *sip.Agent
+	desk     *ivr.Desk
+	web      *web.Server
+	http     net.Listener
+	listen   bool
+	draining atomic.Bool
+	ready    atomic.Bool
+}
+
+// build makes the parts on an open, migrated database.
+func build(s settings, d *db.DB, e edges) (*house, error) {
+	h := &house{settings: s, log: e.log, db: d, http: e.http, listen: e.listen}
+	var err error
+	if h.node, err = nodeName(s.data); err != nil {
+		return nil, err
+	}
+	if h.archive, err = recordings.Open(s.data, h.node, d, e.log); err != nil {
+		return nil, fmt.Errorf("open the archive: %w", err)
+	}
+	h.book = tickets.NewBook(d, h.node, h.archive, e.log)
+	h.queue = queue.New(d, h.node, e.log)
+	h.archive.OnReplay(h.replay)
+	h.engine = media.New(media.Config{MinPort: s.minPort, MaxPort: s.maxPort, Listen: e.rtp, Log: e.log})
+	if e.prompts == nil {
+		e.prompts = prompts.Italian()
+	}
+	h.desk = &ivr.Desk{
+		Tickets: h.book, Queue: h.queue, Archive: h.archive, Prompts: e.prompts,
+		Draining: h.draining.Load, Log: e.log,
+	}
+	var trunks []sip.Trunk
+	for _, t := range s.trunks {
+		trunks = append(trunks, sip.Trunk{Name: t.name, Networks: t.networks})
+	}
+	h.agent, err = sip.New(sip.Config{
+		Addrs: s.sip, Packet: e.packet, Trunks: trunks, Realm: s.realm,
+		Phones: sip.NewLocations(d), Media: h.engine, Log: e.log, UserAgent: "Pronto/" + version,
+		Handle: func(ctx context.Context, c *sip.Call) { h.desk.Answer(ctx, c) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("build the user agent: %w", err)
+	}
+	h.web = web.New(web.Config{
+		DB: d, Book: h.book, Queue: h.queue, Archive: h.archive,
+		CanRing: h.canRing, Ready: h.isReady, Metrics: h.metrics(), Log: e.log, PublicURL: s.publicURL,
+	})
+	h.desk.Phones = &phones{agent: h.agent, queue: h.queue, web: h.web, log: e.log}
+	return h, nil
+}
+
+// recover finishes what a crash of this node left behind. It runs before the
+// first INVITE is read: sound becomes messages, contacts get their endings,
+// seats are freed.
+func (h *house) recover(ctx context.Context) error {
+	at := time.Now()
+	tapes, err := h.archive.Recover(ctx)
+	if err != nil {
+		return fmt.Errorf("recover recordings: %w", err)
+	}
+	found, err := h.book.Recover(ctx, at, tapes)
+	if err != nil {
+		return fmt.Errorf("recover contacts: %w", err)
+	}
+	if err := h.queue.Recover(ctx, at); err != nil {
+		return fmt.Errorf("recover the queue: %w", err)
+	}
+	if found.Any() {
+		h.log.Warn("recovered after a crash", "found", found)
+	}
+	return nil
+}
+
+// replay gives a fact from the spool to the part it belongs to.
+func (h *house) replay(ctx context.Context, kind string, raw json.RawMessage) error {
+	if mine, err := ivr.Replay(ctx, h.queue, kind, raw); mine {
+		return err
+	}
+	return h.book.Replay(ctx, kind, raw)
+}
+
+// run answers calls until ctx ends; then it lets calls in progress end, at most
+// for the grace of the settings, and closes the parts from the telephone down
+// to the disk.
+func (h *house) run(ctx context.Context) error {
+	if err := h.recover(ctx); err != nil {
+		return err
+	}
+	if err := h.agent.Listen(); err != nil {
+		return fmt.Errorf("listen for calls: %w", err)
+	}
+	if h.http == nil {
+		l, err := net.Listen("tcp", h.settings.http)
+		if err != nil {
+			return fmt.Errorf("%w: listen for browsers: %w", errConfig, err)
+		}
+		h.http = l
+	}
+	// The calls' parts end first, the others when no call needs them any more.
+	calls, endCalls := context.WithCancel(context.WithoutCancel(ctx))
+	defer endCalls()
+	rest, endRest := context.WithCancel(context.WithoutCancel(ctx))
+	defer endRest()
+	server := &http.Server{
+		Handler: h.web.Handler(), ReadHeaderTimeout: headerWait, IdleTimeout: idleWait,
+		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
+	}
+
+	var group errgroup.Group
+	failed := make(chan error, 16) // a part that ends by itself takes the house down
+	start := func(what string, ctx context.Context, run func(context.Context) error) {
+		group.Go(func() error {
+			err := run(ctx)
+			if ctx.Err() != nil {
+				err = nil
+			} else if err == nil {
+				err = errors.New("ended by itself")
+			}
+			if err != nil {
+				err = fmt.Errorf("%s: %w", what, err)
+				failed <- err
+			}
+			return err
+		})
+	}
+	if h.listen {
+		start("wake-ups", rest, h.db.Listen)
+	}
+	start("archive", rest, h.archive.Run)
+	start("queue", rest, h.queue.Run)
+	start("media", rest, h.engine.Run)
+	start("events", rest, h.web.Run)
+	start("telephone", calls, h.agent.Run)
+	group.Go(func() error {
+		if err := server.Serve(h.http); !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+			return fmt.Errorf("browsers: %w", err)
+		}
+		return nil
+	})
+	h.ready.Store(true)
+	h.log.Info("answering calls", "sip", h.settings.sip, "console", h.consoleURL(), "node", h.node)
+
+	select {
+	case <-ctx.Done():
+	case err := <-failed:
+		h.log.Error("a part of the desk broke", "error", err)
+	}
+	h.drain(ctx)
+	endCalls()
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLongest)
+	defer cancel()
+	_ = h.agent.Drained(closing) // their goroutines write how they ended
+	endRest()
+	if err := server.Shutdown(closing); err != nil {
+		_ = server.Close()
+	}
+	return group.Wait()
+}
+
+// drain refuses new calls and waits for those in progress, at most for the grace.
+func (h *house) drain(ctx context.Context) {
+	h.draining.Store(true)
+	n := h.agent.Calls()
+	if n == 0 {
+		return
+	}
+	h.log.Info("closing: waiting for calls to end", "calls", n, "at_most", h.grace)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.grace)
+	defer cancel()
+	if h.agent.Drained(grace) != nil {
+		h.log.Warn("closing: calls are being cut", "calls", h.agent.Calls())
+	}
+}
+
+// isReady tells /readyz why calls are not answered, or nil.
+func (h *house) isReady() error {
+	switch {
+	case !h.ready.Load():
+		return errors.New("starting")
+	case h.draining.Load():
+		return errors.New("closing: new calls are refused")
+	}
+	return nil
+}
+
+func (h *house) consoleURL() string {
+	if h.publicURL != "" {
+		return h.publicURL
+	}
+	return "http://" + h.http.Addr().String()
+}
+
+// canRing tells whether a caller given to this operator would be heard of.
+func (h *house) canRing(_ int64, extension string) (bool, string) {
+	switch {
+	case extension == "":
+		return false, "Nessun telefono assegnato: chieda all'amministratore di assegnarle un interno."
+	case !h.agent.Registered(extension, time.Now()):
+		return false, "Il telefono " + extension + " non è registrato: controlli che sia acceso e collegato."
+	}
+	return true, ""
+}
+
+// nodeName is this server's name in rows: kept in the data directory, so that a
+// restart recognises what it left.
+func nodeName(dir string) (string, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("%w: data directory: %w", errConfig, err)
+	}
+	path := filepath.Join(dir, "node")
+	text, err := os.ReadFile(path)
+	if name := strings.TrimSpace(string(text)); err == nil && name != "" {
+		return name, nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("%w: node name: %w", errConfig, err)
+	}
+	name := "node-" + uuid.NewString()[:8]
+	return name, writeFile(path, name+"\n", 0o644)
+}
+
+// writeFile writes a small file whole or not at all, and has it on the disk
+// when it returns.
+func writeFile(path, text string, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer os.Remove(f.Name()) // gone already when all went well
+	_, werr := io.WriteString(f, text)
+	if err := errors.Join(werr, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// scrapeLongest bounds what a scrape may ask the database.
+const scrapeLongest = 2 * time.Second
+
+// metrics are the desk's figures in Prometheus' form. They are read when they
+// are asked for: nothing is counted twice.
+func (h *house) metrics() http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	gauge := func(name, help string, value func() float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "pronto", Name: name, Help: help}, value))
+	}
+	counter := func(name, help string, value func() float64) {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "pronto", Name: name, Help: help}, value))
+	}
+	gauge("calls", "Calls alive, callers and operators.", func() float64 { return float64(h.agent.Calls()) })
+	gauge("media_streams", "Streams of sound that are open.", func() float64 { return float64(h.engine.Stats().Streams) })
+	gauge("media_ports", "UDP ports in use for sound.", func() float64 { return float64(h.engine.Stats().Ports) })
+	counter("media_packets_in_total", "RTP packets received.", func() float64 { return float64(h.engine.Stats().In) })
+	counter("media_packets_out_total", "RTP packets sent.", func() float64 { return float64(h.engine.Stats().Out) })
+	counter("media_packets_dropped_total", "RTP packets not accepted, for whatever reason.", func() float64 {
+		var n uint64
+		for _, d := range h.engine.Stats().Dropped {
+			n += d
+		}
+		return float64(n)
+	})
+	gauge("spool_pending", "1 while facts wait on disk for the database.", func() float64 {
+		if h.archive.Pending() {
+			return 1
+		}
+		return 0
+	})
+	gauge("callers_waiting", "Callers in the queue; -1 when the database does not answer.", h.waiting)
+	gauge("ready", "1 while calls are answered.", func() float64 {
+		if h.isReady() != nil {
+			return 0
+		}
+		return 1
+	})
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{Timeout: 2 * scrapeLongest})
+}
+
+func (h *house) waiting() float64 {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeLongest)
+	defer cancel()
+	list, err := h.queue.Waiting(ctx)
+	if err != nil {
+		return -1
+	}
+	return float64(len(list))
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/pronto-desk/pronto/queue"
+	"github.com/pronto-desk/pronto/sip"
+	"github.com/pronto-desk/pronto/sip/media"
+	"github.com/pronto-desk/pronto/tickets"
+	"github.com/pronto-desk/pronto/web"
+)
+
+// paintedWait is how long a telephone waits for the operator's page to have
+// painted who is calling; then it rings anyway (CONSOLE.md, the socket).
+const paintedWait = 150 * time.Millisecond
+
+// tellWait is how long the queue may take to hear how a ringing ended.
+const tellWait = 5 * time.Second
+
+// phones rings operators: the page first, then the desk telephone.
+type phones struct {
+	agent *sip.Agent
+	queue *queue.Queue
+	web   *web.Server
+	log   *slog.Logger
+}
+
+// Ring makes the offer's operator's telephone ring until it is lifted, the
+// offer ends otherwise (declined on the page, timed out), or the caller goes.
+// Lifting accepts: compare-and-set before any sound is joined.
+func (p *phones) Ring(ctx context.Context, offer *queue.Offer, contact *tickets.Contact) (media.Leg, error) {
+	pending, cancel := p.queue.Watch(ctx, offer.ID)
+	defer cancel()
+	if p.web.Pages(offer.Operator) > 0 {
+		select {
+		case <-p.web.Painted(pending, offer.ID):
+		case <-time.After(paintedWait):
+		case <-pending.Done():
+			return nil, context.Cause(pending)
+		}
+	}
+	leg, err := p.agent.Ring(pending, offer.Extension, sip.Caller{Number: contact.Caller, Name: contact.CallerName()})
+	if err != nil {
+		return nil, p.unanswered(ctx, pending, offer, err)
+	}
+	accept, done := context.WithTimeout(context.WithoutCancel(ctx), tellWait)
+	defer done()
+	if err := p.queue.Accept(accept, offer.ID, time.Now()); err != nil {
+		leg.Hangup(accept) // lifted too late: somebody or something else decided
+		return nil, fmt.Errorf("accept offer %s: %w", offer.ID, err)
+	}
+	return leg, nil
+}
+
+// unanswered tells the queue why a telephone was not lifted, unless the queue
+// ended the offer itself and knows.
+func (p *phones) unanswered(ctx, pending context.Context, offer *queue.Offer, err error) error {
+	if pending.Err() != nil {
+		return context.Cause(pending)
+	}
+	tell, done := context.WithTimeout(context.WithoutCancel(ctx), tellWait)
+	defer done()
+	var told error
+	switch {
+	case errors.Is(err, sip.ErrNoAnswer):
+		told = p.queue.TimeOut(tell, offer.ID, time.Now())
+	case errors.Is(err, sip.ErrDeclined):
+		told = p.queue.Decline(tell, offer.ID, queue.Busy, time.Now())
+	default:
+		told = p.queue.Decline(tell, offer.ID, queue.Unreachable, time.Now())
+	}
+	if told != nil && !errors.Is(told, queue.ErrTooLate) {
+		p.log.Warn("the queue was not told of an unanswered telephone", "offer", offer.ID, "error", told)
+	}
+	p.log.Info("a telephone was not answered", "contact", offer.Contact, "extension", offer.Extension, "error", err)
+	return err
+}

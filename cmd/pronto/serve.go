@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/private"
+)
+
+type serveCommand struct {
+	common
+	SIP           []string `name:"sip" help:"Address and port for calls, UDP and TCP; may be repeated." placeholder:"IP:PORT"`
+	RTP           string   `name:"rtp" help:"Ports for sound." placeholder:"FROM-TO"`
+	HTTP          string   `name:"http" help:"Address and port of the console." placeholder:"IP:PORT"`
+	Demo          bool     `help:"Add the demo's services, people and telephones, and trust calls from this machine."`
+	DemoOperators int      `help:"How many operators the demo has." default:"2" placeholder:"N"`
+}
+
+// change lays the flags over the file.
+func (c serveCommand) change(cfg *Config) {
+	if len(c.SIP) > 0 {
+		cfg.SIP.Listen = c.SIP
+	}
+	if c.RTP != "" {
+		cfg.RTP.Ports = c.RTP
+	}
+	if c.HTTP != "" {
+		cfg.HTTP.Listen = c.HTTP
+	}
+	if c.Demo {
+		cfg.SIP.Trunks = append(cfg.SIP.Trunks, TrunkConfig{Name: "demo", Networks: []string{"127.0.0.0/26", "::1"}})
+	}
+}
+
+// Run serves until SIGTERM or SIGINT.
+func (c serveCommand) Run(ctx context.Context) error {
+	s, err := c.common.settings(c.change)
+	if err != nil {
+		return err
+	}
+	if c.Demo && (c.DemoOperators < 1 || c.DemoOperators > maxDemoOperators) {
+		return fmt.Errorf("%w: --demo-operators: between 1 and %d", errConfig, maxDemoOperators)
+	}
+	log := newLog(s)
+	slog.SetDefault(log)
+	unlock, err := lockData(s.data)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	d, closeDB, err := openDatabase(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	defer closeDB()
+	h, err := build(s, d, edges{listen: true, log: log})
+	if err != nil {
+		return err
+	}
+	if c.Demo {
+		if err := h.seedDemo(ctx, c.DemoOperators); err != nil {
+			return fmt.Errorf("demo data: %w", err)
+		}
+	}
+	return h.run(ctx)
+}
+
+// openDatabase connects to the configured PostgreSQL, or starts the private one
+// and keeps it running, and brings it to this version's schema.
+func openDatabase(ctx context.Context, s settings, log *slog.Logger) (*db.DB, func(), error) {
+	url, stop := s.database, func() {}
+	if url == "" {
+		server, err := private.Start(ctx, private.Config{Dir: s.data, Log: log})
+		if err != nil {
+			return nil, nil, fmt.Errorf("private database: %w", err)
+		}
+		url = server.URL()
+		keep, end := context.WithCancel(context.WithoutCancel(ctx))
+		done := make(chan struct{})
+		go func() { // ends by stop, after the pool is closed
+			defer close(done)
+			if err := server.Run(keep); err != nil && keep.Err() == nil {
+				log.Error("the private database stays down", "error", err)
+			}
+		}()
+		stop = func() { end(); <-done; server.Stop() }
+	}
+	d, err := db.Open(ctx, db.Config{URL: url, Log: log})
+	if err != nil {
+		stop()
+		return nil, nil, fmt.Errorf("%w: database: %w", errConfig, err)
+	}
+	closeDB := func() { d.Close(); stop() }
+	if err := migrate(ctx, d, log); err != nil {
+		closeDB()
+		return nil, nil, err
+	}
+	return d, closeDB, nil
+}
+
+// migrate brings the schema up, waiting a while for a database that is not
+// there yet: at the start of a machine the two come up in any order.
+func migrate(ctx context.Context, d *db.DB, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, startLongest)
+	defer cancel()
+	for said := false; ; said = true {
+		err := d.Migrate(ctx)
+		if err == nil || !db.Away(err) || ctx.Err() != nil {
+			return err
+		}
+		if !said {
+			log.Warn("waiting for the database", "at_most", startLongest, "error", err)
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// lockData makes this process the only server of a data directory: two would
+// write one spool.
+func lockData(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("%w: data directory: %w", errConfig, err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("%w: data directory: %w", errConfig, err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w: another pronto serves %s", errConfig, dir)
+		}
+		return nil, fmt.Errorf("%w: lock %s: %w", errConfig, dir, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// newLog writes to standard error; rotation is the system's.
+func newLog(s settings) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(s.logLevel)) // checked by Config.check
+	o := &slog.HandlerOptions{Level: level}
+	if s.logJSON {
+		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, o))
+}

@@ -1,0 +1,51 @@
+package ivr
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/pronto-desk/pronto/queue"
+	"github.com/pronto-desk/pronto/sip/audio"
+	"github.com/pronto-desk/pronto/sip/media"
+	"github.com/pronto-desk/pronto/tickets"
+)
+
+// Call is the caller's side of a telephone call: the few verbs a conversation
+// needs. Every method blocks; when the caller hangs up, ctx is cancelled and
+// the method returns its cause.
+type Call interface {
+	ID() string     // the Call-ID
+	From() string   // the caller's number in E.164, or "" when withheld
+	Source() string // where From comes from: asserted, from, withheld
+	To() string     // the number dialled
+	Trunk() string  // the trunk that brought the call
+	Arrived() time.Time
+
+	// Answer takes the call. It has sent the refusal itself when it returns
+	// an error (no common codec, no ports left).
+	Answer(ctx context.Context) error
+	// Refuse declines a call that was not answered with a SIP status; retryAfter
+	// above zero tells the caller's network when to come again.
+	Refuse(ctx context.Context, status int, retryAfter time.Duration) error
+
+	// Play is over when c was heard. Keys pressed meanwhile wait for the next Ask.
+	Play(ctx context.Context, c audio.Clip) error
+	// Ask plays c and waits for a key, at most wait after its end; a key, also
+	// one typed ahead, stops c at once. Key 0 is silence.
+	Ask(ctx context.Context, c audio.Clip, wait time.Duration) (key rune, err error)
+	// While lets c sound, over and over when it loops, as long as fn runs.
+	While(ctx context.Context, c audio.Clip, fn func(context.Context) error) error
+	// Record writes what the caller says, 20 ms of A-law a time, until a limit
+	// is met; a hang-up is an error like everywhere, and what was said is in w.
+	Record(ctx context.Context, w io.Writer, limits media.Limits) (media.Stop, error)
+	// Bridge joins caller and leg until either hangs up.
+	Bridge(ctx context.Context, leg media.Leg) error
+}
+
+// Phones rings the operator an offer names, and returns the operator's leg once
+// the offer is accepted. An error means that this offer is over; the caller's
+// place is not.
+type Phones interface {
+	Ring(ctx context.Context, offer *queue.Offer, contact *tickets.Contact) (media.Leg, error)
+}

@@ -1,0 +1,319 @@
+// Package ivr is the conversation with a caller: greeting, hours, menu, queue,
+// talk, and the message left when nobody is there. Desk.Answer runs it from top
+// to bottom on the call's own goroutine; where it stands is the call's state.
+package ivr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
+	"github.com/pronto-desk/pronto/ivr/prompts"
+	"github.com/pronto-desk/pronto/queue"
+	"github.com/pronto-desk/pronto/recordings"
+	"github.com/pronto-desk/pronto/sip/audio"
+	"github.com/pronto-desk/pronto/sip/media"
+	"github.com/pronto-desk/pronto/tickets"
+)
+
+const (
+	menuTries    = 3                // then the default topic: a person helps better than a fourth menu
+	menuWait     = 5 * time.Second  // after the menu has been read
+	urgencyWait  = 4 * time.Second  // asked once; silence is "not blocking"
+	messageMax   = 3 * time.Minute  // longest message
+	messageQuiet = 5 * time.Second  // this much silence ends a message
+	endingWait   = 10 * time.Second // writing how a call ended may take this long after the caller has gone
+	drainRetry   = 30 * time.Second // Retry-After while the server closes: a restart takes less
+	awayRetry    = time.Second      // a waiting caller's search tries the database again this often
+	awayLongest  = 90 * time.Second // and gives up after this: the caller may then leave a message
+)
+
+// keyBlocking answers the question whether the fault blocks the doctor's work.
+const keyBlocking = '1'
+
+// Desk is what one call needs on its way. It holds nothing of any single call.
+type Desk struct {
+	Tickets  *tickets.Book
+	Queue    *queue.Queue
+	Archive  *recordings.Archive
+	Prompts  *prompts.Library
+	Phones   Phones
+	Draining func() bool // the server is closing: refuse new calls
+	Log      *slog.Logger
+}
+
+// Answer conducts one call from ring to hang-up, on the goroutine that sip
+// started for it, and notes how it ended. When the caller hangs up, ctx is
+// cancelled and whichever line is running returns.
+func (d *Desk) Answer(ctx context.Context, call Call) {
+	contact, err := d.Tickets.Begin(ctx, tickets.Arrival{
+		Channel: tickets.Phone, ID: call.ID(), From: call.From(), Source: call.Source(),
+		To: call.To(), Trunk: call.Trunk(), At: call.Arrived(),
+	})
+	if err != nil { // neither the database nor the disk took it: a call that cannot be registered is not answered
+		d.Log.Error("a call could not be registered", "call_id", call.ID(), "error", err)
+		_ = call.Refuse(ctx, http.StatusServiceUnavailable, drainRetry)
+		return
+	}
+	log := d.Log.With("contact", contact.ID)
+	ending, err := d.safely(ctx, call, contact)
+	if err != nil {
+		log.Error("the conversation broke off", "ending", ending, "error", err)
+	}
+	done, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingWait)
+	defer cancel()
+	if err := d.Tickets.End(done, contact, ending, time.Now(), err); err != nil {
+		log.Error("the ending could not be written", "ending", ending, "error", err)
+	}
+}
+
+// safely is converse with a panic made into an ending: one caller's accident is
+// one logged call, and it is registered like any other.
+func (d *Desk) safely(ctx context.Context, call Call, c *tickets.Contact) (ending tickets.Ending, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			ending, err = tickets.SystemFault, fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return d.converse(ctx, call, c)
+}
+
+// converse is the conversation itself: hours, menu, queue, talk.
+func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tickets.Ending, error) {
+	if ending, status := d.refusal(c); status != 0 {
+		return ending, call.Refuse(ctx, status, drainRetry)
+	}
+	if err := call.Answer(ctx); err != nil {
+		return unanswered(ctx, err)
+	}
+	d.note(ctx, c, tickets.Step{Kind: journal.Answered, At: time.Now()})
+	if c.Deferred {
+		return d.courtesy(ctx, call, c)
+	}
+	if open, reopens := c.Service.Hours.Open(call.Arrived()); !open {
+		return d.night(ctx, call, c, reopens)
+	}
+	topic, urgency, err := d.classify(ctx, call, c)
+	if err != nil {
+		return hungUp(ctx, tickets.AbandonedIVR, err)
+	}
+	ticket, place, err := d.enter(ctx, c, topic, urgency)
+	if away(err) {
+		return d.courtesy(ctx, call, c)
+	} else if err != nil {
+		return hungUp(ctx, tickets.AbandonedIVR, err)
+	}
+	defer d.leave(ctx, place)
+	leg, offer, err := d.hold(ctx, call, c, place, ticket)
+	if away(err) && ctx.Err() == nil {
+		return d.courtesy(ctx, call, c)
+	} else if err != nil {
+		return hungUp(ctx, tickets.AbandonedQueue, err)
+	}
+	return tickets.Served, d.talk(ctx, call, c, leg, offer)
+}
+
+// refusal says whether this call is refused before it is answered, and how.
+func (d *Desk) refusal(c *tickets.Contact) (ending tickets.Ending, status int) {
+	switch {
+	case d.Draining():
+		return tickets.RefusedClosing, http.StatusServiceUnavailable
+	case c.Service == nil && !c.Deferred: // with the database away we cannot know
+		return tickets.RefusedUnknownNumber, http.StatusNotFound
+	}
+	return "", 0
+}
+
+// unanswered is the ending of a call that Answer could not take.
+func unanswered(ctx context.Context, err error) (tickets.Ending, error) {
+	switch {
+	case ctx.Err() != nil:
+		return tickets.AbandonedBeforeAnswer, nil
+	case errors.Is(err, media.ErrNoPorts):
+		return tickets.RefusedNoLine, nil
+	case errors.Is(err, ErrNoCodec):
+		return tickets.RefusedIncompatible, nil
+	}
+	return tickets.SystemFault, fmt.Errorf("answer: %w", err)
+}
+
+// ErrNoCodec is what Call.Answer returns, wrapped, when the caller's offer has
+// no codec in common with us.
+var ErrNoCodec = media.ErrNoCodec
+
+// away says that the database cannot be reached, now or since the call began.
+func away(err error) bool { return db.Away(err) || errors.Is(err, tickets.ErrDeferred) }
+
+// hungUp is the ending of a step that returned err: the caller's own, when the
+// caller hung up, and otherwise a fault of ours.
+func hungUp(ctx context.Context, ending tickets.Ending, err error) (tickets.Ending, error) {
+	if ctx.Err() != nil {
+		return ending, nil
+	}
+	return tickets.SystemFault, err
+}
+
+// classify asks for the topic, at most three times, then whether the fault
+// blocks the caller's work. Silence and wrong keys get the default topic.
+func (d *Desk) classify(ctx context.Context, call Call, c *tickets.Contact) (topic tickets.Topic, urgency int, err error) {
+	menu := d.Prompts.Menu(choices(c.Service))
+	topic = c.Service.DefaultTopic()
+	clip := audio.Join("benvenuto, menu", d.Prompts.Clip(prompts.Welcome), menu)
+	for range menuTries {
+		key, err := call.Ask(ctx, clip, menuWait)
+		if err != nil {
+			return topic, 0, fmt.Errorf("menu: %w", err)
+		}
+		if chosen, ok := c.Service.Choice(key); ok {
+			topic = chosen
+			break
+		}
+		clip = audio.Join("non_capito, menu", d.Prompts.Clip(prompts.NotHeard), menu)
+	}
+	key, err := call.Ask(ctx, d.Prompts.Clip(prompts.Urgent), urgencyWait)
+	if err != nil {
+		return topic, 0, fmt.Errorf("urgency: %w", err)
+	}
+	urgency = tickets.NotBlocking
+	if key == keyBlocking {
+		urgency = tickets.Blocking
+	}
+	d.note(ctx, c, tickets.Step{Kind: journal.Classified, At: time.Now(), Topic: topic.ID, Urgency: urgency})
+	return topic, urgency, nil
+}
+
+// choices are the menu's keys as the prompts read them.
+func choices(s *tickets.Service) []prompts.Choice {
+	var list []prompts.Choice
+	for _, m := range s.Menu {
+		list = append(list, prompts.Choice{Key: m.Key, Code: m.Topic.Code, Name: m.Topic.Name})
+	}
+	return list
+}
+
+// enter takes the caller's place and opens the ticket in one transaction: there
+// is no instant at which one exists without the other.
+func (d *Desk) enter(ctx context.Context, c *tickets.Contact, topic tickets.Topic, urgency int) (ticket *tickets.Ticket, place *queue.Place, err error) {
+	now := time.Now()
+	ticket, err = d.Tickets.Open(ctx, c, tickets.Matter{Channel: tickets.Phone, Topic: topic.ID, Urgency: urgency, At: now, Queued: true},
+		func(ctx context.Context, tx *db.Tx, t *tickets.Ticket) (err error) {
+			place, err = d.Queue.Join(ctx, tx, queue.Entry{Contact: c.ID, Topic: topic.ID, Urgency: urgency, T0: c.T0, At: now})
+			return err
+		})
+	if err != nil {
+		return nil, nil, fmt.Errorf("enter the queue for %s: %w", topic.Code, err)
+	}
+	return ticket, place, nil
+}
+
+// leave gives the place back, whatever happened; with the database away the
+// spool remembers it.
+func (d *Desk) leave(ctx context.Context, place *queue.Place) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingWait)
+	defer cancel()
+	at := time.Now()
+	d.orLater("leave", Left{Contact: place.Contact, At: at}, place.Leave(ctx, at))
+}
+
+// errFound ends the caller's company in the queue: an operator has answered, or
+// the search is over.
+var errFound = errors.New("the search is over")
+
+// hold keeps the caller company until an operator has answered. The ticket's
+// number is the first thing heard; a quick operator cuts it short, and then the
+// screen says that it is still to be told. An offer that rings in an empty room
+// costs the caller nothing: the place is kept and the music goes on.
+func (d *Desk) hold(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, ticket *tickets.Ticket) (leg media.Leg, offer *queue.Offer, err error) {
+	waiting, stop := context.WithCancelCause(ctx) // ends for both: when somebody was found, or when the sound broke
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		leg, offer, err = d.search(waiting, place, c)
+		stop(errFound)
+	}()
+	stop(d.company(waiting, call, c, ticket))
+	<-done
+	if err == nil && !errors.Is(context.Cause(waiting), errFound) { // found just as the caller hung up
+		leg.Hangup(context.WithoutCancel(ctx))
+		d.release(ctx, offer)
+		return nil, nil, fmt.Errorf("hold: %w", context.Cause(waiting))
+	}
+	return leg, offer, err
+}
+
+// company is what a waiting caller hears: the number, a kind word, music.
+func (d *Desk) company(ctx context.Context, call Call, c *tickets.Contact, ticket *tickets.Ticket) error {
+	if err := call.Play(ctx, d.Prompts.Number(ticket.Number)); err != nil {
+		return err
+	}
+	d.note(ctx, c, tickets.Step{Kind: journal.Told, At: time.Now()})
+	if err := call.Play(ctx, d.Prompts.Clip(prompts.Waiting)); err != nil {
+		return err
+	}
+	return call.While(ctx, d.Prompts.Clip(prompts.Music), func(ctx context.Context) error {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	})
+}
+
+// search waits for offers and rings them until an operator has answered. While
+// the database is away it tries again: the caller has music and keeps the place.
+func (d *Desk) search(ctx context.Context, place *queue.Place, c *tickets.Contact) (media.Leg, *queue.Offer, error) {
+	var away time.Time // since when the database has not answered
+	for {
+		offer, err := place.Wait(ctx)
+		switch {
+		case err == nil:
+			away = time.Time{}
+			if leg, err := d.Phones.Ring(ctx, offer, c); err == nil {
+				return leg, offer, nil
+			}
+		case !db.Away(err) || ctx.Err() != nil:
+			return nil, nil, fmt.Errorf("wait: %w", err)
+		case away.IsZero():
+			away = time.Now()
+		case time.Since(away) > awayLongest:
+			return nil, nil, fmt.Errorf("wait: %w", err)
+		default:
+			select {
+			case <-time.After(awayRetry):
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, nil, context.Cause(ctx)
+		}
+	}
+}
+
+// talk joins caller and operator until one of them hangs up.
+func (d *Desk) talk(ctx context.Context, call Call, c *tickets.Contact, leg media.Leg, offer *queue.Offer) error {
+	d.note(ctx, c, tickets.Step{Kind: journal.Talking, At: time.Now(), Operator: offer.Operator})
+	err := call.Bridge(ctx, leg)
+	d.release(ctx, offer)
+	if err != nil && ctx.Err() == nil {
+		d.Log.Warn("the talk broke off", "contact", c.ID, "error", err)
+	}
+	return nil // however it ended, the caller was served
+}
+
+// release lets the operator go on to the wrap-up.
+func (d *Desk) release(ctx context.Context, offer *queue.Offer) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingWait)
+	defer cancel()
+	at := time.Now()
+	d.orLater("release", Released{Offer: offer.ID, At: at}, d.Queue.Release(ctx, offer.ID, at))
+}
+
+// note writes one step of the contact's way. A step that cannot be written
+// anywhere is logged and costs the caller nothing.
+func (d *Desk) note(ctx context.Context, c *tickets.Contact, step tickets.Step) {
+	if err := d.Tickets.Note(context.WithoutCancel(ctx), c, step); err != nil {
+		d.Log.Error("a step could not be noted", "contact", c.ID, "step", step.Kind, "error", err)
+	}
+}
