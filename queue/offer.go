@@ -1,0 +1,255 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
+)
+
+// State is where an offer stands: pending, then exactly one of the others.
+type State string
+
+// The states of an offer.
+const (
+	Pending   State = "pending"
+	Accepted  State = "accepted"
+	Declined  State = "declined"
+	TimedOut  State = "timed_out"
+	Withdrawn State = "withdrawn"
+)
+
+// Refused is the reason of Decline when the operator chose "Rifiuta" on the
+// page: the seat stays available, but not for this caller for a minute.
+const Refused = "rifiuta"
+
+// Offer is one caller offered to one operator.
+type Offer struct {
+	ID        uuid.UUID
+	Contact   uuid.UUID
+	Operator  int64
+	Name      string // the operator's, as they sign in
+	Extension string // "": the operator has no telephone
+	State     State
+	OfferedAt time.Time
+	ExpiresAt time.Time // when it is missed
+	PaintedAt *time.Time
+
+	node string // the caller's
+}
+
+// end is one way in which a pending offer ends.
+type end struct {
+	to     State
+	reason string
+	place  placeState // where the caller's place stands afterwards
+	pause  string     // why the operator is put on a break; "": they are not
+}
+
+// cause is what Watch's context ends with.
+var cause = map[State]error{Declined: ErrDeclined, TimedOut: ErrTimedOut, Withdrawn: ErrWithdrawn}
+
+// kind is how the journal calls each end.
+var kind = map[State]journal.Kind{
+	Accepted: journal.Accepted, Declined: journal.Declined, TimedOut: journal.TimedOut, Withdrawn: journal.Withdrawn,
+}
+
+// conclude ends a pending offer: whoever changes its state first has won, and
+// ErrTooLate is for everybody else. Seat and place follow in the same
+// transaction; it returns the seat as it stands then.
+func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at time.Time) (Seat, error) {
+	o, seat, err := lockOffer(ctx, tx, id)
+	if err != nil {
+		return seat, err
+	}
+	tag, err := tx.Exec(ctx, `update offers set state = @to, reason = @reason, ended_at = @at where id = @id and state = 'pending'`,
+		args{"id": id, "to": e.to, "reason": e.reason, "at": at})
+	if err != nil {
+		return seat, err
+	}
+	if tag.RowsAffected() == 0 {
+		return seat, ErrTooLate
+	}
+	w := q.work(tx, at)
+	w.both(kind[e.to], o, why(e.reason))
+	w.place(o.Contact, placeOffered, e.place, at)
+	if e.to == Accepted {
+		seat = seat.talking(at)
+		w.operator(o)
+	} else {
+		seat = seat.spared(at)
+		w.wake(TopicMatch)
+	}
+	if e.pause != "" && seat.Declared == Available {
+		seat = seat.paused(e.pause, at)
+		w.declared(seat)
+	}
+	w.seat(seat)
+	return seat, w.do(ctx)
+}
+
+// over ends an offer in a transaction of its own.
+func (q *Queue) over(ctx context.Context, offer uuid.UUID, e end, at time.Time) error {
+	err := q.db.Tx(ctx, func(tx *db.Tx) error {
+		_, err := q.conclude(ctx, tx, offer, e, at)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("end an offer as %s: %w", e.to, err)
+	}
+	return nil
+}
+
+// Accept gives the caller to the operator: the seat talks, the place is taken.
+// ErrTooLate when the offer is over, whoever ended it.
+func (q *Queue) Accept(ctx context.Context, offer uuid.UUID, at time.Time) error {
+	return q.over(ctx, offer, end{to: Accepted, place: placeTaken}, at)
+}
+
+// Decline ends an offer that the operator or their telephone does not want, for
+// one of the reasons Refused, Busy and Unreachable. The last two pause the
+// operator, who sees why. The caller keeps the place. ErrTooLate.
+func (q *Queue) Decline(ctx context.Context, offer uuid.UUID, reason string, at time.Time) error {
+	e := end{to: Declined, reason: reason, place: placeWaiting}
+	switch reason {
+	case Refused:
+	case Busy, Unreachable:
+		e.pause = reason
+	default:
+		return fmt.Errorf("decline an offer: no such reason %q", reason)
+	}
+	return q.over(ctx, offer, e, at)
+}
+
+// TimeOut ends an offer that nobody answered: the operator is paused, the caller
+// keeps the place. ErrTooLate.
+func (q *Queue) TimeOut(ctx context.Context, offer uuid.UUID, at time.Time) error {
+	return q.over(ctx, offer, end{to: TimedOut, place: placeWaiting, pause: Missed}, at)
+}
+
+// Withdraw takes an offer back, at nobody's expense. ErrTooLate.
+func (q *Queue) Withdraw(ctx context.Context, offer uuid.UUID, at time.Time) error {
+	return q.withdraw(ctx, offer, "", at)
+}
+
+func (q *Queue) withdraw(ctx context.Context, offer uuid.UUID, reason string, at time.Time) error {
+	return q.over(ctx, offer, end{to: Withdrawn, reason: reason, place: placeWaiting}, at)
+}
+
+// Painted notes that the operator's page shows the offer. A second time does
+// nothing; ErrTooLate when the offer is over.
+func (q *Queue) Painted(ctx context.Context, offer uuid.UUID, at time.Time) error {
+	err := q.db.Tx(ctx, func(tx *db.Tx) error {
+		tag, err := tx.Exec(ctx, `update offers set painted_at = @at where id = @id and state = 'pending' and painted_at is null`,
+			args{"id": offer, "at": at})
+		if err != nil {
+			return err
+		}
+		o, err := readOffer(ctx, tx, offer)
+		switch {
+		case err != nil:
+			return err
+		case tag.RowsAffected() == 1:
+			w := q.work(tx, at)
+			w.both(journal.Painted, o, nil)
+			return w.do(ctx)
+		case o.State != Pending:
+			return ErrTooLate
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("note that an offer is painted: %w", err)
+	}
+	return nil
+}
+
+// Offer reads an offer; ErrTooLate when there is none of this id.
+func (q *Queue) Offer(ctx context.Context, id uuid.UUID) (*Offer, error) {
+	o, err := readOffer(ctx, q.db.Pool, id)
+	if err != nil {
+		return nil, fmt.Errorf("read an offer: %w", err)
+	}
+	return &o, nil
+}
+
+// WaitPainted waits until the operator's page shows the offer, at most longest;
+// it tells whether it does.
+func (q *Queue) WaitPainted(ctx context.Context, offer uuid.UUID, longest time.Duration) bool {
+	sub := q.db.Wakeups.Subscribe(OfferTopic(offer))
+	defer sub.Close()
+	enough := time.NewTimer(longest)
+	defer enough.Stop()
+	for {
+		o, err := readOffer(ctx, q.db.Pool, offer)
+		if err != nil || o.PaintedAt != nil || o.State != Pending {
+			return err == nil && o.PaintedAt != nil
+		}
+		select {
+		case <-sub.C():
+		case <-enough.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// Watch returns a context that ends when the offer has come to nothing; its cause
+// is ErrDeclined, ErrTimedOut or ErrWithdrawn. It lasts RingLongest at most, also
+// when the database is away. An acceptance does not end it, so that what was
+// begun under it can become the talk. The function ends the watch and waits for
+// its end; call it.
+func (q *Queue) Watch(ctx context.Context, offer uuid.UUID) (context.Context, context.CancelFunc) {
+	watched, stop := context.WithCancelCause(ctx)
+	sub := q.db.Wakeups.Subscribe(OfferTopic(offer)) // before we return: nothing from now on is missed
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer sub.Close()
+		if err := q.watch(watched, offer, sub); err != nil {
+			stop(err)
+		}
+	}()
+	return watched, func() {
+		stop(context.Canceled)
+		<-done
+	}
+}
+
+// watch returns the cause for which the offer is over, nil when it was accepted.
+func (q *Queue) watch(ctx context.Context, offer uuid.UUID, sub *db.Subscription) error {
+	missed := time.NewTimer(RingLongest) // until we know better
+	defer missed.Stop()
+	again := time.NewTimer(retryAfter)
+	defer again.Stop()
+	for {
+		o, err := readOffer(ctx, q.db.Pool, offer)
+		switch {
+		case errors.Is(err, ErrTooLate):
+			return ErrWithdrawn // there is none of this id
+		case err != nil:
+			again.Reset(retryAfter)
+		case o.State == Pending:
+			missed.Reset(time.Until(o.ExpiresAt))
+			again.Stop()
+		default:
+			return cause[o.State]
+		}
+		select {
+		case <-sub.C():
+		case <-again.C:
+		case <-missed.C:
+			if err := q.TimeOut(ctx, offer, time.Now()); err != nil && !errors.Is(err, ErrTooLate) {
+				return ErrTimedOut // the database is away: its row is ended when it is back
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,237 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
+)
+
+// placeState is where a place stands:
+//
+//	waiting → offered → taken
+//	   ↑ └──────┴─────→ left
+//	   └─ an offer that came to nothing; a caller who joins again
+type placeState string
+
+const (
+	placeWaiting placeState = "waiting"
+	placeOffered placeState = "offered"
+	placeTaken   placeState = "taken"
+	placeLeft    placeState = "left"
+)
+
+// Entry is a caller who joins the queue.
+type Entry struct {
+	Contact uuid.UUID
+	Topic   int64
+	Urgency int       // 1 blocking, 2 not
+	T0      time.Time // the INVITE: the order within an urgency
+	At      time.Time
+}
+
+// Place is a caller's position in the queue: by urgency, then by T0, then by the
+// contact's id. It is kept through offers that come to nothing. One goroutine,
+// the call's, waits on it.
+type Place struct {
+	q       *Queue
+	contact uuid.UUID
+	over    atomic.Bool // we left it ourselves
+	given   uuid.UUID   // the offer that Wait returned last
+}
+
+// Contact is whose place it is.
+func (p *Place) Contact() uuid.UUID { return p.contact }
+
+// Join takes a place within a transaction of the caller's own, so that ticket
+// and place come into being together. Who has left may join again.
+func (q *Queue) Join(ctx context.Context, tx *db.Tx, e Entry) (*Place, error) {
+	if e.Urgency != 1 && e.Urgency != 2 {
+		return nil, fmt.Errorf("join the queue: no such urgency %d", e.Urgency)
+	}
+	tag, err := tx.Exec(ctx, `
+		insert into places (contact_id, node, topic_id, urgency, t0, joined_at, state)
+		values (@contact, @node, @topic, @urgency, @t0, @at, 'waiting')
+		on conflict (contact_id) do update
+		set node = @node, topic_id = @topic, urgency = @urgency, joined_at = @at, state = 'waiting', left_at = null
+		where places.state = 'left'`,
+		args{"contact": e.Contact, "node": q.node, "topic": e.Topic, "urgency": e.Urgency, "t0": e.T0, "at": e.At})
+	if err != nil {
+		return nil, fmt.Errorf("join the queue: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return nil, fmt.Errorf("join the queue: contact %s has a place already", e.Contact)
+	}
+	w := q.work(tx, e.At)
+	w.batch.Queue(`update contacts set tq = coalesce(tq, @at) where id = @contact`, args{"contact": e.Contact, "at": e.At})
+	w.contact(journal.Waiting, e.Contact, map[string]any{"topic": e.Topic, "urgency": e.Urgency})
+	w.wake(TopicMatch)
+	if err := w.do(ctx); err != nil {
+		return nil, fmt.Errorf("join the queue: %w", err)
+	}
+	return &Place{q: q, contact: e.Contact}, nil
+}
+
+// Wait blocks until an offer is committed for this place. It matches by itself
+// whenever somebody may have become free, on whichever node, and it never polls.
+// An offer is returned once: until it has ended, a second Wait waits for the
+// next. Errors: the cause of ctx; ErrGone when the place was taken or left; what
+// the database says (db.Away: try again a little later, the place is kept).
+func (p *Place) Wait(ctx context.Context) (*Offer, error) {
+	mine := p.q.db.Wakeups.Subscribe(PlaceTopic(p.contact))
+	defer mine.Close()
+	anybody := p.q.db.Wakeups.Subscribe(TopicMatch)
+	defer anybody.Close()
+	match, read := true, true
+	for {
+		if match {
+			if err := p.q.look(ctx); err != nil {
+				return nil, fmt.Errorf("wait for an operator: %w", err)
+			}
+		}
+		if read {
+			o, err := p.offer(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("wait for an operator: %w", err)
+			}
+			if o != nil && o.ID != p.given {
+				p.given = o.ID
+				return o, nil
+			}
+		}
+		select {
+		case <-mine.C():
+			match, read = false, true
+		case <-anybody.C():
+			match, read = true, false // an offer for us wakes our own topic
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// offer is the pending offer of this place, nil when there is none.
+func (p *Place) offer(ctx context.Context) (*Offer, error) {
+	for {
+		state, o, err := readPlace(ctx, p.q.db.Pool, p.contact)
+		switch {
+		case err != nil:
+			return nil, err
+		case state == placeLeft && !p.over.Load():
+			// Another node took us for dead, but the caller is still here.
+			if err := p.back(ctx, time.Now()); err != nil {
+				return nil, err
+			}
+		case state == placeLeft || state == placeTaken:
+			return nil, ErrGone
+		default:
+			return o, nil
+		}
+	}
+}
+
+// back returns a place that somebody else has left for us.
+func (p *Place) back(ctx context.Context, at time.Time) error {
+	return p.q.db.Tx(ctx, func(tx *db.Tx) error {
+		tag, err := tx.Exec(ctx, `update places set state = 'waiting', left_at = null, node = @node where contact_id = @contact and state = 'left'`,
+			args{"contact": p.contact, "node": p.q.node})
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		w := p.q.work(tx, at)
+		w.contact(journal.Waiting, p.contact, why("node_alive"))
+		w.wake(TopicMatch)
+		return w.do(ctx)
+	})
+}
+
+// Leave gives the place up and withdraws a pending offer. A place that is taken
+// or left already stays so.
+func (p *Place) Leave(ctx context.Context, at time.Time) error {
+	p.over.Store(true)
+	return p.q.Leave(ctx, p.contact, at)
+}
+
+// Leave is Place.Leave for who has only the contact: a fact from the spool,
+// after the database was away.
+func (q *Queue) Leave(ctx context.Context, contact uuid.UUID, at time.Time) error {
+	return q.leave(ctx, contact, "", at)
+}
+
+const leaveTries = 5 // one for each time that an offer begins or ends just then
+
+// leave is Leave, for a reason of ours when it is not "".
+func (q *Queue) leave(ctx context.Context, contact uuid.UUID, reason string, at time.Time) error {
+	err := q.db.Tx(ctx, func(tx *db.Tx) error {
+		for range leaveTries {
+			// In read committed each statement sees what was committed before it.
+			tag, err := tx.Exec(ctx, `update places set state = 'left', left_at = @at where contact_id = @contact and state = 'waiting'`,
+				args{"contact": contact, "at": at})
+			if err != nil {
+				return err
+			}
+			if tag.RowsAffected() == 1 {
+				w := q.work(tx, at)
+				w.contact(journal.Left, contact, why(reason))
+				return w.do(ctx)
+			}
+			state, o, err := readPlace(ctx, tx, contact)
+			switch {
+			case errors.Is(err, pgx.ErrNoRows):
+				return nil // it never had a place
+			case err != nil:
+				return err
+			case state == placeTaken || state == placeLeft:
+				return nil
+			case o == nil:
+				continue // the offer has just ended
+			}
+			_, err = q.conclude(ctx, tx, o.ID, end{to: Withdrawn, reason: "left", place: placeLeft}, at)
+			if errors.Is(err, ErrTooLate) {
+				continue // it ended otherwise
+			} else if err != nil {
+				return err
+			}
+			w := q.work(tx, at)
+			w.contact(journal.Left, contact, why(reason))
+			return w.do(ctx)
+		}
+		return fmt.Errorf("its offers changed %d times", leaveTries)
+	})
+	if err != nil {
+		return fmt.Errorf("leave the queue: %w", err)
+	}
+	return nil
+}
+
+// Waiting is a caller in the queue, for screens.
+type Waiting struct {
+	Contact  uuid.UUID
+	Topic    int64
+	Urgency  int
+	T0       time.Time
+	JoinedAt time.Time
+	State    string // waiting or offered
+}
+
+// Waiting lists the callers in the queue, in its order.
+func (q *Queue) Waiting(ctx context.Context) ([]Waiting, error) {
+	rows, err := q.db.Pool.Query(ctx, `
+		select contact_id as contact, topic_id as topic, urgency, t0, joined_at, state
+		from places where state in ('waiting', 'offered') order by urgency, t0, contact_id`)
+	if err != nil {
+		return nil, fmt.Errorf("list who waits: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[Waiting])
+	if err != nil {
+		return nil, fmt.Errorf("list who waits: %w", err)
+	}
+	return list, nil
+}

@@ -1,0 +1,106 @@
+// Package queue decides who waits, who is free and who gets whom: the places of
+// callers, the seats of operators, the offers of one to the other, and the
+// wrap-up. It knows a contact's id, topic and urgency, never its text.
+//
+// Everything is a row; a change and its journal lines commit together, and the
+// commit wakes whoever waits for it. Several nodes may work on one database.
+//
+// Rows are locked in one order, so that no two transactions wait for each other:
+// the seat, its offer, the place, the contact, then the journal's streams. Match
+// never waits for a seat or a place: it skips what somebody is just changing,
+// and that change makes it run again.
+package queue
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pronto-desk/pronto/db"
+)
+
+const (
+	// RingLongest is how long an offer rings: five rings, then the next operator.
+	RingLongest = 20 * time.Second
+	// MaxWrapUp is the longest wrap-up, extensions included: the longest that a
+	// user's own wrap_up may be.
+	MaxWrapUp = time.Hour
+
+	refusedFor  = 60 * time.Second // after "Rifiuta" the same caller is not offered to the same operator
+	beatEvery   = 2 * time.Second  // a node says that it lives; one small statement
+	silentAfter = 15 * time.Second // seven beats missed: its callers are offered to nobody, its offers cost nobody a pause
+	talkLease   = 60 * time.Second // a node silent for so long is dead: its talks are over and its places left
+	retryAfter  = time.Second      // after an error of the database
+)
+
+// What the methods of this package return, wrapped or as the cause of a context.
+var (
+	ErrTooLate     = errors.New("the offer is over")
+	ErrDeclined    = errors.New("the operator declined")
+	ErrTimedOut    = errors.New("the operator did not answer")
+	ErrWithdrawn   = errors.New("the offer was withdrawn")
+	ErrGone        = errors.New("the place is no longer in the queue")
+	ErrNoSeat      = errors.New("no such operator")
+	ErrNotWrapping = errors.New("the operator is not wrapping up")
+	ErrState       = errors.New("not something an operator can declare")
+)
+
+// Topics that this package wakes. TopicMatch says that somebody may fit now who
+// did not before; whoever changes skills wakes it too.
+const (
+	TopicQueue = "queue" // anything: for screens
+	TopicMatch = "match"
+)
+
+// PlaceTopic, SeatTopic and OfferTopic are woken by every change of theirs.
+func PlaceTopic(contact uuid.UUID) string { return "place:" + contact.String() }
+
+// SeatTopic names the wake-ups of an operator's seat.
+func SeatTopic(user int64) string { return "seat:" + itoa(user) }
+
+// OfferTopic names the wake-ups of an offer.
+func OfferTopic(offer uuid.UUID) string { return "offer:" + offer.String() }
+
+// Queue is the one queue of the desk, as seen from one node.
+type Queue struct {
+	db   *db.DB
+	node string
+	log  *slog.Logger
+
+	// One match at a time in this process, for all who asked before it began.
+	turn  chan struct{} // holds the turn; guards begun and result
+	asked atomic.Uint64 // how many looks were asked for
+	begun uint64        // the last match covers all looks up to this one
+	last  error         // and ended so
+}
+
+// New makes the queue of a node. The node's name must stay the same across
+// restarts: Recover finds by it what a crash has left. A nil log is the default.
+func New(d *db.DB, node string, log *slog.Logger) *Queue {
+	if log == nil {
+		log = slog.Default()
+	}
+	return &Queue{db: d, node: node, log: log, turn: make(chan struct{}, 1)}
+}
+
+// look runs Match, unless one that began after this call has done it already: a
+// hundred callers who are woken at once need one match, not a hundred.
+func (q *Queue) look(ctx context.Context) error {
+	want := q.asked.Add(1)
+	select {
+	case q.turn <- struct{}{}:
+		defer func() { <-q.turn }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if q.begun < want {
+		q.begun = q.asked.Load()
+		// The match is everybody's: the hang-up of one caller does not break it off.
+		_, q.last = q.Match(context.WithoutCancel(ctx), time.Now())
+	}
+	return q.last
+}

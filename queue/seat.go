@@ -1,0 +1,288 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
+)
+
+// Declared is what an operator said.
+type Declared string
+
+// What an operator can declare.
+const (
+	Available Declared = "available"
+	Break     Declared = "break"
+	Admin     Declared = "admin" // at work, but not for callers
+	Off       Declared = "off"
+)
+
+// Doing is what the desk is doing with an operator. Every Doing but Idle has the
+// instant that ends it, and an event that usually ends it before:
+//
+//	offered   accept, decline, withdraw      RingLongest: timed out, paused
+//	talking   release                        renewed by the beat of the call's node; talkLease after its last
+//	wrapping  the operator is available      the operator's own wrap-up, extended at will up to MaxWrapUp
+type Doing string
+
+// What the desk can be doing with an operator.
+const (
+	Idle     Doing = "idle"
+	Offered  Doing = "offered"
+	Talking  Doing = "talking"
+	Wrapping Doing = "wrapping"
+)
+
+// Why the desk itself has put an operator on a break; Busy and Unreachable are
+// reasons of Decline too.
+const (
+	Missed      = "missed"            // did not answer an offer
+	Busy        = "busy"              // the telephone was engaged
+	Unreachable = "phone_unreachable" // the telephone could not be rung
+)
+
+// Seat is an operator at work.
+type Seat struct {
+	User        int64
+	Operator    string // the name they sign in with
+	DisplayName string
+	Extension   string        // "": no telephone
+	WrapUp      time.Duration // after each talk; 0: none
+
+	Declared   Declared
+	Reason     string // Pausa, Pranzo, …; Missed, Busy, Unreachable when the desk paused them
+	DeclaredAt time.Time
+	Doing      Doing
+	DoingAt    time.Time
+	DoingUntil *time.Time // nil when idle
+	IdleSince  time.Time  // the longest idle is served first
+	Offer      uuid.NullUUID
+	Contact    uuid.NullUUID // offered, talking, or the one being wrapped up
+	Ticket     string        // the contact's ticket, "" when there is none
+	Node       string        // who holds the call
+	Version    int64         // counts the changes
+}
+
+// offered is the seat with an offer ringing.
+func (s Seat) offered(o Offer) Seat {
+	s.Doing, s.DoingAt, s.DoingUntil = Offered, o.OfferedAt, &o.ExpiresAt
+	s.Offer, s.Contact, s.Node = null(o.ID), null(o.Contact), o.node
+	return s
+}
+
+// talking is the seat whose offer was accepted.
+func (s Seat) talking(at time.Time) Seat {
+	until := at.Add(talkLease)
+	s.Doing, s.DoingAt, s.DoingUntil = Talking, at, &until
+	return s
+}
+
+// spared is the seat whose offer came to nothing. It has been idle all along, so
+// that it is not served later for having been asked.
+func (s Seat) spared(at time.Time) Seat {
+	s.Doing, s.DoingAt, s.DoingUntil = Idle, at, nil
+	s.Offer, s.Contact, s.Node = uuid.NullUUID{}, uuid.NullUUID{}, ""
+	return s
+}
+
+// paused is the seat the desk takes from a room that seems to be empty. What an
+// operator has declared themselves stands.
+func (s Seat) paused(reason string, at time.Time) Seat {
+	if s.Declared == Available {
+		s.Declared, s.Reason, s.DeclaredAt = Break, reason, at
+	}
+	return s
+}
+
+// released is the seat after its talk.
+func (s Seat) released(at time.Time) Seat {
+	if s.WrapUp <= 0 {
+		return s.wrapped(at)
+	}
+	until := at.Add(s.WrapUp)
+	s.Doing, s.DoingAt, s.DoingUntil, s.Node = Wrapping, at, &until, ""
+	return s
+}
+
+// wrapped is the seat after its wrap-up: now it begins to be idle.
+func (s Seat) wrapped(at time.Time) Seat {
+	s = s.spared(at)
+	s.IdleSince = at
+	return s
+}
+
+// declare is the seat after its operator said something. While they talk or wrap
+// up it takes effect afterwards, but for this: being available ends the wrap-up.
+func (s Seat) declare(d Declared, reason string, at time.Time) Seat {
+	if s.Doing == Wrapping && d == Available {
+		s = s.wrapped(at)
+	}
+	if s.Declared != Available && d == Available && s.Doing == Idle {
+		s.IdleSince = at // waiting for calls begins now
+	}
+	if d != Break {
+		reason = "" // only breaks have one
+	}
+	if s.Declared != d || s.Reason != reason {
+		s.Declared, s.Reason, s.DeclaredAt = d, reason, at
+	}
+	return s
+}
+
+// extended is the seat with a longer wrap-up, of MaxWrapUp in all at most.
+func (s Seat) extended(d time.Duration) Seat {
+	until := s.DoingUntil.Add(d)
+	if longest := s.DoingAt.Add(MaxWrapUp); until.After(longest) {
+		until = longest
+	}
+	s.DoingUntil = &until
+	return s
+}
+
+// Declare notes what an operator says of themselves: available, break, admin or
+// off, with the reason of a break. Being available ends the wrap-up. Whoever
+// goes while an offer rings is not waited for: the offer is withdrawn. During a
+// talk it is kept for afterwards. ErrState, ErrNoSeat.
+func (q *Queue) Declare(ctx context.Context, user int64, declared, reason string, at time.Time) error {
+	d := Declared(declared)
+	switch d {
+	case Available, Break, Admin, Off:
+	default:
+		return fmt.Errorf("declare %q: %w", declared, ErrState)
+	}
+	return q.db.Tx(ctx, func(tx *db.Tx) error {
+		if err := makeSeat(ctx, tx, user, at); err != nil {
+			return fmt.Errorf("declare %s: %w", declared, err)
+		}
+		seat, err := lockSeat(ctx, tx, user)
+		if err != nil {
+			return fmt.Errorf("declare %s: %w", declared, err)
+		}
+		if seat.Doing == Offered && d != Available {
+			if seat, err = q.conclude(ctx, tx, seat.Offer.UUID, end{to: Withdrawn, reason: declared, place: placeWaiting}, at); err != nil {
+				return fmt.Errorf("declare %s: %w", declared, err)
+			}
+		}
+		next := seat.declare(d, reason, at)
+		changed := next.Declared != seat.Declared || next.Reason != seat.Reason
+		if !changed && next.Doing == seat.Doing {
+			return nil
+		}
+		w := q.work(tx, at)
+		if seat.Doing == Wrapping && next.Doing == Idle {
+			w.wrapped(seat, at)
+		}
+		if changed {
+			w.declared(next)
+		}
+		w.seat(next)
+		w.wake(TopicMatch)
+		return w.do(ctx)
+	})
+}
+
+// ExtendWrapUp gives an operator d more to wrap up. ErrNotWrapping.
+func (q *Queue) ExtendWrapUp(ctx context.Context, user int64, d time.Duration, at time.Time) error {
+	if d <= 0 {
+		return fmt.Errorf("extend the wrap-up by %v: not a longer time", d)
+	}
+	return q.db.Tx(ctx, func(tx *db.Tx) error {
+		seat, err := lockSeat(ctx, tx, user)
+		if err != nil {
+			return fmt.Errorf("extend the wrap-up: %w", err)
+		}
+		if seat.Doing != Wrapping || !seat.DoingUntil.After(at) {
+			return fmt.Errorf("extend the wrap-up: %w", ErrNotWrapping)
+		}
+		next := seat.extended(d)
+		w := q.work(tx, at)
+		w.seat(next)
+		w.line(journal.Line{Stream: journal.SeatStream(user), Kind: journal.Extended, User: user,
+			Data: map[string]any{"contact": seat.Contact, "until": next.DoingUntil.UTC()}})
+		return w.do(ctx)
+	})
+}
+
+// Release frees an operator from a talk that is over: they wrap up, or are idle
+// when they have no wrap-up. A second Release does nothing, nor does one of an
+// offer that was never accepted.
+func (q *Queue) Release(ctx context.Context, offer uuid.UUID, at time.Time) error {
+	return q.release(ctx, offer, "", at)
+}
+
+// release is Release, for a reason of ours when it is not "".
+func (q *Queue) release(ctx context.Context, offer uuid.UUID, reason string, at time.Time) error {
+	return q.db.Tx(ctx, func(tx *db.Tx) error {
+		o, seat, err := lockOffer(ctx, tx, offer)
+		if err != nil {
+			return fmt.Errorf("release: %w", err)
+		}
+		tag, err := tx.Exec(ctx, `update offers set released_at = @at where id = @id and state = 'accepted' and released_at is null`,
+			args{"id": offer, "at": at})
+		if err != nil {
+			return fmt.Errorf("release: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return nil
+		}
+		w := q.work(tx, at)
+		w.both(journal.Released, o, why(reason))
+		if seat.Doing == Talking && seat.Offer == null(offer) {
+			next := seat.released(at)
+			w.seat(next)
+			if next.Doing == Idle {
+				w.wrapped(seat, at)
+				w.wake(TopicMatch)
+			}
+		}
+		return w.do(ctx)
+	})
+}
+
+// endWrapUp ends a wrap-up whose time is over, at the instant it was to end.
+func (q *Queue) endWrapUp(ctx context.Context, user int64, at time.Time) error {
+	return q.db.Tx(ctx, func(tx *db.Tx) error {
+		seat, err := lockSeat(ctx, tx, user)
+		if err != nil {
+			return fmt.Errorf("end the wrap-up: %w", err)
+		}
+		if seat.Doing != Wrapping || seat.DoingUntil.After(at) {
+			return nil // extended or ended meanwhile
+		}
+		over := *seat.DoingUntil
+		w := q.work(tx, over)
+		w.wrapped(seat, over)
+		w.seat(seat.wrapped(over))
+		w.wake(TopicMatch)
+		return w.do(ctx)
+	})
+}
+
+// Seat reads one operator's seat; somebody who never declared anything is off.
+func (q *Queue) Seat(ctx context.Context, user int64) (*Seat, error) {
+	seat, err := readSeat(ctx, q.db.Pool, user)
+	if err != nil {
+		return nil, fmt.Errorf("read the seat of user %d: %w", user, err)
+	}
+	return &seat, nil
+}
+
+// Seats reads the seats of all active operators, by name. Who has neither a seat
+// nor a telephone is not one.
+func (q *Queue) Seats(ctx context.Context) ([]Seat, error) {
+	seats, err := readSeats(ctx, q.db.Pool)
+	if err != nil {
+		return nil, fmt.Errorf("read the seats: %w", err)
+	}
+	return seats, nil
+}
+
+func null(id uuid.UUID) uuid.NullUUID { return uuid.NullUUID{UUID: id, Valid: true} }
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

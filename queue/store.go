@@ -1,0 +1,249 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
+)
+
+// args are the named arguments of a statement; one too many or too few is an error.
+type args = pgx.StrictNamedArgs
+
+// querier reads: the pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// work is what one transaction has decided: its statements, journal lines and
+// wake-ups travel in one round to the database.
+type work struct {
+	tx    *db.Tx
+	at    time.Time
+	batch pgx.Batch
+	lines []journal.Line
+}
+
+// work begins a decision; every one of them is told to the screens.
+func (q *Queue) work(tx *db.Tx, at time.Time) *work {
+	tx.Wake(TopicQueue, "journal")
+	return &work{tx: tx, at: at}
+}
+
+// do carries the decision out.
+func (w *work) do(ctx context.Context) error {
+	if err := journal.Queue(&w.batch, w.lines...); err != nil {
+		return err
+	}
+	return journal.Replayed(w.tx.SendBatch(ctx, &w.batch).Close())
+}
+
+func (w *work) wake(topics ...string) { w.tx.Wake(topics...) }
+
+func (w *work) line(l journal.Line) {
+	l.At = w.at
+	w.lines = append(w.lines, l)
+}
+
+// contact writes a line on a contact's stream.
+func (w *work) contact(kind journal.Kind, contact uuid.UUID, data map[string]any) {
+	w.wake(PlaceTopic(contact))
+	w.line(journal.Line{Stream: journal.ContactStream(contact), Kind: kind, Contact: null(contact), Data: data})
+}
+
+// both writes a line about an offer on the contact's stream and on the seat's.
+// The second names the contact in its data only: a contact's own timeline has
+// each event once.
+func (w *work) both(k journal.Kind, o Offer, more map[string]any) {
+	w.wake(PlaceTopic(o.Contact), SeatTopic(o.Operator), OfferTopic(o.ID))
+	of, at := map[string]any{"offer": o.ID}, map[string]any{"offer": o.ID, "contact": o.Contact}
+	for key, v := range more {
+		of[key], at[key] = v, v
+	}
+	w.line(journal.Line{Stream: journal.ContactStream(o.Contact), Kind: k, Contact: null(o.Contact), User: o.Operator, Data: of})
+	if k == journal.TimedOut {
+		k = journal.Missed // the same event, seen from the seat
+	}
+	w.line(journal.Line{Stream: journal.SeatStream(o.Operator), Kind: k, User: o.Operator, Data: at})
+}
+
+// why is the data of a line that has a reason: one of our own words, never an
+// operator's.
+func why(reason string) map[string]any {
+	if reason == "" {
+		return nil
+	}
+	return map[string]any{"reason": reason}
+}
+
+// declared writes what an operator, or the desk for them, has declared. The
+// reason of a break may be anybody's words and stays out of the journal, unless
+// it is one of ours.
+func (w *work) declared(s Seat) {
+	data := map[string]any{"declared": s.Declared}
+	switch s.Reason {
+	case Missed, Busy, Unreachable:
+		data["reason"] = s.Reason
+	}
+	w.line(journal.Line{Stream: journal.SeatStream(s.User), Kind: journal.Declared, User: s.User, Data: data})
+}
+
+// wrapped ends the wrap-up of the seat as it was, and with it the contact's Tw.
+func (w *work) wrapped(was Seat, at time.Time) {
+	w.batch.Queue(`update contacts set tw = coalesce(tw, @at) where id = @contact`, args{"contact": was.Contact, "at": at})
+	w.wake(PlaceTopic(was.Contact.UUID))
+	w.line(journal.Line{Stream: journal.ContactStream(was.Contact.UUID), Kind: journal.Wrapped, Contact: was.Contact, User: was.User})
+	w.line(journal.Line{Stream: journal.SeatStream(was.User), Kind: journal.Wrapped, User: was.User, Data: map[string]any{"contact": was.Contact}})
+}
+
+// seat writes a seat whose row the transaction has locked.
+func (w *work) seat(s Seat) {
+	w.wake(SeatTopic(s.User))
+	w.batch.Queue(`
+		update seats set declared = @declared, reason = @reason, declared_at = @declared_at, doing = @doing, doing_at = @doing_at,
+			doing_until = @doing_until, idle_since = @idle_since, offer_id = @offer, contact_id = @contact, node = @node, version = version + 1
+		where user_id = @user`,
+		args{"user": s.User, "declared": s.Declared, "reason": s.Reason, "declared_at": s.DeclaredAt, "doing": s.Doing, "doing_at": s.DoingAt,
+			"doing_until": s.DoingUntil, "idle_since": s.IdleSince, "offer": s.Offer, "contact": s.Contact, "node": s.Node})
+}
+
+// place moves a place.
+func (w *work) place(contact uuid.UUID, from, to placeState, at time.Time) {
+	var left *time.Time
+	if to == placeTaken || to == placeLeft {
+		left = &at
+	}
+	w.batch.Queue(`update places set state = @to, left_at = @left where contact_id = @contact and state = @from`,
+		args{"contact": contact, "from": from, "to": to, "left": left})
+}
+
+// operator names on the contact who has accepted it.
+func (w *work) operator(o Offer) {
+	w.batch.Queue(`update contacts set operator_id = @operator where id = @contact`, args{"contact": o.Contact, "operator": o.Operator})
+}
+
+// offer writes a new offer; the contact's Tr is when the first one rang.
+func (w *work) offer(o Offer) {
+	w.batch.Queue(`
+		insert into offers (id, contact_id, user_id, node, state, offered_at, expires_at)
+		values (@id, @contact, @user, @node, 'pending', @at, @expires)`,
+		args{"id": o.ID, "contact": o.Contact, "user": o.Operator, "node": o.node, "at": o.OfferedAt, "expires": o.ExpiresAt})
+	w.batch.Queue(`update contacts set tr = coalesce(tr, @at) where id = @contact`, args{"contact": o.Contact, "at": o.OfferedAt})
+}
+
+const seatColumns = `u.id, u.name, u.display_name, coalesce(u.extension, ''), u.wrap_up,
+	coalesce(s.declared, 'off'), coalesce(s.reason, ''), coalesce(s.declared_at, u.created_at), coalesce(s.doing, 'idle'), coalesce(s.doing_at, u.created_at),
+	s.doing_until, coalesce(s.idle_since, u.created_at), s.offer_id, s.contact_id, coalesce(t.number, ''), coalesce(s.node, ''), coalesce(s.version, 0)`
+
+// seatTables come after "from seats s" or "from users u".
+const (
+	seatsFirst = ` from seats s join users u on u.id = s.user_id left join contacts c on c.id = s.contact_id left join tickets t on t.id = c.ticket_id `
+	usersFirst = ` from users u left join seats s on s.user_id = u.id left join contacts c on c.id = s.contact_id left join tickets t on t.id = c.ticket_id `
+)
+
+func scanSeat(row pgx.CollectableRow) (Seat, error) {
+	var s Seat
+	var wrapUp int
+	err := row.Scan(&s.User, &s.Operator, &s.DisplayName, &s.Extension, &wrapUp, &s.Declared, &s.Reason, &s.DeclaredAt, &s.Doing, &s.DoingAt,
+		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version)
+	s.WrapUp = time.Duration(wrapUp) * time.Second
+	return s, err
+}
+
+func oneSeat(ctx context.Context, q querier, sql string, a args) (Seat, error) {
+	rows, err := q.Query(ctx, sql, a)
+	if err != nil {
+		return Seat{}, err
+	}
+	s, err := pgx.CollectExactlyOneRow(rows, scanSeat)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNoSeat
+	}
+	return s, err
+}
+
+// makeSeat gives an active user a seat, if there is none.
+func makeSeat(ctx context.Context, tx *db.Tx, user int64, at time.Time) error {
+	_, err := tx.Exec(ctx, `
+		insert into seats (user_id, declared_at, doing_at, idle_since)
+		select id, @at, @at, @at from users where id = @user and active on conflict do nothing`, args{"user": user, "at": at})
+	return err
+}
+
+// lockSeat reads a seat that the transaction is about to change.
+func lockSeat(ctx context.Context, tx *db.Tx, user int64) (Seat, error) {
+	return oneSeat(ctx, tx, `select `+seatColumns+seatsFirst+`where s.user_id = @user for update of s`, args{"user": user})
+}
+
+func readSeat(ctx context.Context, q querier, user int64) (Seat, error) {
+	return oneSeat(ctx, q, `select `+seatColumns+usersFirst+`where u.id = @user`, args{"user": user})
+}
+
+func readSeats(ctx context.Context, q querier) ([]Seat, error) {
+	rows, err := q.Query(ctx, `select `+seatColumns+usersFirst+`where u.active and (s.user_id is not null or u.extension is not null) order by u.name`)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scanSeat)
+}
+
+const offerColumns = `o.id, o.contact_id, o.user_id, u.name, coalesce(u.extension, ''), o.state, o.offered_at, o.expires_at, o.painted_at, o.node`
+
+func (o *Offer) fields() []any {
+	return []any{&o.ID, &o.Contact, &o.Operator, &o.Name, &o.Extension, &o.State, &o.OfferedAt, &o.ExpiresAt, &o.PaintedAt, &o.node}
+}
+
+// readOffer returns ErrTooLate when there is no offer of this id.
+func readOffer(ctx context.Context, q querier, id uuid.UUID) (o Offer, err error) {
+	rows, err := q.Query(ctx, `select `+offerColumns+` from offers o join users u on u.id = o.user_id where o.id = @id`, args{"id": id})
+	if err != nil {
+		return o, err
+	}
+	o, err = pgx.CollectExactlyOneRow(rows, scanOffer)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrTooLate // an id that was never an offer's, or is so no longer
+	}
+	return o, err
+}
+
+func scanOffer(row pgx.CollectableRow) (o Offer, err error) {
+	return o, row.Scan(o.fields()...)
+}
+
+// lockOffer reads an offer and locks the seat it was made to: an offer's state
+// changes under that lock only. ErrTooLate when there is none of this id.
+func lockOffer(ctx context.Context, tx *db.Tx, id uuid.UUID) (o Offer, s Seat, err error) {
+	o, err = readOffer(ctx, tx, id)
+	if err != nil {
+		return o, s, err
+	}
+	s, err = lockSeat(ctx, tx, o.Operator)
+	return o, s, err
+}
+
+// readPlace reads where a place stands, and its pending offer if there is one.
+func readPlace(ctx context.Context, q querier, contact uuid.UUID) (placeState, *Offer, error) {
+	rows, err := q.Query(ctx, `select state from places where contact_id = @contact`, args{"contact": contact})
+	if err != nil {
+		return "", nil, err
+	}
+	state, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[placeState])
+	if err != nil || state != placeOffered {
+		return state, nil, err
+	}
+	rows, err = q.Query(ctx, `select `+offerColumns+` from offers o join users u on u.id = o.user_id where o.contact_id = @contact and o.state = 'pending'`,
+		args{"contact": contact})
+	if err != nil {
+		return state, nil, err
+	}
+	offers, err := pgx.CollectRows(rows, scanOffer)
+	if err != nil || len(offers) == 0 { // ended between the two
+		return state, nil, err
+	}
+	return state, &offers[0], nil
+}
