@@ -254,7 +254,9 @@ func End(ctx context.Context, q Querier) (Cursor, error) {
 // After reads at most limit lines after c, and the cursor for the next call.
 // Commits do not come in the order of ids: a reader that asks for "id > last"
 // loses lines. So a line is returned only when every transaction with a lower
-// number has ended, in the order (xid, id); until then it is held back.
+// number has ended, in the order (xid, id); until then it is held back. Of two
+// transactions that wrote to one stream at the same time the later writer may
+// come first: Seq has the order of the stream.
 func After(ctx context.Context, q Querier, c Cursor, limit int) ([]Entry, Cursor, error) {
 	entries, err := collect(ctx, q, `select `+columns+` from journal
 		where (xid, id) > ($1::text::xid8, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
