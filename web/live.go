@@ -1,0 +1,427 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
+	"github.com/pronto-desk/pronto/queue"
+	"github.com/pronto-desk/pronto/tickets"
+)
+
+const (
+	readLines   = 200             // journal lines at once
+	readWork    = 5 * time.Second // for one look at the journal, and for one value
+	readSafety  = 5 * time.Second // between two looks when nobody wakes us: wake-ups do the work
+	readRetry   = time.Second     // while the database is away
+	heldFirst   = 2 * time.Millisecond
+	heldLongest = 50 * time.Millisecond
+)
+
+// Run is the one reader of the journal on this node: it tells the open pages
+// what happened, in the order of commits, until ctx ends. Then it cuts the
+// sockets and waits for their goroutines. It returns nil when ctx ended it.
+func (s *Server) Run(ctx context.Context) error {
+	s.hub.start()
+	defer s.hub.stop()
+	parts, ctx := errgroup.WithContext(ctx)
+	parts.Go(func() error { s.follow(ctx); return nil })
+	parts.Go(func() error { s.tidy(ctx); return nil })
+	return parts.Wait()
+}
+
+// tidy looks after sessions: those of open sockets every minute, expired rows
+// every hour.
+func (s *Server) tidy(ctx context.Context) {
+	look, sweep := time.NewTicker(recheckEvery), time.NewTicker(sessionSweep)
+	defer look.Stop()
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+			s.recheck(ctx)
+		case <-sweep.C:
+			work, cancel := context.WithTimeout(ctx, readWork)
+			if err := s.kept.sweep(work); err != nil && ctx.Err() == nil && !db.Away(err) {
+				s.Log.Error("expired sessions could not be deleted", "err", err)
+			}
+			cancel()
+		}
+	}
+}
+
+// follow reads the journal from its present end. Subscribed first: a line that
+// is written between the two is read.
+func (s *Server) follow(ctx context.Context) {
+	wakes := s.DB.Wakeups.Subscribe("journal")
+	defer wakes.Close()
+	teller := &teller{s: s, clear: map[int64]bool{}}
+	var cursor journal.Cursor
+	begun := false
+	held := heldFirst
+	for ctx.Err() == nil {
+		var lines []journal.Entry
+		var waits bool
+		err := s.look(ctx, func(ctx context.Context) (err error) {
+			if !begun {
+				cursor, err = journal.End(ctx, s.DB.Pool)
+				return err
+			}
+			next := cursor
+			if lines, next, err = journal.After(ctx, s.DB.Pool, cursor, readLines); err != nil {
+				return err
+			}
+			if len(lines) > 0 {
+				if err = teller.tell(ctx, lines); err != nil {
+					return err
+				}
+				cursor = next
+				return nil
+			}
+			waits, err = journal.Held(ctx, s.DB.Pool)
+			if err == nil && waits {
+				err = s.waitHeld(ctx, held)
+			}
+			return err
+		})
+		switch {
+		case err != nil:
+			if ctx.Err() != nil {
+				return
+			}
+			if s.hub.setAway(true) {
+				s.Log.Warn("the journal cannot be read: pages wait", "err", err)
+			}
+			pause(ctx, readRetry, nil)
+			continue
+		case !begun:
+			begun = true
+			continue
+		}
+		if s.hub.setAway(false) {
+			s.Log.Info("the journal can be read again")
+		}
+		switch {
+		case len(lines) > 0:
+			held = heldFirst
+		case waits:
+			held = min(2*held, heldLongest)
+		default:
+			held = heldFirst
+			pause(ctx, readSafety, wakes.C())
+		}
+	}
+}
+
+func (s *Server) look(ctx context.Context, fn func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readWork)
+	defer cancel()
+	return fn(ctx)
+}
+
+// waitHeld waits for a transaction that holds lines back. It waits in the
+// database: that transaction ends in the database's time, which a test's own
+// clock must not run ahead of.
+func (s *Server) waitHeld(ctx context.Context, d time.Duration) error {
+	_, err := s.DB.Pool.Exec(ctx, `select pg_sleep($1)`, d.Seconds())
+	return err
+}
+
+func pause(ctx context.Context, longest time.Duration, wake <-chan struct{}) {
+	timer := time.NewTimer(longest)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-wake:
+	}
+}
+
+// teller turns journal lines into what pages are told. A line says only that
+// something changed; what is told is how it stands now, so a line told twice is
+// harmless, and of several changes between two looks the last is told.
+type teller struct {
+	s     *Server
+	clear map[int64]bool // operators whose pages have been told that nobody is calling
+}
+
+// news is what a stretch of the journal touches, in the order it was touched.
+type news struct {
+	seats    []int64
+	offered  map[int64]bool
+	talking  map[int64]bool
+	tickets  []int64
+	ended    []endedView
+	waiting  bool
+	messages bool
+	ringback bool
+	painted  []uuid.UUID
+}
+
+// endedView is the data of "call.ended".
+type endedView struct {
+	ContactID uuid.UUID      `json:"contact_id"`
+	Ending    tickets.Ending `json:"ending"`
+}
+
+func gather(lines []journal.Entry) news {
+	n := news{offered: map[int64]bool{}, talking: map[int64]bool{}}
+	seat, ticket := once[int64]{}, once[int64]{}
+	for _, l := range lines {
+		onSeat := strings.HasPrefix(l.Stream, "seat:")
+		onTicket := strings.HasPrefix(l.Stream, "ticket:")
+		switch l.Kind {
+		case journal.SignedIn, journal.SignedOut, signInFailed, played:
+			continue // no screen shows it
+		case journal.Offered:
+			n.offered[l.User], n.waiting, onSeat = true, true, true
+		case journal.Talking:
+			n.talking[l.User], n.waiting, onSeat = true, true, true
+		case journal.Accepted, journal.Declined, journal.TimedOut, journal.Withdrawn, journal.Missed:
+			n.waiting, onSeat = true, true
+		case journal.Released, journal.Wrapped, journal.Extended, journal.Declared:
+			onSeat = true
+		case journal.Painted:
+			if id, err := uuid.Parse(text(l.Data["offer"])); err == nil {
+				n.painted = append(n.painted, id)
+			}
+		case journal.Waiting, journal.Left, journal.Classified:
+			n.waiting = true
+		case journal.Opened, journal.Noted, journal.Edited, journal.Closed, journal.Reopened:
+			onTicket = true
+		case journal.Taken:
+			onTicket, n.messages = true, true
+		case journal.Recorded, journal.Heard:
+			n.messages = true
+		case journal.RingBack, journal.RungBack:
+			n.ringback = true
+		case journal.Ended:
+			n.waiting, n.messages, n.ringback = true, true, true
+			if l.Contact.Valid {
+				n.ended = append(n.ended, endedView{l.Contact.UUID, tickets.Ending(text(l.Data["ending"]))})
+			}
+		case journal.Recovered:
+			n.waiting, n.messages, n.ringback = true, true, true
+		}
+		if onSeat && l.User != 0 {
+			n.seats = seat.add(n.seats, l.User)
+		}
+		if onTicket && l.Ticket != 0 {
+			n.tickets = ticket.add(n.tickets, l.Ticket)
+		}
+	}
+	return n
+}
+
+// once keeps the first of each.
+type once[T comparable] map[T]struct{}
+
+func (o once[T]) add(to []T, v T) []T {
+	if _, seen := o[v]; seen {
+		return to
+	}
+	o[v] = struct{}{}
+	return append(to, v)
+}
+
+func text(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+// tell tells the pages. Its error is only that the database is away: then the
+// same lines are told again. What cannot be told for another reason is logged,
+// and every page takes a snapshot.
+func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
+	n := gather(lines)
+	for _, id := range n.painted {
+		t.s.painted.note(id)
+	}
+	var steps []func() error
+	for _, user := range n.seats { // first: somebody's telephone is about to ring
+		steps = append(steps, func() error { return t.tellSeat(ctx, user, n.offered[user], n.talking[user]) })
+	}
+	if n.waiting {
+		steps = append(steps, func() error { return t.tellWaiting(ctx) })
+	}
+	for _, id := range n.tickets {
+		steps = append(steps, func() error { return t.tellTicket(ctx, id) })
+	}
+	for _, e := range n.ended {
+		steps = append(steps, func() error { return t.s.hub.publish(0, "call.ended", e) })
+	}
+	if n.messages {
+		steps = append(steps, func() error { return t.tellMessages(ctx) })
+	}
+	if n.ringback {
+		steps = append(steps, func() error { return t.tellRingBacks(ctx) })
+	}
+	for _, step := range steps {
+		err := step()
+		switch {
+		case err == nil:
+		case db.Away(err), ctx.Err() != nil:
+			return err
+		default:
+			t.s.Log.Error("pages could not be told what happened", "err", err)
+			t.s.hub.lose()
+		}
+	}
+	return nil
+}
+
+// tellSeat tells everybody how a seat stands, and its operator who is calling.
+func (t *teller) tellSeat(ctx context.Context, user int64, offered, talking bool) error {
+	seat, err := t.s.Queue.Seat(ctx, user)
+	if errors.Is(err, queue.ErrNoSeat) {
+		return nil // a supervisor, who takes no calls
+	}
+	if err != nil {
+		return err
+	}
+	if err := t.s.hub.publish(0, "seat", t.s.seatView(seat)); err != nil {
+		return err
+	}
+	if seat.Doing != queue.Idle {
+		t.clear[user] = false
+	}
+	kind := ""
+	switch {
+	case seat.Doing == queue.Offered && offered:
+		kind = "call.offered"
+	case seat.Doing == queue.Talking && talking:
+		kind = "call.talking"
+	case seat.Doing == queue.Idle && t.clear[user]:
+		return nil
+	case seat.Doing == queue.Idle:
+		t.clear[user] = true
+		return t.s.hub.publish(user, "pop.cleared", struct{}{})
+	default:
+		return nil
+	}
+	pop, err := t.s.pop(ctx, seat)
+	if err != nil || pop == nil {
+		return err
+	}
+	return t.s.hub.publish(user, kind, pop)
+}
+
+func (t *teller) tellWaiting(ctx context.Context) error {
+	list, err := t.s.waiting(ctx)
+	if err != nil {
+		return err
+	}
+	return t.s.hub.publish(0, "waiting", items(list))
+}
+
+func (t *teller) tellTicket(ctx context.Context, id int64) error {
+	ticket, err := t.s.Book.TicketByID(ctx, id)
+	if errors.Is(err, tickets.ErrNotFound) {
+		return nil // erased since
+	}
+	if err != nil {
+		return err
+	}
+	return t.s.hub.publish(0, "ticket", ticket)
+}
+
+func (t *teller) tellMessages(ctx context.Context) error {
+	count, err := t.s.messagesNew(ctx)
+	if err != nil {
+		return err
+	}
+	return t.s.hub.publish(0, "messages", map[string]int{"new": count})
+}
+
+func (t *teller) tellRingBacks(ctx context.Context) error {
+	count, err := t.s.Book.RingBacksDue(ctx)
+	if err != nil {
+		return err
+	}
+	return t.s.hub.publish(0, "ringbacks", map[string]int{"due": count})
+}
+
+// painted knows which offers' pops pages have painted.
+type painted struct {
+	mu     sync.Mutex // guards offers
+	offers map[uuid.UUID]*paint
+}
+
+type paint struct {
+	done    chan struct{}
+	closed  bool
+	waiters int
+	at      time.Time
+}
+
+// paintKept is how long a painted pop is remembered for somebody who asks late:
+// longer than any offer rings.
+const paintKept = time.Minute
+
+func newPainted() *painted { return &painted{offers: map[uuid.UUID]*paint{}} }
+
+// get is called with mu held.
+func (p *painted) get(offer uuid.UUID) *paint {
+	found := p.offers[offer]
+	if found == nil {
+		found = &paint{done: make(chan struct{}), at: time.Now()}
+		p.offers[offer] = found
+	}
+	return found
+}
+
+func (p *painted) wait(ctx context.Context, offer uuid.UUID) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	found := p.get(offer)
+	if found.closed {
+		return found.done
+	}
+	found.waiters++
+	context.AfterFunc(ctx, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if found.waiters--; found.waiters == 0 && !found.closed && p.offers[offer] == found {
+			delete(p.offers, offer)
+		}
+	})
+	return found.done
+}
+
+func (p *painted) note(offer uuid.UUID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := time.Now()
+	for id, old := range p.offers {
+		if old.closed && at.Sub(old.at) > paintKept {
+			delete(p.offers, id)
+		}
+	}
+	if found := p.get(offer); !found.closed {
+		found.closed, found.at = true, at
+		close(found.done)
+	}
+}
+
+// notePainted takes a page's word that it shows the pop of an offer, when the
+// offer is that operator's.
+func (s *Server) notePainted(ctx context.Context, u User, offer uuid.UUID) error {
+	o, err := s.Queue.Offer(ctx, offer)
+	if err != nil {
+		return err
+	}
+	if o.Operator != u.ID {
+		return errNotFound
+	}
+	s.painted.note(offer) // before the row: the telephone waits for it
+	return s.Queue.Painted(ctx, offer, s.Now())
+}

@@ -1,0 +1,172 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pronto-desk/pronto/db"
+)
+
+const (
+	maxBody      = 64 << 10         // bytes of a JSON body: the longest is a ticket's description
+	bodyLongest  = 15 * time.Second // for a body to arrive
+	replyLongest = 30 * time.Second // for an answer to be taken
+	workLongest  = 10 * time.Second // for the work of one request
+	awayRetry    = 5                // seconds, Retry-After while the database is away
+)
+
+// problem is an error as a person reads it (RFC 9457). Its detail is Italian
+// and never repeats what was sent.
+type problem struct {
+	Status    int            `json:"status"`
+	Title     string         `json:"title"`
+	Detail    string         `json:"detail"`
+	Field     string         `json:"field,omitempty"` // what the detail is about
+	Conflicts map[string]any `json:"conflicts,omitempty"`
+	retry     int            // seconds for Retry-After; 0: none
+}
+
+// Error implements error.
+func (p *problem) Error() string { return strconv.Itoa(p.Status) + " " + p.Detail }
+
+// titles are short names of the statuses in use.
+var titles = map[int]string{
+	http.StatusBadRequest:            "Richiesta non valida",
+	http.StatusUnauthorized:          "Accesso necessario",
+	http.StatusForbidden:             "Operazione non consentita",
+	http.StatusNotFound:              "Non trovato",
+	http.StatusMethodNotAllowed:      "Metodo non consentito",
+	http.StatusConflict:              "Conflitto",
+	http.StatusRequestEntityTooLarge: "Richiesta troppo grande",
+	http.StatusUnsupportedMediaType:  "Formato non accettato",
+	http.StatusTooManyRequests:       "Troppe richieste",
+	http.StatusInternalServerError:   "Errore del sistema",
+	http.StatusServiceUnavailable:    "Servizio non disponibile",
+}
+
+func problemf(status int, format string, args ...any) *problem {
+	return &problem{Status: status, Title: titles[status], Detail: fmt.Sprintf(format, args...)}
+}
+
+var (
+	errNotFound = problemf(http.StatusNotFound, "Non esiste, o non esiste più.")
+	errSignIn   = problemf(http.StatusUnauthorized, "Occorre accedere per continuare.")
+	errToken    = problemf(http.StatusUnauthorized, "Il token non è valido o è scaduto.")
+	errOrigin   = problemf(http.StatusForbidden, "La richiesta non viene da una pagina di questo sito: usi un token.")
+	errCrossing = problemf(http.StatusForbidden, "La richiesta viene da un altro sito ed è stata rifiutata.")
+	errRole     = problemf(http.StatusForbidden, "Il suo ruolo non consente questa operazione.")
+	errFault    = problemf(http.StatusInternalServerError, "Si è verificato un errore: è stato registrato. Riprovi tra poco.")
+	errAway     = &problem{Status: http.StatusServiceUnavailable, Title: titles[http.StatusServiceUnavailable],
+		Detail: "La base dati non è raggiungibile. Le chiamate in corso proseguono; riprovi tra qualche secondo.", retry: awayRetry}
+	errBusySignIn = &problem{Status: http.StatusServiceUnavailable, Title: titles[http.StatusServiceUnavailable],
+		Detail: "Troppi accessi nello stesso momento. Riprovi tra qualche secondo.", retry: awayRetry}
+	errLimited = &problem{Status: http.StatusTooManyRequests, Title: titles[http.StatusTooManyRequests],
+		Detail: "Troppi tentativi. Attenda un minuto e riprovi.", retry: 60}
+)
+
+// asProblem is the problem an error is to the one who asked. Faults of ours
+// come out as 500 without their text: the log has it.
+func asProblem(err error) *problem {
+	var p *problem
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, ErrBusy):
+		return errBusySignIn
+	}
+	if p := domainProblem(err); p != nil {
+		return p
+	}
+	if db.Away(err) || errors.Is(err, context.DeadlineExceeded) {
+		return errAway
+	}
+	return errFault
+}
+
+func writeProblem(w http.ResponseWriter, p *problem) {
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	if p.retry > 0 {
+		h.Set("Retry-After", strconv.Itoa(p.retry))
+	}
+	if p.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Bearer realm="pronto"`) // RFC 9110 §11.6.1: a 401 names a scheme
+	}
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p) // the client is gone: nobody to tell
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	var buf bytes.Buffer // whole before the status, so that a fault here is still a 500
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(body); err != nil {
+		writeProblem(w, errFault)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(buf.Bytes())
+}
+
+// fieldName is a field's name that may be repeated to the one who sent it.
+var fieldName = regexp.MustCompile(`^[a-z_]{1,40}$`)
+
+// decode reads one JSON value of a type we know: nothing unknown, nothing after
+// it, no more than maxBody. Its errors name fields, never values.
+func decode[T any](r *http.Request) (v T, err error) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return v, problemf(http.StatusUnsupportedMediaType, "Il corpo della richiesta deve essere application/json.")
+	}
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&v); err != nil {
+		return v, bodyProblem(err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return v, problemf(http.StatusBadRequest, "Dopo il valore JSON c'è dell'altro.")
+	}
+	return v, nil
+}
+
+func bodyProblem(err error) error {
+	var (
+		large  *http.MaxBytesError
+		typing *json.UnmarshalTypeError
+		syntax *json.SyntaxError
+		parse  *time.ParseError
+	)
+	switch {
+	case errors.As(err, &large):
+		return problemf(http.StatusRequestEntityTooLarge, "Il corpo della richiesta supera %d byte.", large.Limit)
+	case errors.As(err, &typing) && fieldName.MatchString(typing.Field):
+		return problemf(http.StatusBadRequest, "Il campo «%s» non ha il tipo atteso.", typing.Field)
+	case errors.As(err, &typing):
+		return problemf(http.StatusBadRequest, "Un campo non ha il tipo atteso.")
+	case errors.As(err, &syntax):
+		return problemf(http.StatusBadRequest, "Il corpo non è JSON valido (byte %d).", syntax.Offset)
+	case errors.As(err, &parse):
+		return problemf(http.StatusBadRequest, "Un istante non è nel formato RFC 3339.")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return problemf(http.StatusBadRequest, "Il corpo JSON manca o è incompleto.")
+	}
+	if name, ok := strings.CutPrefix(err.Error(), `json: unknown field "`); ok {
+		if name = strings.TrimSuffix(name, `"`); fieldName.MatchString(name) {
+			return problemf(http.StatusBadRequest, "Il campo «%s» non esiste.", name)
+		}
+		return problemf(http.StatusBadRequest, "Un campo non esiste.")
+	}
+	return problemf(http.StatusBadRequest, "Il corpo della richiesta non si può leggere.")
+}

@@ -1,0 +1,109 @@
+// Package web is the desk seen through a browser: sign-in, the JSON API, the
+// operators' websocket and the embedded console. It shows and commands what
+// tickets, queue and recordings hold; it decides nothing about a call itself.
+package web
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/queue"
+	"github.com/pronto-desk/pronto/recordings"
+	"github.com/pronto-desk/pronto/tickets"
+)
+
+// Config is what a Server shows and commands. DB, Book, Queue and Archive are
+// required; the rest has defaults.
+type Config struct {
+	DB      *db.DB
+	Book    *tickets.Book
+	Queue   *queue.Queue
+	Archive *recordings.Archive
+
+	// CanRing tells whether something rings when a caller is offered to this
+	// user, and if not, why (Italian, shown to the operator). It is asked for
+	// every seat that is shown, so it answers from memory. nil: always yes.
+	CanRing func(user int64, extension string) (bool, string)
+
+	// Ready tells why calls are not answered, or nil. nil: ready.
+	Ready func() error
+
+	Metrics   http.Handler     // /metrics; nil: 404
+	Log       *slog.Logger     // nil: slog.Default()
+	Now       func() time.Time // nil: time.Now
+	PublicURL string           // as browsers reach the desk; https makes cookies Secure. "": http, any host
+}
+
+// Server serves the console and its API. Handler answers requests, Run feeds
+// the sockets: both are needed.
+type Server struct {
+	Config
+	users    *Users
+	sessions *scs.SessionManager
+	kept     *sessionStore
+	doors    *doors
+	hub      *hub
+	painted  *painted
+	heard    *heard
+	router   chi.Router
+}
+
+// New builds a Server; nothing runs yet and the database is not touched.
+func New(c Config) *Server {
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.CanRing == nil {
+		c.CanRing = func(int64, string) (bool, string) { return true, "" }
+	}
+	if c.Ready == nil {
+		c.Ready = func() error { return nil }
+	}
+	s := &Server{Config: c}
+	s.users = NewUsers(c.DB, c.Now)
+	s.kept = newSessionStore(c.DB, c.Now)
+	s.sessions = newSessions(s.kept, s.secure())
+	s.doors = newDoors()
+	s.hub = newHub()
+	s.painted = newPainted()
+	s.heard = newHeard()
+	s.router = s.routes()
+	return s
+}
+
+// secure tells whether browsers reach us by https.
+func (s *Server) secure() bool {
+	u, err := url.Parse(s.PublicURL)
+	return err == nil && u.Scheme == "https"
+}
+
+// Handler answers everything under the server's address.
+func (s *Server) Handler() http.Handler { return s.router }
+
+// Users is the store of the people who sign in.
+func (s *Server) Users() *Users { return s.users }
+
+// Pages tells how many console pages this user has open on this node.
+func (s *Server) Pages(user int64) int { return s.hub.pages(user) }
+
+// Painted returns a channel that is closed once a page has painted this
+// offer's screen-pop, whether before or after this call and on whichever node.
+// When ctx ends the wait is forgotten: the channel then stays open.
+func (s *Server) Painted(ctx context.Context, offer uuid.UUID) <-chan struct{} {
+	return s.painted.wait(ctx, offer)
+}
+
+// errStopping is why sockets are cut when Run ends.
+var errStopping = errors.New("the server is stopping")

@@ -1,0 +1,368 @@
+package web
+
+import (
+	"context"
+	"crypto/md5"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
+)
+
+// Role is what somebody may do.
+type Role string
+
+// The roles. Operators act on their own seat and on every ticket; supervisors
+// and administrators also set other people's state.
+const (
+	Operator   Role = "operator"
+	Supervisor Role = "supervisor"
+	Admin      Role = "admin"
+)
+
+// supervises tells whether the role may act on other people's seats.
+func (r Role) supervises() bool { return r == Supervisor || r == Admin }
+
+// User is somebody who signs in. The JSON form is ME of the console's contract.
+type User struct {
+	ID          int64     `json:"id"`
+	Name        string    `json:"name"`
+	DisplayName string    `json:"display_name"`
+	Role        Role      `json:"role"`
+	Extension   string    `json:"extension"` // "" when the person has no telephone
+	WrapUp      int       `json:"wrap_up"`   // seconds
+	Active      bool      `json:"-"`
+	CreatedAt   time.Time `json:"-"`
+
+	passwordHash string
+}
+
+// stamp changes with the password: sessions carry it and end with it.
+func (u User) stamp() string {
+	sum := sha256.Sum256([]byte(u.passwordHash))
+	return hex.EncodeToString(sum[:8])
+}
+
+const (
+	tokenPrefix   = "pronto_" // so that a leaked token is recognised for what it is
+	tokenBytes    = 32
+	tokenLongest  = 400 * 24 * time.Hour // a year and a month of grace
+	tokenUsedStep = time.Minute          // last_used_at is written so often at most
+	maxDisplay    = 100                  // characters
+	maxWrapUp     = 3600                 // seconds, as the schema has it
+	usersKept     = 10_000               // remembered for when the database is away
+)
+
+var (
+	// ErrNoUser is a name that nobody has, or somebody no longer active.
+	ErrNoUser = errors.New("no such user")
+	// ErrUserExists is a name or an extension that somebody has already.
+	ErrUserExists = errors.New("the name or the extension is taken")
+
+	userName       = regexp.MustCompile(`^[a-z][a-z0-9._-]{0,31}$`)
+	phoneExtension = regexp.MustCompile(`^[0-9]{2,10}$`)
+)
+
+// Users is the store of people, their passwords and tokens, and of the secrets
+// of their telephones.
+type Users struct {
+	db     *db.DB
+	now    func() time.Time
+	hasher hasher
+
+	mu   sync.Mutex // guards seen
+	seen map[int64]User
+}
+
+// NewUsers is the store over a database; now is time.Now outside tests.
+func NewUsers(d *db.DB, now func() time.Time) *Users {
+	return &Users{db: d, now: now, hasher: newHasher(), seen: map[int64]User{}}
+}
+
+const userColumns = `id, name, display_name, role, coalesce(extension, ''), wrap_up, active, created_at, password_hash`
+
+func scanUser(row pgx.CollectableRow) (u User, err error) {
+	err = row.Scan(&u.ID, &u.Name, &u.DisplayName, &u.Role, &u.Extension, &u.WrapUp, &u.Active, &u.CreatedAt, &u.passwordHash)
+	return u, err
+}
+
+// Add adds a person. Names are lower-case ASCII, extensions 2 to 10 digits or
+// "" for nobody's telephone, passwords 10 characters at least.
+func (s *Users) Add(ctx context.Context, name, display string, role Role, password, extension string) (User, error) {
+	display = strings.TrimSpace(display)
+	switch {
+	case !userName.MatchString(name):
+		return User{}, fmt.Errorf("user name: want a lower-case letter followed by at most 31 of a-z 0-9 . _ -")
+	case display == "" || utf8.RuneCountInString(display) > maxDisplay || !utf8.ValidString(display):
+		return User{}, fmt.Errorf("display name: want 1 to %d characters", maxDisplay)
+	case role != Operator && role != Supervisor && role != Admin:
+		return User{}, fmt.Errorf("role: want %s, %s or %s", Operator, Supervisor, Admin)
+	case extension != "" && !phoneExtension.MatchString(extension):
+		return User{}, fmt.Errorf("extension: want 2 to 10 digits")
+	}
+	hash, err := s.hasher.hash(ctx, password)
+	if err != nil {
+		return User{}, err
+	}
+	rows, err := s.db.Pool.Query(ctx, `insert into users (name, display_name, role, password_hash, extension, created_at)
+		values (@name, @display, @role, @hash, nullif(@extension, ''), @at) returning `+userColumns,
+		pgx.StrictNamedArgs{"name": name, "display": display, "role": role, "hash": hash, "extension": extension, "at": s.now()})
+	if err != nil {
+		return User{}, fmt.Errorf("add user: %w", err)
+	}
+	u, err := pgx.CollectExactlyOneRow(rows, scanUser)
+	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.Code == "23505" {
+		return User{}, ErrUserExists
+	}
+	if err != nil {
+		return User{}, fmt.Errorf("add user: %w", err)
+	}
+	return u, nil
+}
+
+// SetPassword changes a person's password and thereby ends their sessions.
+func (s *Users) SetPassword(ctx context.Context, name, password string) error {
+	hash, err := s.hasher.hash(ctx, password)
+	if err != nil {
+		return err
+	}
+	return s.update(ctx, `update users set password_hash = @value where name = @name`, name, hash)
+}
+
+// SetWrapUp sets how many seconds a person has after a call, 0 to 3600.
+func (s *Users) SetWrapUp(ctx context.Context, name string, seconds int) error {
+	if seconds < 0 || seconds > maxWrapUp {
+		return fmt.Errorf("wrap-up: want 0 to %d seconds", maxWrapUp)
+	}
+	return s.update(ctx, `update users set wrap_up = @value where name = @name`, name, seconds)
+}
+
+// SetActive lets a person in again, or out: sessions and tokens then end.
+func (s *Users) SetActive(ctx context.Context, name string, active bool) error {
+	return s.update(ctx, `update users set active = @value where name = @name`, name, active)
+}
+
+func (s *Users) update(ctx context.Context, sql, name string, value any) error {
+	done, err := s.db.Pool.Exec(ctx, sql, pgx.StrictNamedArgs{"name": name, "value": value})
+	if err != nil {
+		return fmt.Errorf("change user: %w", err)
+	}
+	if done.RowsAffected() == 0 {
+		return ErrNoUser
+	}
+	return nil
+}
+
+// SetSkills sets the topics, by code, that a person is offered callers for.
+func (s *Users) SetSkills(ctx context.Context, name string, topics ...string) error {
+	return s.db.Tx(ctx, func(tx *db.Tx) error {
+		var user int64
+		err := tx.QueryRow(ctx, `select id from users where name = @name for update`, pgx.StrictNamedArgs{"name": name}).Scan(&user)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrNoUser
+		}
+		if err != nil {
+			return fmt.Errorf("skills: %w", err)
+		}
+		if _, err := tx.Exec(ctx, `delete from user_topics where user_id = @user`, pgx.StrictNamedArgs{"user": user}); err != nil {
+			return fmt.Errorf("skills: %w", err)
+		}
+		done, err := tx.Exec(ctx, `insert into user_topics (user_id, topic_id) select @user, id from topics where code = any(@codes)`,
+			pgx.StrictNamedArgs{"user": user, "codes": topics})
+		if err != nil {
+			return fmt.Errorf("skills: %w", err)
+		}
+		if int(done.RowsAffected()) != len(topics) {
+			return fmt.Errorf("skills: %d of %d topics are known", done.RowsAffected(), len(topics))
+		}
+		tx.Wake("queue")
+		return nil
+	})
+}
+
+// SetPhone sets the digest secret of a telephone for a realm. Only
+// H(user:realm:password) is kept (RFC 7616 §3.4.2), in both algorithms that
+// telephones speak.
+func (s *Users) SetPhone(ctx context.Context, extension, realm, password string) error {
+	if !phoneExtension.MatchString(extension) {
+		return fmt.Errorf("extension: want 2 to 10 digits")
+	}
+	if realm == "" || strings.ContainsAny(realm, "\":") || password == "" || len(password) > maxPassword {
+		return fmt.Errorf("telephone %s: want a realm without quotes or colons and a password of 1 to %d bytes", extension, maxPassword)
+	}
+	a1 := []byte(extension + ":" + realm + ":" + password)
+	md5sum, sha := md5.Sum(a1), sha256.Sum256(a1) //nolint:gosec // MD5 is what RFC 2617 telephones know
+	_, err := s.db.Pool.Exec(ctx, `insert into phones (extension, ha1_md5, ha1_sha256) values (@extension, @md5, @sha)
+		on conflict (extension) do update set ha1_md5 = excluded.ha1_md5, ha1_sha256 = excluded.ha1_sha256`,
+		pgx.StrictNamedArgs{"extension": extension, "md5": hex.EncodeToString(md5sum[:]), "sha": hex.EncodeToString(sha[:])})
+	if err != nil {
+		return fmt.Errorf("telephone %s: %w", extension, err)
+	}
+	return nil
+}
+
+// Token makes a bearer token for the API in the name of a person. It is told
+// once: the database keeps its SHA-256. ttl is at most 400 days.
+func (s *Users) Token(ctx context.Context, name string, ttl time.Duration) (string, error) {
+	if ttl <= 0 || ttl > tokenLongest {
+		return "", fmt.Errorf("token: want a life of more than 0 and at most %d days", int(tokenLongest.Hours()/24))
+	}
+	secret := make([]byte, tokenBytes)
+	rand.Read(secret)
+	token := tokenPrefix + base64.RawURLEncoding.EncodeToString(secret)
+	hash := sha256.Sum256([]byte(token))
+	at := s.now()
+	done, err := s.db.Pool.Exec(ctx, `insert into api_tokens (user_id, hash, created_at, expires_at)
+		select id, @hash, @at, @until from users where name = @name and active`,
+		pgx.StrictNamedArgs{"name": name, "hash": hash[:], "at": at, "until": at.Add(ttl)})
+	if err != nil {
+		return "", fmt.Errorf("token: %w", err)
+	}
+	if done.RowsAffected() == 0 {
+		return "", ErrNoUser
+	}
+	return token, nil
+}
+
+// ByToken finds whose bearer token this is: ErrWrong when it is nobody's, has
+// expired, or its person is no longer active.
+func (s *Users) ByToken(ctx context.Context, token string) (User, error) {
+	if !strings.HasPrefix(token, tokenPrefix) || len(token) > 128 {
+		return User{}, ErrWrong
+	}
+	hash := sha256.Sum256([]byte(token))
+	at := s.now()
+	rows, err := s.db.Pool.Query(ctx, `select `+userColumns+` from users where active and id =
+		(select user_id from api_tokens where hash = @hash and expires_at > @at)`,
+		pgx.StrictNamedArgs{"hash": hash[:], "at": at})
+	if err != nil {
+		return User{}, fmt.Errorf("token: %w", err)
+	}
+	u, err := pgx.CollectExactlyOneRow(rows, scanUser)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return User{}, ErrWrong
+	}
+	if err != nil {
+		return User{}, fmt.Errorf("token: %w", err)
+	}
+	_, err = s.db.Pool.Exec(ctx, `update api_tokens set last_used_at = @at
+		where hash = @hash and (last_used_at is null or last_used_at < @before)`,
+		pgx.StrictNamedArgs{"hash": hash[:], "at": at, "before": at.Add(-tokenUsedStep)})
+	if err != nil {
+		return User{}, fmt.Errorf("token: %w", err)
+	}
+	return u, nil
+}
+
+// ByName finds an active person by name.
+func (s *Users) ByName(ctx context.Context, name string) (User, error) {
+	if !userName.MatchString(name) {
+		return User{}, ErrNoUser
+	}
+	rows, err := s.db.Pool.Query(ctx, `select `+userColumns+` from users where name = @name and active`,
+		pgx.StrictNamedArgs{"name": name})
+	if err != nil {
+		return User{}, fmt.Errorf("user: %w", err)
+	}
+	u, err := pgx.CollectExactlyOneRow(rows, scanUser)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return User{}, ErrNoUser
+	}
+	return u, err
+}
+
+// byID finds an active person; one seen before is remembered while the
+// database is away, as their session is.
+func (s *Users) byID(ctx context.Context, id int64) (User, error) {
+	ctx, cancel := context.WithTimeout(ctx, sessionQuery)
+	defer cancel()
+	rows, err := s.db.Pool.Query(ctx, `select `+userColumns+` from users where id = @id and active`, pgx.StrictNamedArgs{"id": id})
+	var u User
+	if err == nil {
+		u, err = pgx.CollectExactlyOneRow(rows, scanUser)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil:
+		if len(s.seen) >= usersKept {
+			clear(s.seen)
+		}
+		s.seen[id] = u
+		return u, nil
+	case errors.Is(err, pgx.ErrNoRows):
+		delete(s.seen, id)
+		return User{}, ErrNoUser
+	case db.Away(err):
+		if seen, ok := s.seen[id]; ok {
+			return seen, nil
+		}
+	}
+	return User{}, fmt.Errorf("user: %w", err)
+}
+
+// List returns everybody, inactive people included, by name.
+func (s *Users) List(ctx context.Context) ([]User, error) {
+	rows, err := s.db.Pool.Query(ctx, `select `+userColumns+` from users order by name`)
+	if err != nil {
+		return nil, fmt.Errorf("users: %w", err)
+	}
+	return pgx.CollectRows(rows, scanUser)
+}
+
+// SignIn checks a name and a password: ErrWrong when they do not fit, after the
+// same work for known and unknown names; ErrBusy when too many sign in at once.
+// Both outcomes of a known name are journalled.
+func (s *Users) SignIn(ctx context.Context, name, password string) (User, error) {
+	u, err := s.ByName(ctx, name)
+	known := err == nil
+	if err != nil && !errors.Is(err, ErrNoUser) {
+		return User{}, err
+	}
+	stored := u.passwordHash
+	if !known {
+		stored = nobody
+	}
+	fits, err := s.hasher.verify(ctx, password, stored)
+	if err != nil {
+		return User{}, err
+	}
+	if !known {
+		return User{}, ErrWrong
+	}
+	kind := journal.SignedIn
+	if !fits {
+		kind = signInFailed
+	}
+	if err := s.note(ctx, u.ID, kind); err != nil {
+		return User{}, err
+	}
+	if !fits {
+		return User{}, ErrWrong
+	}
+	return u, nil
+}
+
+// signInFailed is a wrong password for a name that exists.
+const signInFailed journal.Kind = "sign_in_failed"
+
+// note journals something a person did in their own stream.
+func (s *Users) note(ctx context.Context, user int64, kind journal.Kind) error {
+	return s.db.Tx(ctx, func(tx *db.Tx) error {
+		tx.Wake("journal")
+		return journal.Append(ctx, tx, journal.Line{Stream: journal.SeatStream(user), At: s.now(), Kind: kind, User: user})
+	})
+}
