@@ -1,0 +1,55 @@
+// Package media is the RTP engine: what a caller hears, what is heard of a
+// caller, and how two legs are joined (RFC 3550, RFC 3551, RFC 4733).
+//
+// # Who owns what
+//
+// An [Engine] owns the range of ports, the pacer and the counts. A [Stream] is
+// one leg: an even port for RTP, the odd one above for RTCP. Whoever opened it
+// closes it. A stream has two halves that share nothing but the socket:
+//
+//   - the receiver judges what arrives: is it from the peer (latch), is it RTP of
+//     an agreed type, is it new (source), is it a key (keyMemory);
+//   - the sender is the leg's one outgoing RTP stream. One SSRC, sequence numbers
+//     without a hole and timestamps on the wall clock last the whole call,
+//     whatever sounds: our keys, else the clip that was started last, else the
+//     joined leg, else silence. There is always something, so that no NAT or
+//     session border controller takes the call for dead; except when the peer
+//     holds.
+//
+// Each half has one mutex. A goroutine holds at most one of them at a time, and
+// nothing but a write to the socket happens under it: no log line, no database,
+// no waiting. What goes wrong with a packet is a count with a reason.
+//
+// # Which goroutine runs where, and when it ends
+//
+//   - Engine.Run, the pacer, one for all streams; ends with its context. Every
+//     stream has a phase of 1 ms within the 20 ms, and its turns are at absolute
+//     deadlines. A turn sends a frame if one is due, every 5 s a report, and looks
+//     whether the peer is lost. Without streams it sleeps; turns more than 100 ms
+//     late are dropped.
+//   - Two readers per stream, one for each socket; end when Close closes it, and
+//     Close waits for them. The RTP reader also does what follows from a packet:
+//     it keeps keys, feeds the ears and, in a bridge, writes the packet to the
+//     other leg, from the buffer it was read into. No packet is allocated or
+//     handed to another goroutine.
+//   - Play, Key, SendKeys, Hear and Bridge block the goroutine that calls them,
+//     the call's own, until their work or their context ends. Hear runs its
+//     function on it.
+//
+// # Whose packets are taken
+//
+// TELEPHONY 2.7: only those from the address of the session description or, when
+// that is private, the address of the signalling; after two in a row from one
+// port, only from that port and the one described, until the next offer and
+// answer. A new SSRC counts after two packets in a row with none of the old one
+// between. Ports are random in a wide range and rest before they are used again.
+//
+// # What a bridge does to a packet
+//
+// The joined leg's numbers are shifted, not made anew: loss and reordering reach
+// the peer as they are. When the source changes, pauses or jumps, a new shift
+// continues our own numbers. Extensions, CSRCs and padding stay behind. A-law to
+// A-law the octets are the same; between the laws a table converts them. Comfort
+// noise (payload type 13) is not passed on, because the other peer did not agree
+// to it: the sender fills with silence, as it does after one second of nothing.
+package media

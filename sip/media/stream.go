@@ -1,0 +1,332 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pronto-desk/pronto/sip/audio"
+)
+
+// lostAfter is how long a peer that should be sending may send neither RTP nor
+// RTCP before it counts as gone (TELEPHONY 2.9).
+const lostAfter = 30 * time.Second
+
+// Format is what an offer and its answer agreed on.
+type Format struct {
+	Law   audio.Law // of the sound, both ways
+	PT    uint8     // its payload type in the peer's numbering
+	KeyPT uint8     // telephone-event's, in the peer's numbering; 0: not agreed
+}
+
+// Peer is the other side as its session description and its signalling show it.
+type Peer struct {
+	RTP    netip.AddrPort // where it wants RTP; 0.0.0.0 or port 0: nowhere, a hold
+	RTCP   netip.AddrPort // where it wants RTCP; zero: the port above RTP's
+	Source netip.Addr     // where the SIP came from; counts when RTP is a private address
+	// Send and Receive are our directions. The peer that holds us with sendonly
+	// has Send false; inactive makes both false.
+	Send, Receive bool
+}
+
+// Stream is one leg's sound: a pair of sockets, what is heard on them and what is
+// sent. Its methods may be called from any goroutine.
+type Stream struct {
+	engine *Engine
+	ip     netip.Addr
+	port   int
+	rtp    Conn
+	rtcp   Conn
+
+	in       receiver
+	out      sender
+	keyboard keyboard
+	reports  reports
+
+	joined  atomic.Pointer[Stream] // the leg our packets go to
+	bridged atomic.Bool
+	ears    atomic.Pointer[[]*ear] // who hears what arrives; replaced, never changed
+	earsMu  sync.Mutex             // guards the replacing
+
+	heard  atomic.Int64 // time.Duration: the last sign of life, or the last Agree
+	expect atomic.Bool  // signs of life are due
+	lost   chan struct{}
+	gone   bool // lost is closed; the pacer's
+	ticks  int  // the pacer's
+
+	life    sync.Mutex // guards paced, and that Close comes once
+	paced   bool
+	closed  chan struct{}
+	readers sync.WaitGroup
+}
+
+// begin makes the stream and starts its two readers.
+func (e *Engine) begin(ip netip.Addr, port int, rtp, rtcp Conn) *Stream {
+	s := &Stream{
+		engine:   e,
+		ip:       ip,
+		port:     port,
+		rtp:      rtp,
+		rtcp:     rtcp,
+		keyboard: keyboard{pressed: make(chan struct{})},
+		lost:     make(chan struct{}),
+		closed:   make(chan struct{}),
+	}
+	s.out.conn = rtp
+	s.out.ssrc, s.out.base, s.out.seq = random32(), random32(), uint16(random32())
+	s.out.fresh = true
+	s.reports.name = canonicalName()
+	e.mu.Lock()
+	e.streams[s] = struct{}{}
+	e.mu.Unlock()
+	s.readers.Add(2)
+	go s.read(rtp, s.receive)
+	go s.read(rtcp, s.receiveReport)
+	return s
+}
+
+// Addr is where the peer is to send its RTP; RTCP is one port above.
+func (s *Stream) Addr() netip.AddrPort { return netip.AddrPortFrom(s.ip, uint16(s.port)) }
+
+// Agree tells the stream what an offer and its answer came to, the first time and
+// after each further one. It opens the latch: until two packets in a row come
+// from one port of an allowed address, any port of it may be the peer's. From
+// the first Agree on the stream sends a packet every 20 ms, silence at the least,
+// unless p says that the peer holds; and 30 s without a packet close Lost,
+// unless it holds.
+func (s *Stream) Agree(f Format, p Peer) {
+	sends := p.Send && reachable(p.RTP)
+	s.in.mu.Lock()
+	moved := s.in.latch.arm(p)
+	if moved || !s.in.receive {
+		s.in.source.known = false // believe the first packet of the new far side
+	}
+	s.in.agreed, s.in.format, s.in.receive = true, f, p.Receive
+	s.in.mu.Unlock()
+
+	s.out.mu.Lock()
+	s.out.format = f
+	if moved {
+		s.out.to = netip.AddrPortFrom(p.RTP.Addr().Unmap(), p.RTP.Port())
+	}
+	s.out.fresh = s.out.fresh || sends && !s.out.send
+	s.out.send = sends
+	s.out.mu.Unlock()
+
+	s.reports.aim(p)
+	s.heard.Store(int64(s.engine.now()))
+	s.expect.Store(p.Receive && sends)
+
+	s.life.Lock()
+	defer s.life.Unlock()
+	if !s.paced && !s.isClosed() {
+		s.paced = true
+		s.engine.pacer.add(s)
+	}
+}
+
+// read hands the datagrams of one socket to handle until the socket is closed.
+func (s *Stream) read(c Conn, handle func([]byte, netip.AddrPort)) {
+	defer s.readers.Done()
+	b := make([]byte, maxPacket+1) // one more, to see what is too long
+	failed := 0
+	for {
+		n, src, err := c.ReadFromUDPAddrPort(b)
+		if err == nil {
+			failed = 0
+			handle(b[:n], netip.AddrPortFrom(src.Addr().Unmap(), src.Port()))
+			continue
+		}
+		if s.isClosed() || errors.Is(err, net.ErrClosed) {
+			return
+		}
+		// A passing trouble (an ICMP error, no memory) must not end the leg, nor
+		// a lasting one spin: the watchdog ends the call.
+		if failed++; failed > 3 {
+			select {
+			case <-time.After(audio.FrameTime):
+			case <-s.closed:
+				return
+			}
+		}
+	}
+}
+
+// receive handles one RTP datagram, on the stream's reader.
+func (s *Stream) receive(b []byte, src netip.AddrPort) {
+	at := s.engine.now()
+	a, from, to, why := s.in.take(b, src, at)
+	if why != used {
+		return
+	}
+	s.heard.Store(int64(at))
+	if a.latched {
+		s.out.mu.Lock()
+		s.out.to = src
+		s.out.mu.Unlock()
+	}
+	if a.kind == kindSound {
+		if ears := s.ears.Load(); ears != nil {
+			for _, e := range *ears {
+				e.put(a.ssrc, a.ts, b[from:to], a.law)
+			}
+		}
+	}
+	if leg := s.joined.Load(); leg != nil {
+		leg.out.forward(s, a, b, from, to, at)
+		return
+	}
+	if a.key != 0 && !s.keyboard.press(a.key) {
+		s.in.mu.Lock()
+		s.in.dropped[dropKeys]++
+		s.in.mu.Unlock()
+	}
+}
+
+// tick is the stream's turn; the pacer takes it every 20 ms.
+func (s *Stream) tick(at time.Duration) {
+	s.out.tick(at)
+	if s.ticks++; s.ticks%reportTicks == 0 {
+		s.report(at)
+	}
+	if !s.gone && s.expect.Load() && at-time.Duration(s.heard.Load()) >= lostAfter {
+		s.gone = true
+		close(s.lost)
+	}
+}
+
+// Lost is closed when the peer has sent neither RTP nor RTCP for 30 s although we
+// expect to hear it. Time on hold does not count.
+func (s *Stream) Lost() <-chan struct{} { return s.lost }
+
+// Play sounds a clip and returns when its last frame was sent, 20 ms before the
+// peer has heard it out, so that another clip can follow without a gap. A clip
+// that loops sounds until ctx ends. Play returns the cause of ctx's end,
+// ErrClosed, or ErrStopped when the engine's Run ended. Before the first Agree it
+// waits. While the peer holds, the clip passes unheard. A clip that begins while
+// another sounds interrupts it.
+func (s *Stream) Play(ctx context.Context, c audio.Clip) error {
+	if len(c.ALaw) == 0 {
+		return nil
+	}
+	clip := &sounding{alaw: c.ALaw, loop: c.Loop, done: make(chan struct{})}
+	s.out.sound(clip)
+	if err := s.await(ctx, clip.done); err != nil {
+		s.out.hush(clip)
+		return err
+	}
+	return nil
+}
+
+// await waits for done, or for what makes waiting for it pointless.
+func (s *Stream) await(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-s.closed:
+		return ErrClosed
+	case <-s.engine.stopped:
+		return ErrStopped
+	}
+}
+
+// Start sounds a clip in the background, and returns what stops it. After stop
+// has returned no more of it is sent; stopping twice does nothing.
+func (s *Stream) Start(c audio.Clip) (stop func()) {
+	if len(c.ALaw) == 0 {
+		return func() {}
+	}
+	clip := &sounding{alaw: c.ALaw, loop: c.Loop, done: make(chan struct{})}
+	s.out.sound(clip)
+	return func() { s.out.hush(clip) }
+}
+
+func (s *Stream) isClosed() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close says goodbye to the peer's RTCP, closes the sockets and waits for the
+// readers. What waits in the stream's methods returns ErrClosed. The ports rest
+// for 5 s. Closing again does nothing.
+func (s *Stream) Close() {
+	s.life.Lock()
+	if s.isClosed() {
+		s.life.Unlock()
+		return
+	}
+	close(s.closed)
+	s.life.Unlock()
+
+	e := s.engine
+	e.pacer.remove(s)
+	s.goodbye(e.now())
+	s.rtp.Close()
+	s.rtcp.Close()
+	s.readers.Wait()
+
+	e.release(s.port, portCooldown)
+	e.mu.Lock()
+	delete(e.streams, s)
+	e.past.add(s.counts())
+	e.mu.Unlock()
+	st := s.Stats()
+	e.log.Debug("stream closed", "port", s.port, "in", st.In, "out", st.Out, "lost", st.Lost, "jitter", st.Jitter, "dropped", st.Dropped)
+}
+
+// Stats says what the stream has sent and heard so far.
+func (s *Stream) Stats() StreamStats {
+	c := s.counts()
+	st := StreamStats{In: c.in, Out: c.out, Dropped: c.dropped.byName()}
+	s.in.mu.Lock()
+	st.Lost, st.Jitter, st.Trip, st.Latched = s.in.source.lost(), duration(s.in.source.jitter>>4), s.in.trip, s.in.latch.closed
+	s.in.mu.Unlock()
+	s.out.mu.Lock()
+	st.Remote, st.SSRC = s.out.to, s.out.ssrc
+	s.out.mu.Unlock()
+	return st
+}
+
+func (s *Stream) counts() counts {
+	s.in.mu.Lock()
+	c := counts{in: s.in.packets, dropped: s.in.dropped}
+	s.in.mu.Unlock()
+	s.out.mu.Lock()
+	c.add(counts{out: s.out.packets, failed: s.out.failed, dropped: s.out.dropped})
+	s.out.mu.Unlock()
+	return c
+}
+
+// listen adds an ear, unlisten removes it.
+func (s *Stream) listen(e *ear) {
+	s.earsMu.Lock()
+	defer s.earsMu.Unlock()
+	var ears []*ear
+	if old := s.ears.Load(); old != nil {
+		ears = slices.Clone(*old)
+	}
+	ears = append(ears, e)
+	s.ears.Store(&ears)
+}
+
+func (s *Stream) unlisten(e *ear) {
+	s.earsMu.Lock()
+	defer s.earsMu.Unlock()
+	ears := slices.DeleteFunc(slices.Clone(*s.ears.Load()), func(o *ear) bool { return o == e })
+	if len(ears) == 0 {
+		s.ears.Store(nil)
+		return
+	}
+	s.ears.Store(&ears)
+}
