@@ -93,13 +93,13 @@ func (p *Place) Wait(ctx context.Context) (*Offer, error) {
 	for {
 		if match {
 			if err := p.q.look(ctx); err != nil {
-				return nil, fmt.Errorf("wait for an operator: %w", err)
+				return nil, waitError(ctx, err)
 			}
 		}
 		if read {
 			o, err := p.offer(ctx)
 			if err != nil {
-				return nil, fmt.Errorf("wait for an operator: %w", err)
+				return nil, waitError(ctx, err)
 			}
 			if o != nil && o.ID != p.given {
 				p.given = o.ID
@@ -115,6 +115,14 @@ func (p *Place) Wait(ctx context.Context) (*Offer, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// waitError is the cause of ctx, also when it ended in the middle of a statement.
+func waitError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("wait for an operator: %w", err)
 }
 
 // offer is the pending offer of this place, nil when there is none.

@@ -72,10 +72,11 @@ type Queue struct {
 	log  *slog.Logger
 
 	// One match at a time in this process, for all who asked before it began.
-	turn  chan struct{} // holds the turn; guards begun and result
+	turn  chan struct{} // holds the turn; guards begun, last and runs
 	asked atomic.Uint64 // how many looks were asked for
 	begun uint64        // the last match covers all looks up to this one
 	last  error         // and ended so
+	runs  uint64        // how many matches that took
 }
 
 // New makes the queue of a node. The node's name must stay the same across
@@ -99,6 +100,7 @@ func (q *Queue) look(ctx context.Context) error {
 	}
 	if q.begun < want {
 		q.begun = q.asked.Load()
+		q.runs++
 		// The match is everybody's: the hang-up of one caller does not break it off.
 		_, q.last = q.Match(context.WithoutCancel(ctx), time.Now())
 	}

@@ -1,0 +1,198 @@
+package queue
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+)
+
+// possible tells by trying everything whether all these callers can be served.
+func possible(callers []caller, seats []free) bool {
+	if len(callers) == 0 {
+		return true
+	}
+	for i, s := range seats {
+		if s.fits(callers[0]) && possible(callers[1:], slices.Delete(slices.Clone(seats), i, i+1)) {
+			return true
+		}
+	}
+	return false
+}
+
+// firsts are the callers that must be served: each, in order, who can be served
+// together with those before.
+func firsts(callers []caller, seats []free) (list []caller) {
+	for _, c := range callers {
+		if with := append(slices.Clone(list), c); possible(with, seats) {
+			list = with
+		}
+	}
+	return list
+}
+
+func drawRoom(t *rapid.T) ([]caller, []free) {
+	callers := make([]caller, rapid.IntRange(0, 6).Draw(t, "callers"))
+	for i := range callers {
+		callers[i] = caller{contact: uuid.New(), topic: rapid.Int64Range(1, 3).Draw(t, "topic"),
+			refused: rapid.SliceOfN(rapid.Int64Range(1, 4), 0, 2).Draw(t, "refused")}
+	}
+	seats := make([]free, rapid.IntRange(0, 4).Draw(t, "seats"))
+	for i := range seats {
+		seats[i] = free{seat: Seat{User: int64(i + 1)}, topics: rapid.SliceOfNDistinct(rapid.Int64Range(1, 3), 0, 3, rapid.ID).Draw(t, "skills")}
+	}
+	return callers, seats
+}
+
+// TestPairIsFairAndFull compares with every possibility.
+func TestPairIsFairAndFull(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		callers, seats := drawRoom(t)
+		has := pair(callers, seats)
+		var served []caller
+		for c := range callers {
+			n := 0
+			for s, i := range has {
+				if i != c {
+					continue
+				}
+				n++
+				if !seats[s].fits(callers[c]) {
+					t.Fatalf("caller %d got seat %d, which does not fit", c, s)
+				}
+			}
+			if n > 1 {
+				t.Fatalf("caller %d got %d seats", c, n)
+			} else if n == 1 {
+				served = append(served, callers[c])
+			}
+		}
+		want := firsts(callers, seats)
+		if !slices.EqualFunc(served, want, func(a, b caller) bool { return a.contact == b.contact }) {
+			t.Fatalf("served %v, not %v", served, want)
+		}
+		if len(callers) == 1 && len(served) == 1 { // the longest idle that fits
+			first := slices.IndexFunc(seats, func(f free) bool { return f.fits(callers[0]) })
+			if has[first] != 0 {
+				t.Fatalf("seat %d is idle longer", first)
+			}
+		}
+	})
+}
+
+func TestPair(t *testing.T) {
+	const a, b = 1, 2
+	seat := func(user int64, topics ...int64) free { return free{seat: Seat{User: user}, topics: topics} }
+	for _, c := range []struct {
+		name    string
+		callers []caller
+		seats   []free
+		want    []int
+	}{
+		{"nobody", nil, nil, []int{}},
+		{"an empty room", []caller{{topic: a}}, nil, []int{}},
+		{"no skill", []caller{{topic: a}}, []free{seat(1, b)}, []int{-1}},
+		{"no skill at all", []caller{{topic: a}}, []free{seat(1)}, []int{-1}},
+		{"the longest idle", []caller{{topic: a}}, []free{seat(1, b), seat(2, a), seat(3, a)}, []int{-1, 0, -1}},
+		{"in order", []caller{{topic: a}, {topic: a}, {topic: a}}, []free{seat(1, a), seat(2, a)}, []int{0, 1}},
+		{"who is behind goes ahead only where the first cannot", []caller{{topic: a}, {topic: b}}, []free{seat(1, b)}, []int{1}},
+		{"the first moves so that two are served", []caller{{topic: a}, {topic: b}}, []free{seat(1, a, b), seat(2, a)}, []int{1, 0}},
+		{"the first does not give way", []caller{{topic: a}, {topic: b}}, []free{seat(1, a, b)}, []int{0}},
+		{"refused, another one", []caller{{topic: a, refused: []int64{1}}}, []free{seat(1, a), seat(2, a)}, []int{-1, 0}},
+		{"refused, the next caller", []caller{{topic: a, refused: []int64{1}}, {topic: a}}, []free{seat(1, a)}, []int{1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := pair(c.callers, c.seats); !slices.Equal(got, c.want) {
+				t.Errorf("%v, not %v", got, c.want)
+			}
+		})
+	}
+}
+
+// TestOrder: urgency, then T0, then id; never the order of joining.
+func TestOrder(t *testing.T) {
+	d := newDesk(t)
+	late := d.call(after(9))
+	first, second := d.call(after(3)), d.call(after(3)) // the same T0: by id
+	blocking := d.call(after(20))
+	calls := []struct {
+		id      uuid.UUID
+		urgency int
+		t0      float64
+	}{{late, 2, 9}, {second, 2, 3}, {blocking, 1, 20}, {first, 2, 3}}
+	for _, c := range calls {
+		d.join(c.id, "software", c.urgency, after(c.t0), after(30))
+	}
+	list, err := d.Waiting(background)
+	d.ok(err)
+	anna := d.sits("anna", after(0), 0, "software")
+	for i, want := range []uuid.UUID{blocking, first, second, late} {
+		if list[i].Contact != want || list[i].State != "waiting" {
+			t.Fatalf("listed %d: %v", i, list[i])
+		}
+		at := after(40 + float64(10*i))
+		d.match(at, 1)
+		s := d.seat(anna)
+		if s.Contact.UUID != want {
+			t.Fatalf("turn %d is %v's, not %v's", i, s.Contact.UUID, want)
+		}
+		d.ok(d.Accept(background, s.Offer.UUID, at))
+		d.ok(d.Release(background, s.Offer.UUID, at))
+	}
+}
+
+func TestMatchTakesAllAtOnce(t *testing.T) {
+	d := newDesk(t)
+	for i := range 3 {
+		d.sits(fmt.Sprintf("op%d", i), after(float64(3-i)), 0, "software")
+	}
+	var places []*Place
+	for i := range 5 {
+		places = append(places, d.waits("software", 2, after(10+float64(i))))
+	}
+	d.match(after(20), 3)
+	for i, want := range []string{"op2", "op1", "op0"} { // the longest idle first
+		if o := d.offerOf(places[i]); o.Name != want {
+			t.Errorf("caller %d got %s, not %s", i, o.Name, want)
+		}
+	}
+	d.match(after(20), 0)
+}
+
+func TestOnlyWhoIsAvailable(t *testing.T) {
+	d := newDesk(t)
+	rossi := d.waits("software", 2, after(0))
+	d.operator("never", 0, "software")
+	for _, declared := range []string{"break", "admin", "off"} {
+		id := d.operator(declared, 0, "software")
+		d.ok(d.Declare(background, id, declared, "", after(0)))
+	}
+	d.sits("unskilled", after(0), 0, "certificati")
+	gone := d.sits("gone", after(0), 0, "software")
+	d.exec(`update users set active = false where id = $1`, gone)
+	d.match(after(1), 0)
+	anna := d.sits("anna", after(2), 0, "software")
+	if o := d.offered(rossi, after(3)); o.Operator != anna || o.Name != "anna" || o.Extension == "" {
+		t.Fatalf("%+v", o)
+	}
+}
+
+// TestSilentNode: the callers of a node that does not say that it lives are
+// offered to nobody; our own always are.
+func TestSilentNode(t *testing.T) {
+	d := newDesk(t)
+	south := deskOn(t, d.db, "south")
+	d.sits("anna", after(0), 0, "software")
+	theirs := south.waits("software", 2, after(1))
+	ours := d.waits("software", 2, after(2))
+	south.ok(south.beat(background, after(1)))
+	d.ok(d.beat(background, after(1)))
+	d.offered(ours, after(1+silentAfter.Seconds())) // nobody has beaten since, but we are here
+	d.ok(d.Withdraw(background, d.offerOf(ours).ID, after(18)))
+	south.ok(south.beat(background, after(19)))
+	if o := d.offered(theirs, after(20)); o.node != "south" {
+		t.Fatalf("the offer's node is %q", o.node)
+	}
+}

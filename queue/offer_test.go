@@ -1,0 +1,207 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/dbtest"
+	"github.com/pronto-desk/pronto/db/journal"
+)
+
+// TestOfferEnds is every way in which an offer ends: what becomes of seat and
+// place, whether the same two meet again at once, and what the journal tells.
+func TestOfferEnds(t *testing.T) {
+	d := newDesk(t)
+	for i, c := range []struct {
+		name  string
+		end   func(o *Offer, p *Place, at time.Time) error
+		state State
+		seat  string
+		place placeState
+		again int // offers a match at once makes
+		lines []string
+	}{
+		{"accepted", func(o *Offer, _ *Place, at time.Time) error { return d.Accept(background, o.ID, at) },
+			Accepted, "available/ talking", placeTaken, 0, []string{"accepted"}},
+		{"refused on the page", func(o *Offer, _ *Place, at time.Time) error { return d.Decline(background, o.ID, Refused, at) },
+			Declined, "available/ idle", placeWaiting, 0, []string{"declined"}},
+		{"engaged", func(o *Offer, _ *Place, at time.Time) error { return d.Decline(background, o.ID, Busy, at) },
+			Declined, "break/busy idle", placeWaiting, 0, []string{"declined"}},
+		{"unreachable", func(o *Offer, _ *Place, at time.Time) error { return d.Decline(background, o.ID, Unreachable, at) },
+			Declined, "break/phone_unreachable idle", placeWaiting, 0, []string{"declined"}},
+		{"missed", func(o *Offer, _ *Place, at time.Time) error { return d.TimeOut(background, o.ID, at) },
+			TimedOut, "break/missed idle", placeWaiting, 0, []string{"timed_out"}},
+		{"withdrawn", func(o *Offer, _ *Place, at time.Time) error { return d.Withdraw(background, o.ID, at) },
+			Withdrawn, "available/ idle", placeWaiting, 1, []string{"withdrawn", "offered"}},
+		{"the caller leaves", func(_ *Offer, p *Place, at time.Time) error { return p.Leave(background, at) },
+			Withdrawn, "available/ idle", placeLeft, 0, []string{"withdrawn", "left"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d.tb = t
+			skill := c.name
+			anna := d.sits("anna"+string(rune('a'+i)), after(0), 60, skill)
+			rossi := d.waits(skill, 2, after(1))
+			o := d.offered(rossi, after(2))
+			if !o.ExpiresAt.Equal(after(2).Add(RingLongest)) || o.State != Pending || o.Operator != anna {
+				t.Fatalf("%+v", o)
+			}
+			d.ok(c.end(o, rossi, after(3)))
+			over, err := d.Offer(background, o.ID)
+			d.ok(err)
+			if over.State != c.state {
+				t.Errorf("the offer is %s", over.State)
+			}
+			d.stands(anna, c.seat)
+			if got := d.state(rossi); got != c.place {
+				t.Errorf("the place is %s", got)
+			}
+			for name, late := range map[string]func() error{
+				"accept":   func() error { return d.Accept(background, o.ID, after(4)) },
+				"decline":  func() error { return d.Decline(background, o.ID, Refused, after(4)) },
+				"time out": func() error { return d.TimeOut(background, o.ID, after(4)) },
+				"withdraw": func() error { return d.Withdraw(background, o.ID, after(4)) },
+				"painted":  func() error { return d.Painted(background, o.ID, after(4)) },
+			} {
+				if err := late(); !errors.Is(err, ErrTooLate) {
+					t.Errorf("%s afterwards: %v", name, err)
+				}
+			}
+			d.match(after(5), c.again)
+			d.told(journal.ContactStream(rossi.contact), append([]string{"waiting", "offered"}, c.lines...)...)
+			if c.again == 1 {
+				d.ok(rossi.Leave(background, after(6)))
+			}
+		})
+	}
+}
+
+func TestNoSuchOffer(t *testing.T) {
+	d := newDesk(t)
+	id := uuid.New()
+	d.refuses(d.Accept(background, id, after(0)), ErrTooLate)
+	d.refuses(d.Release(background, id, after(0)), ErrTooLate)
+	d.refuses(d.Painted(background, id, after(0)), ErrTooLate)
+	_, err := d.Offer(background, id)
+	d.refuses(err, ErrTooLate)
+	d.sits("anna", after(0), 0, "software")
+	o := d.offered(d.waits("software", 2, after(1)), after(2))
+	if err := d.Decline(background, o.ID, "boredom", after(3)); err == nil {
+		t.Fatal("a reason that is none was taken")
+	}
+	d.ok(d.Release(background, o.ID, after(3))) // never accepted: nothing to release
+	d.stands(o.Operator, "available/ offered")
+}
+
+// TestRefusalLapses: for a minute somebody else, then the same two again.
+func TestRefusalLapses(t *testing.T) {
+	d := newDesk(t)
+	d.sits("anna", after(0), 0, "software")
+	rossi := d.waits("software", 2, after(1))
+	o := d.offered(rossi, after(2))
+	d.ok(d.Decline(background, o.ID, Refused, after(10)))
+	verdi := d.waits("software", 2, after(11))
+	o = d.offered(verdi, after(12)) // the same operator, another caller
+	d.ok(d.Withdraw(background, o.ID, after(13)))
+	d.ok(verdi.Leave(background, after(13)))
+	d.match(after(69.9), 0)
+	d.offered(rossi, after(70))
+}
+
+func TestPainted(t *testing.T) {
+	d := newDesk(t)
+	d.sits("anna", after(0), 0, "software")
+	o := d.offered(d.waits("software", 2, after(1)), after(2))
+	if d.WaitPainted(background, o.ID, 0) {
+		t.Fatal("painted already")
+	}
+	seen := make(chan bool)
+	go func() { seen <- d.WaitPainted(background, o.ID, time.Minute) }()
+	d.ok(d.Painted(background, o.ID, after(3)))
+	d.ok(d.Painted(background, o.ID, after(4)))
+	if !<-seen {
+		t.Fatal("not seen to be painted")
+	}
+	got, err := d.Offer(background, o.ID)
+	d.ok(err)
+	if got.PaintedAt == nil || !got.PaintedAt.Equal(after(3)) {
+		t.Fatalf("painted at %v", got.PaintedAt)
+	}
+	d.told(journal.ContactStream(o.Contact), "waiting", "offered", "painted")
+}
+
+// inBubble runs a test with the clock of a bubble, on a real database.
+func inBubble(t *testing.T, test func(t *testing.T, d *desk)) {
+	t.Helper()
+	address := dbtest.URL(t) // outside
+	synctest.Test(t, func(t *testing.T) {
+		pool, err := db.Open(t.Context(), db.Config{URL: address})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pool.Close()
+		test(t, deskOn(t, pool, "north"))
+	})
+}
+
+// TestWatch: the context ends with the reason for which the offer came to nothing.
+func TestWatch(t *testing.T) {
+	inBubble(t, func(t *testing.T, d *desk) {
+		d.sits("anna", time.Now(), 0, "software")
+		anna := d.sits("bruno", time.Now(), 0, "software")
+		rossi := d.waits("software", 2, time.Now())
+		for _, c := range []struct {
+			want error
+			end  func(o *Offer) error
+		}{
+			{ErrWithdrawn, func(o *Offer) error { return d.Withdraw(background, o.ID, time.Now()) }},
+			{ErrDeclined, func(o *Offer) error { return d.Decline(background, o.ID, Refused, time.Now()) }},
+			{ErrTimedOut, func(*Offer) error { return nil }}, // nobody does anything, the clock goes on
+		} {
+			o := d.offered(rossi, time.Now())
+			began := time.Now()
+			ctx, stop := d.Watch(background, o.ID)
+			synctest.Wait()
+			d.ok(c.end(o))
+			<-ctx.Done()
+			if cause := context.Cause(ctx); cause != c.want {
+				t.Errorf("the cause is %v, not %v", cause, c.want)
+			}
+			if took := time.Since(began); c.want == ErrTimedOut && took.Round(time.Millisecond) != RingLongest {
+				t.Errorf("it rang for %v", took)
+			}
+			stop()
+		}
+		d.stands(anna, "break/missed idle")
+
+		// An acceptance does not end it; the caller's hang-up does.
+		d.ok(d.Declare(background, anna, "available", "", time.Now()))
+		o := d.offered(rossi, time.Now())
+		call, hangUp := context.WithCancelCause(background)
+		ctx, stop := d.Watch(call, o.ID)
+		defer stop()
+		d.ok(d.Accept(background, o.ID, time.Now()))
+		<-time.After(2 * RingLongest)
+		if ctx.Err() != nil {
+			t.Fatalf("the watch of an accepted offer ended: %v", context.Cause(ctx))
+		}
+		hungUp := errors.New("hung up")
+		hangUp(hungUp)
+		<-ctx.Done()
+		if context.Cause(ctx) != hungUp {
+			t.Errorf("the cause is %v", context.Cause(ctx))
+		}
+
+		ctx, stop = d.Watch(background, uuid.New())
+		defer stop()
+		<-ctx.Done()
+		if context.Cause(ctx) != ErrWithdrawn {
+			t.Errorf("no such offer: %v", context.Cause(ctx))
+		}
+	})
+}
