@@ -2,6 +2,7 @@ package ivr
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -10,6 +11,10 @@ import (
 	"github.com/pronto-desk/pronto/sip/media"
 	"github.com/pronto-desk/pronto/tickets"
 )
+
+// ErrNoCodec is what Call.Answer returns, wrapped, when the caller's offer has
+// no codec in common with us.
+var ErrNoCodec = errors.New("no codec in common")
 
 // Call is the caller's side of a telephone call: the few verbs a conversation
 // needs. Every method blocks; when the caller hangs up, ctx is cancelled and
@@ -23,7 +28,7 @@ type Call interface {
 	Arrived() time.Time
 
 	// Answer takes the call. It has sent the refusal itself when it returns
-	// an error (no common codec, no ports left).
+	// ErrNoCodec or media.ErrNoPorts.
 	Answer(ctx context.Context) error
 	// Refuse declines a call that was not answered with a SIP status; retryAfter
 	// above zero tells the caller's network when to come again.

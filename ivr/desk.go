@@ -142,10 +142,6 @@ func unanswered(ctx context.Context, err error) (tickets.Ending, error) {
 	return tickets.SystemFault, fmt.Errorf("answer: %w", err)
 }
 
-// ErrNoCodec is what Call.Answer returns, wrapped, when the caller's offer has
-// no codec in common with us.
-var ErrNoCodec = media.ErrNoCodec
-
 // away says that the database cannot be reached, now or since the call began.
 func away(err error) bool { return db.Away(err) || errors.Is(err, tickets.ErrDeferred) }
 
@@ -217,7 +213,7 @@ func (d *Desk) leave(ctx context.Context, place *queue.Place) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingWait)
 	defer cancel()
 	at := time.Now()
-	d.orLater("leave", Left{Contact: place.Contact, At: at}, place.Leave(ctx, at))
+	d.orLater("leave", Left{Contact: place.Contact(), At: at}, place.Leave(ctx, at))
 }
 
 // errFound ends the caller's company in the queue: an operator has answered, or

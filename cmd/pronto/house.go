@@ -95,7 +95,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	h.agent, err = sip.New(sip.Config{
 		Addrs: s.sip, Packet: e.packet, Trunks: trunks, Realm: s.realm,
 		Phones: sip.NewLocations(d), Media: h.engine, Log: e.log, UserAgent: "Pronto/" + version,
-		Handle: func(ctx context.Context, c *sip.Call) { h.desk.Answer(ctx, c) },
+		Handle: func(ctx context.Context, c *sip.Call) { h.desk.Answer(ctx, caller{c}) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("build the user agent: %w", err)

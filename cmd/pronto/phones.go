@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/pronto-desk/pronto/ivr"
 	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/sip"
 	"github.com/pronto-desk/pronto/sip/media"
@@ -77,5 +78,17 @@ func (p *phones) unanswered(ctx, pending context.Context, offer *queue.Offer, er
 		p.log.Warn("the queue was not told of an unanswered telephone", "offer", offer.ID, "error", told)
 	}
 	p.log.Info("a telephone was not answered", "contact", offer.Contact, "extension", offer.Extension, "error", err)
+	return err
+}
+
+// caller is a *sip.Call in the words of ivr.Call.
+type caller struct{ *sip.Call }
+
+// Answer says in ivr's words that there is no common codec.
+func (c caller) Answer(ctx context.Context) error {
+	err := c.Call.Answer(ctx)
+	if errors.Is(err, sip.ErrNoCodec) {
+		return fmt.Errorf("%w: %w", ivr.ErrNoCodec, err)
+	}
 	return err
 }
