@@ -42,7 +42,9 @@ func (h Hours) Open(t time.Time) (open bool, changes time.Time) {
 	for end := at.Add(horizon); at.Before(end); {
 		wall := sinceMidnight(at)
 		stretch := 24*time.Hour - wall
-		if _, shift := at.ZoneBounds(); !shift.IsZero() {
+		// After 2037 package time counts 365 days for every year, so that on 31
+		// December of a leap year the end it gives lies in the past.
+		if _, shift := at.ZoneBounds(); shift.After(at) {
 			stretch = min(stretch, shift.Sub(at))
 		}
 		spans := h.spans(at)

@@ -102,6 +102,7 @@ func TestOpen(t *testing.T) {
 		{"first round of the double hour", dst, "2026-10-25 02:15:00 +0200", true, "2026-10-25 02:30:00 +0200"},
 		{"between the rounds", dst, "2026-10-25 02:45:00 +0200", false, "2026-10-25 02:00:00 +0100"},
 		{"second round", dst, "2026-10-25 02:15:00 +0100", true, "2026-10-25 02:30:00 +0100"},
+		{"31 December of a leap year to come", office, "2040-12-31 20:30", false, "2041-01-02 08:00"}, // once never came back
 		{"a long day's evening", everyDay(Span{480, 1200}), "2026-10-24 20:00", false, "2026-10-25 08:00:00 +0100"},
 	} {
 		open, changes := c.hours.Open(at(t, c.at))
