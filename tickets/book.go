@@ -24,11 +24,11 @@ type Book struct {
 	log   *slog.Logger
 
 	changed *db.Subscription // services or topics were edited, here or on another node
-	mu      sync.Mutex       // guards services and stale
-	// services by number as last read; it outlives the database, so that a
+	mu      sync.Mutex       // guards the three below
+	// services by number as last read; they outlive the database, so that a
 	// caller is greeted by the right hours while the database is away.
-	services map[string]*Service
-	stale    bool
+	services     map[string]*Service
+	wanted, have int // how often services should have been read, and the state they have
 }
 
 // Later keeps the facts of calls while the database is away; recordings.Archive
@@ -48,7 +48,7 @@ func NewBook(d *db.DB, node string, later Later, log *slog.Logger) *Book {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Book{db: d, node: node, later: later, log: log, changed: d.Wakeups.Subscribe(topicServices), stale: true}
+	return &Book{db: d, node: node, later: later, log: log, changed: d.Wakeups.Subscribe(topicServices), wanted: 1}
 }
 
 // Errors that callers tell apart.

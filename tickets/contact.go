@@ -2,7 +2,9 @@ package tickets
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -66,8 +68,6 @@ type Contact struct {
 	// Deferred: the database was away, so what is noted goes to the spool and
 	// becomes rows when it is back. There is no Ticket then, and Open refuses.
 	Deferred bool
-
-	chosen bool // the caller has chosen from the menu
 }
 
 // Step is one step of a contact's way: its journal line and, by its kind, the
@@ -90,51 +90,153 @@ type Matter struct {
 	Queued  bool // the caller takes a place in the queue with it: Tq
 }
 
-// Recovered is what Recover found unfinished.
-type Recovered struct {
-	Messages []uuid.UUID // contacts that ended as messages (or short of one)
-	Faults   []uuid.UUID // contacts that ended system_fault
-}
+// factBudget is how long the caller's way waits for the database before the
+// fact goes to the spool: silence on the line until then, so not long.
+const factBudget = 1500 * time.Millisecond
+
+// textLongest bounds what a header may leave in a row, in bytes.
+const textLongest = 255
 
 // Begin registers a call before anything is answered: the contact's row and
 // its first journal line, committed. With the database away the fact goes to
 // the spool, the contact is Deferred and err is nil; err is only returned when
-// neither took it. The caller's hang-up does not interrupt it.
-func (b *Book) Begin(ctx context.Context, a Arrival) (*Contact, error) { return nil, ErrNotFound }
-
-// Note writes one step. With the database away it goes to the spool.
-func (b *Book) Note(ctx context.Context, c *Contact, s Step) error { return ErrNotFound }
-
-// Open gives the contact's matter its number and its row, prefilled, together
-// with whatever `together` (may be nil) does, in one transaction. A contact
-// that has a ticket keeps it. Errors: ErrDeferred, ErrEnded, db.Away, together's.
-func (b *Book) Open(ctx context.Context, c *Contact, m Matter, together func(ctx context.Context, tx *db.Tx, t *Ticket) error) (*Ticket, error) {
-	return nil, ErrNotFound
+// neither took it. The caller's hang-up does not interrupt it: a call that
+// rang once is registered (A8).
+func (b *Book) Begin(ctx context.Context, a Arrival) (*Contact, error) {
+	c := &Contact{
+		ID: uuid.New(), Channel: a.Channel, CallID: clean(a.ID), Caller: Normalise(a.From), CallerSource: a.Source,
+		Dialled: Normalise(a.To), Trunk: clean(a.Trunk), T0: a.At, Match: MatchNone,
+	}
+	if c.Channel == "" {
+		c.Channel = Phone
+	}
+	switch {
+	case c.Caller == "":
+		c.CallerSource, c.Match = sourceWithheld, MatchWithheld
+	case c.CallerSource != sourceAsserted:
+		c.CallerSource = sourceFrom // what nobody vouches for
+	}
+	if c.Dialled == "" {
+		c.Dialled = clean(a.To) // no number at all: kept, so that one sees what was dialled
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), factBudget)
+	defer cancel()
+	service, err := b.Service(limited, c.Dialled)
+	switch {
+	case err == nil:
+		c.Service = service
+	case !errors.Is(err, ErrNotFound) && !db.Away(err):
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	f := &begun{
+		Fact: uuid.New(), Contact: c.ID, Node: b.node, Channel: c.Channel, CallID: c.CallID, Trunk: c.Trunk,
+		Caller: c.Caller, Source: c.CallerSource, Dialled: c.Dialled, T0: c.T0,
+	}
+	if err := b.write(limited, c, f); err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	if !c.Deferred {
+		c.Customers = f.found
+		c.Match = matchOf(c.Caller, len(f.found))
+	}
+	return c, nil
 }
 
-// End writes how the contact ended, once: a second ending is a no-op. cause is
-// logged, not kept.
+// Where a caller's number comes from.
+const (
+	sourceAsserted = "asserted" // P-Asserted-Identity of a trusted trunk
+	sourceFrom     = "from"     // the From header: anybody's word
+	sourceWithheld = "withheld"
+)
+
+// clean makes a text from outside fit for a row: valid UTF-8 without NUL, which
+// PostgreSQL refuses, and bounded.
+func clean(s string) string {
+	if len(s) > textLongest {
+		s = s[:textLongest]
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(s, ""), "\x00", "")
+}
+
+// Note writes one step, also after the caller hung up. With the database away
+// it goes to the spool.
+func (b *Book) Note(ctx context.Context, c *Contact, s Step) error {
+	f := &stepped{Fact: uuid.New(), Contact: c.ID, Kind: s.Kind, At: s.At, Topic: s.Topic, Urgency: s.Urgency, Operator: s.Operator, Data: s.Data}
+	if err := b.write(ctx, c, f); err != nil {
+		return fmt.Errorf("note %s: %w", s.Kind, err)
+	}
+	return nil
+}
+
+// Open gives the contact's matter its number and its row, prefilled, together
+// with whatever `together` (may be nil) does, in one transaction: an error of
+// either leaves no trace, and no gap in the numbers. A contact that has a
+// ticket keeps it. Errors: ErrDeferred, ErrEnded, db.Away, together's. A
+// hang-up while it runs does not cut it in two; end the contact afterwards.
+func (b *Book) Open(ctx context.Context, c *Contact, m Matter, together func(ctx context.Context, tx *db.Tx, t *Ticket) error) (*Ticket, error) {
+	if c.Deferred {
+		return nil, fmt.Errorf("open a ticket: %w", ErrDeferred)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("open a ticket: %w", context.Cause(ctx))
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), factBudget)
+	defer cancel()
+	var t *Ticket
+	err := b.db.Tx(ctx, func(tx *db.Tx) error {
+		id, err := openTicket(ctx, tx, c.ID, m)
+		if err != nil {
+			return err
+		}
+		if t, err = ticketByID(ctx, tx, id); err != nil {
+			return err
+		}
+		if together == nil {
+			return nil
+		}
+		return together(ctx, tx, t)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open a ticket: %w", err)
+	}
+	c.Ticket = t
+	return t, nil
+}
+
+// End writes how the contact ended, once: a second ending is a no-op. What a
+// contact's ending brings about (the list of calls to ring back, the closing
+// of a ticket without message) is in the table of endings. cause is logged,
+// not kept.
 func (b *Book) End(ctx context.Context, c *Contact, e Ending, at time.Time, cause error) error {
-	return ErrNotFound
+	rule, ok := endings[e]
+	if !ok {
+		return fmt.Errorf("end a contact: %q is no ending", e)
+	}
+	if cause != nil {
+		b.log.Warn("a contact ended with an error", "contact", c.ID, "ending", e, "error", cause)
+	}
+	f := &ended{Fact: uuid.New(), Contact: c.ID, Ending: e, At: at}
+	// Who heard that we are out of order and left no message is rung back like
+	// somebody whom we failed.
+	f.Owed = c.Deferred && rule.silent
+	if err := b.write(ctx, c, f); err != nil {
+		return fmt.Errorf("end %s: %w", e, err)
+	}
+	return nil
 }
 
 // EndMessage ends a contact that could leave a message: MessageLeft with
 // ShortestMessage of sound or more, else NoMessage and the ticket is closed as
 // senza_messaggio. t is the ticket opened at the beep, nil when the contact is
-// deferred: the ticket is then opened at the replay.
+// deferred: the ticket of a message is then opened at the replay.
 func (b *Book) EndMessage(ctx context.Context, c *Contact, t *Ticket, sound time.Duration, at time.Time) error {
-	return ErrNotFound
+	return b.End(ctx, c, endingOf(sound), at, nil)
 }
 
-// Replay writes a deferred fact. Doing it twice is harmless. An error for which
-// db.Away holds means: again later; ErrBadFact: never.
-func (b *Book) Replay(ctx context.Context, kind string, raw json.RawMessage) error {
-	return ErrNotFound
-}
-
-// Recover ends the contacts that a crash of this node left without an ending:
-// those with a tape as messages, the others system_fault and to be rung back.
-// tapes is the sound found on disk by contact. Replay pending facts first.
-func (b *Book) Recover(ctx context.Context, at time.Time, tapes map[uuid.UUID]time.Duration) (Recovered, error) {
-	return Recovered{}, ErrNotFound
+// endingOf is the ending of a message with so much sound.
+func endingOf(sound time.Duration) Ending {
+	if sound < ShortestMessage {
+		return NoMessage
+	}
+	return MessageLeft
 }

@@ -2,8 +2,17 @@ package tickets
 
 import (
 	"context"
-	"io"
+	"fmt"
+	"net/mail"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pronto-desk/pronto/db"
 )
 
 // Customer is a doctor of the register (C4).
@@ -21,6 +30,10 @@ type Customer struct {
 // surgery with more doctors is asked for the name.
 const MatchesShown = 10
 
+// customerColumns reads a Customer from customers c.
+const customerColumns = `c.id, c.code, c.name, c.practice, c.authority, c.email,
+	array(select n.number from customer_numbers n where n.customer_id = c.id order by n.number) as numbers`
+
 // Match is how sure we are who is calling.
 type Match struct {
 	Sure      string     `json:"sure"` // MatchCertain …
@@ -28,39 +41,149 @@ type Match struct {
 	Customers []Customer `json:"customers"`
 }
 
+// matchOf is how sure a number makes us that belongs to so many customers.
+func matchOf(number string, customers int) string {
+	switch {
+	case number == "":
+		return MatchWithheld
+	case customers == 0:
+		return MatchNone
+	case customers == 1:
+		return MatchCertain
+	}
+	return MatchSeveral
+}
+
 // MatchOf looks a caller's number up in the register.
 func (b *Book) MatchOf(ctx context.Context, number string) (Match, error) {
-	return Match{}, ErrNotFound
+	list, err := b.collectCustomers(ctx, `where c.id in (select customer_id from customer_numbers where number = @number and @number <> '') order by c.name, c.id limit @limit`,
+		pgx.StrictNamedArgs{"number": Normalise(number), "limit": MatchesShown})
+	if err != nil {
+		return Match{}, fmt.Errorf("match a number: %w", err)
+	}
+	m := Match{Sure: matchOf(Normalise(number), len(list)), Customers: list}
+	switch m.Sure {
+	case MatchCertain:
+		m.Why = "Il numero è di un solo medico."
+	case MatchSeveral:
+		m.Why = fmt.Sprintf("Il numero è di %d medici: chiedere il nome.", len(list))
+		if len(list) == MatchesShown {
+			m.Why = fmt.Sprintf("Il numero è di almeno %d medici: chiedere il nome.", len(list))
+		}
+	case MatchNone:
+		m.Why = "Il numero non è in anagrafica."
+	case MatchWithheld:
+		m.Why = "Il chiamante nasconde il numero."
+	}
+	return m, nil
+}
+
+func (b *Book) collectCustomers(ctx context.Context, where string, args ...any) ([]Customer, error) {
+	rows, err := b.db.Pool.Query(ctx, `select `+customerColumns+` from customers c `+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[Customer])
+	return orEmpty(list), err
 }
 
 // Customers searches the register by code, name, practice or number; "" lists
-// it by name.
+// it by name. limit 0 is PageDefault.
 func (b *Book) Customers(ctx context.Context, query string, limit int) ([]Customer, error) {
-	return nil, ErrNotFound
+	q := strings.TrimSpace(clean(query))
+	list, err := b.collectCustomers(ctx, `where @query = '' or c.code = @query or c.name ilike @like or c.practice ilike @like
+		or c.id in (select customer_id from customer_numbers where number = @number and @number <> '')
+		order by c.name, c.id limit @limit`,
+		pgx.StrictNamedArgs{"query": q, "like": containing(q), "number": Normalise(q), "limit": pageOf(limit)})
+	if err != nil {
+		return nil, fmt.Errorf("search customers: %w", err)
+	}
+	return list, nil
 }
 
 // PutCustomer creates the customer of this code or replaces it with its
 // numbers. *Refusal for a value that is not allowed.
 func (b *Book) PutCustomer(ctx context.Context, c Customer, at time.Time) (*Customer, error) {
-	return nil, ErrNotFound
+	c, err := c.checked()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.putCustomers(ctx, []Customer{c}, at); err != nil {
+		return nil, fmt.Errorf("put customer %s: %w", c.Code, err)
+	}
+	list, err := b.collectCustomers(ctx, `where c.code = $1`, c.Code)
+	if err != nil || len(list) == 0 {
+		return nil, fmt.Errorf("put customer %s: %w", c.Code, err)
+	}
+	return &list[0], nil
 }
 
-// BadLine is a line of an imported file that cannot be used.
-type BadLine struct {
-	Line   int    `json:"line"`   // from 1; the header is line 1
-	Reason string `json:"reason"` // Italian
+const (
+	codeLongest  = 32  // characters
+	emailLongest = 254 // octets, RFC 5321 §4.5.3.1.3 less the brackets
+	numbersMost  = 20  // of one customer
+)
+
+// checked is a customer as its row holds it, or a *Refusal in Italian.
+func (c Customer) checked() (Customer, error) {
+	for _, f := range []struct {
+		name, label string
+		value       *string
+		longest     int
+		required    bool
+	}{
+		{"code", "codice", &c.Code, codeLongest, true},
+		{"name", "nome", &c.Name, lineMost, true},
+		{"practice", "ambulatorio", &c.Practice, lineMost, false},
+		{"authority", "azienda", &c.Authority, lineMost, false},
+		{"email", "email", &c.Email, emailLongest, false},
+	} {
+		*f.value = strings.TrimSpace(*f.value)
+		switch {
+		case f.required && *f.value == "":
+			return c, &Refusal{f.name, "manca il " + f.label}
+		case utf8.RuneCountInString(*f.value) > f.longest:
+			return c, &Refusal{f.name, fmt.Sprintf("%s più lungo di %d caratteri", f.label, f.longest)}
+		case !utf8.ValidString(*f.value) || strings.ContainsFunc(*f.value, unicode.IsControl):
+			return c, &Refusal{f.name, f.label + " con caratteri non ammessi"}
+		}
+	}
+	if c.Email != "" {
+		if a, err := mail.ParseAddress(c.Email); err != nil || a.Address != c.Email || len(c.Email) > emailLongest {
+			return c, &Refusal{"email", "indirizzo e-mail non valido"}
+		}
+	}
+	numbers := []string{} // never nil: COPY would write null
+	for _, written := range c.Numbers {
+		n := Normalise(written)
+		if !reachable(n) {
+			return c, &Refusal{"numbers", fmt.Sprintf("numero di telefono non valido: %q", short(written))}
+		}
+		numbers = append(numbers, n)
+	}
+	slices.Sort(numbers)
+	c.Numbers = slices.Compact(numbers)
+	if len(c.Numbers) > numbersMost {
+		return c, &Refusal{"numbers", fmt.Sprintf("più di %d numeri di telefono", numbersMost)}
+	}
+	return c, nil
 }
 
-// Imported says what an import did. With bad lines it did nothing.
-type Imported struct {
-	Created   int       `json:"created"`
-	Updated   int       `json:"updated"`
-	Unchanged int       `json:"unchanged"`
-	Bad       []BadLine `json:"bad"`
+const shortMost = 24 // characters of somebody's input that an error repeats
+
+func short(s string) string {
+	if r := []rune(s); len(r) > shortMost {
+		return string(r[:shortMost]) + "…"
+	}
+	return s
 }
 
-// ImportCustomers reads the register from CSV. When any line is bad nothing is
-// imported: Imported.Bad lists every one and err is a *Refusal.
-func (b *Book) ImportCustomers(ctx context.Context, r io.Reader, at time.Time) (Imported, error) {
-	return Imported{}, ErrNotFound
+// putCustomers creates or replaces checked customers with different codes, in
+// one transaction, and says what it did.
+func (b *Book) putCustomers(ctx context.Context, list []Customer, at time.Time) (done Imported, err error) {
+	err = b.db.Tx(ctx, func(tx *db.Tx) error {
+		done, err = mergeCustomers(ctx, tx, list, at)
+		return err
+	})
+	return done, err
 }

@@ -2,18 +2,15 @@ package tickets
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
-)
+	"github.com/jackc/pgx/v5"
 
-// Status of a ticket.
-type Status string
-
-const (
-	Open     Status = "open"      // nobody has taken it
-	InCharge Status = "in_charge" // it has an owner who has begun
-	Closed   Status = "closed"
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
+	"github.com/pronto-desk/pronto/tickets/calendar"
 )
 
 // Person is somebody who signs in, as other people's screens show them.
@@ -51,125 +48,200 @@ type Ticket struct {
 	Version         int64      `json:"version"`
 }
 
-// Note is what somebody wrote on a ticket; it is never changed.
-type Note struct {
-	ID   int64     `json:"id"`
-	At   time.Time `json:"at"`
-	By   *Person   `json:"by"` // nil: the desk itself
-	Text string    `json:"text"`
+// ticketSelect reads whole tickets; a where clause follows.
+const ticketSelect = `select t.id, t.number, t.status, t.subject, t.description, t.call_type, t.urgency, t.fault_type, t.channel,
+	t.requester_name, t.requester_number, t.practice, t.authority, t.outcome, t.solution, coalesce(t.owner_id, 0),
+	t.received_at, t.opened_at, t.taken_at, t.closed_at, t.version,
+	tp.id, tp.code, tp.name, o.name, o.display_name, cb.name, cb.display_name,
+	c.id, c.code, c.name, c.practice, c.authority, c.email, (select array_agg(n.number order by n.number) from customer_numbers n where n.customer_id = c.id)
+	from tickets t
+	left join topics tp on tp.id = t.topic_id
+	left join users o on o.id = t.owner_id
+	left join users cb on cb.id = t.closed_by
+	left join customers c on c.id = t.customer_id `
+
+func scanTicket(row pgx.CollectableRow) (Ticket, error) {
+	var t Ticket
+	var topic, customer *int64
+	var topicCode, topicName, owner, ownerShown, closer, closerShown *string
+	var code, name, practice, authority, email *string
+	var numbers []string
+	err := row.Scan(&t.ID, &t.Number, &t.Status, &t.Subject, &t.Description, &t.CallType, &t.Urgency, &t.FaultType, &t.Channel,
+		&t.RequesterName, &t.RequesterNumber, &t.Practice, &t.Authority, &t.Outcome, &t.Solution, &t.OwnerID,
+		&t.ReceivedAt, &t.OpenedAt, &t.TakenAt, &t.ClosedAt, &t.Version,
+		&topic, &topicCode, &topicName, &owner, &ownerShown, &closer, &closerShown,
+		&customer, &code, &name, &practice, &authority, &email, &numbers)
+	if err != nil {
+		return t, err
+	}
+	if topic != nil {
+		t.Topic = &Topic{*topic, *topicCode, *topicName}
+	}
+	if owner != nil {
+		t.Owner = &Person{*owner, *ownerShown}
+	}
+	if closer != nil {
+		t.ClosedBy = &Person{*closer, *closerShown}
+	}
+	if customer != nil {
+		t.Customer = &Customer{*customer, *code, *name, *practice, *authority, *email, orEmpty(numbers)}
+	}
+	t.ReceivedAt, t.OpenedAt, t.TakenAt, t.ClosedAt = t.ReceivedAt.UTC(), t.OpenedAt.UTC(), utc(t.TakenAt), utc(t.ClosedAt)
+	return t, nil
 }
 
-// Moment is one line of a ticket's timeline.
-type Moment struct {
-	At           time.Time  `json:"at"`
-	Kind         string     `json:"kind"` // of the journal line
-	Text         string     `json:"text"` // Italian
-	By           string     `json:"by"`   // display name, or ""
-	ContactID    *uuid.UUID `json:"contact_id"`
-	HasRecording bool       `json:"has_recording"`
-	Ending       string     `json:"ending"`
+// utc is t as the API writes it.
+func utc(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	u := t.UTC()
+	return &u
 }
 
-// TicketPage is a ticket with all that happened to it.
-type TicketPage struct {
-	Ticket
-	Timeline []Moment `json:"timeline"` // oldest first
-	Contacts []Record `json:"contacts"` // newest first, without their journals
-	Notes    []Note   `json:"notes"`    // oldest first
+// orEmpty makes a missing list an empty one: JSON [] and not null.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
-// Filter chooses tickets; zero fields do not filter.
-type Filter struct {
-	Status  string // "open" (not closed), "closed", "all" or ""
-	Owner   int64  // of this user
-	Unowned bool   // of nobody
-	Query   string // number, requester, subject, customer
-	Cursor  string // Page.Next of the page before
-	Limit   int    // 0: PageDefault; at most PageMost
+func collectTickets(ctx context.Context, q querier, where string, args ...any) ([]Ticket, error) {
+	rows, err := q.Query(ctx, ticketSelect+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	tickets, err := pgx.CollectRows(rows, scanTicket)
+	return orEmpty(tickets), err
 }
 
-// Rows per page of a list.
+func oneTicket(ctx context.Context, q querier, where string, args ...any) (*Ticket, error) {
+	tickets, err := collectTickets(ctx, q, where, args...)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(tickets) == 0:
+		return nil, ErrNotFound
+	}
+	return &tickets[0], nil
+}
+
+func ticketByID(ctx context.Context, q querier, id int64) (*Ticket, error) {
+	return oneTicket(ctx, q, `where t.id = $1`, id)
+}
+
+func ticketByNumber(ctx context.Context, q querier, number string) (*Ticket, error) {
+	return oneTicket(ctx, q, `where t.number = $1`, number)
+}
+
+// lockTicket holds a ticket until the transaction ends: changes come one after
+// the other.
+func lockTicket(ctx context.Context, tx *db.Tx, number string) (*Ticket, error) {
+	return oneTicket(ctx, tx, `where t.number = $1 for update of t`, number)
+}
+
+// What a ticket is called before anybody has written a subject.
 const (
-	PageDefault = 50
-	PageMost    = 200
+	subjectMessage = "Messaggio in segreteria"
+	subjectCall    = "Richiesta telefonica"
 )
 
-// Page is a stretch of a list, newest first.
-type Page[T any] struct {
-	Items []T     `json:"items"`
-	Next  *string `json:"next"` // cursor of the next page; nil at the end
+// faultTypes are the words of C3 for the two urgencies.
+var faultTypes = map[int]string{Blocking: "bloccante", NotBlocking: "non_bloccante"}
+
+// insertTicket takes the next number of the year and gives it to a row. The
+// counter's row is locked from here to the end of the transaction: so there are
+// no gaps, and so the transaction must be short.
+const insertTicket = `with counter as (
+	insert into ticket_counters (year, last) values (@year, 1)
+	on conflict (year) do update set last = ticket_counters.last + 1 returning last
+) insert into tickets (year, serial, status, channel, service_id, topic_id, urgency, call_type, subject, fault_type,
+	customer_id, requester_name, requester_number, practice, authority, received_at, opened_at)
+select @year, last, 'open', @channel, @service, @topic, @urgency, @call_type, @subject, @fault_type,
+	@customer, @requester_name, @requester_number, @practice, @authority, @received, @opened from counter
+returning id`
+
+// openTicket gives a contact its ticket and returns the ticket's id; the one it
+// has, if it has one.
+func openTicket(ctx context.Context, tx *db.Tx, contact uuid.UUID, m Matter) (int64, error) {
+	var (
+		ticket, service, customer, topic  *int64
+		ending, name, practice, authority *string
+		topicName                         *string
+		caller                            string
+		urgency                           *int
+		t0                                time.Time
+	)
+	err := tx.QueryRow(ctx, `select c.ticket_id, c.ending, c.service_id, c.caller, c.t0, c.urgency, cu.id, cu.name, cu.practice, cu.authority, tp.id, tp.name
+		from contacts c
+		left join customers cu on cu.id = c.customer_id and c.match = 'certain'
+		left join topics tp on tp.id = coalesce(nullif(@topic::bigint, 0), c.topic_id)
+		where c.id = @contact for update of c`, pgx.StrictNamedArgs{"contact": contact, "topic": m.Topic}).
+		Scan(&ticket, &ending, &service, &caller, &t0, &urgency, &customer, &name, &practice, &authority, &topic, &topicName)
+	switch {
+	case err != nil:
+		return 0, found(err)
+	case ticket != nil:
+		return *ticket, nil
+	case ending != nil:
+		return 0, ErrEnded
+	case m.Topic != 0 && topic == nil:
+		return 0, fmt.Errorf("topic %d: %w", m.Topic, ErrNotFound)
+	}
+	if m.Urgency == 0 && urgency != nil {
+		m.Urgency = *urgency
+	}
+	if m.Urgency != Blocking {
+		m.Urgency = NotBlocking
+	}
+	if m.Channel == "" {
+		m.Channel = Phone
+	}
+	subject := subjectCall
+	switch {
+	case m.Channel == Voicemail:
+		subject = subjectMessage
+	case topicName != nil:
+		subject = *topicName
+	}
+	var id int64
+	err = tx.QueryRow(ctx, insertTicket, pgx.StrictNamedArgs{
+		"year": t0.In(calendar.Rome()).Year(), "channel": m.Channel, "service": service, "topic": topic, "urgency": m.Urgency,
+		"call_type": CallTypes()[0].Code, "subject": subject, "fault_type": faultTypes[m.Urgency],
+		"customer": customer, "requester_name": deref(name), "requester_number": caller, "practice": deref(practice), "authority": deref(authority),
+		"received": t0, "opened": m.At,
+	}).Scan(&id)
+	if err != nil {
+		return 0, err
+	}
+	var queued *time.Time
+	if m.Queued {
+		queued = &m.At
+	}
+	if _, err := tx.Exec(ctx, `update contacts set ticket_id = @ticket, topic_id = coalesce(topic_id, @topic), urgency = coalesce(urgency, @urgency),
+		tq = coalesce(tq, @tq) where id = @contact`, pgx.StrictNamedArgs{
+		"ticket": id, "topic": topic, "urgency": m.Urgency, "tq": queued, "contact": contact,
+	}); err != nil {
+		return 0, err
+	}
+	return id, note(ctx, tx, id, journal.Opened, contact, 0, m.At, nil)
 }
 
-// Asker is somebody whose open tickets are looked for.
-type Asker struct {
-	Customers []int64
-	Number    string // E.164
-	Except    string // a ticket number that is not wanted: the one just opened
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
-// Fields are values of a ticket by their JSON name, as decoded from JSON.
-// "topic" and "customer" take an id, a code, an object with either, or null.
-type Fields map[string]any
-
-// Conflict is a field that somebody else changed meanwhile.
-type Conflict struct {
-	Current any       `json:"current"`
-	By      string    `json:"by"` // display name, or "" for the desk itself
-	At      time.Time `json:"at"`
-}
-
-// ConflictError: nothing was applied, because these fields are no longer what
-// the editor saw.
-type ConflictError struct{ Fields map[string]Conflict }
-
-func (e *ConflictError) Error() string { return "the ticket was changed meanwhile" }
-
-// Ticket is the page of one ticket; ErrNotFound.
-func (b *Book) Ticket(ctx context.Context, number string) (*TicketPage, error) {
-	return nil, ErrNotFound
-}
-
-// TicketOf is one ticket without its timeline; ErrNotFound.
-func (b *Book) TicketOf(ctx context.Context, number string) (*Ticket, error) { return nil, ErrNotFound }
-
-// TicketByID is TicketOf by the id that places, contacts and the journal carry.
-func (b *Book) TicketByID(ctx context.Context, id int64) (*Ticket, error) { return nil, ErrNotFound }
-
-// Tickets lists tickets, newest first. A cursor that is none is a *Refusal.
-func (b *Book) Tickets(ctx context.Context, f Filter) (Page[Ticket], error) {
-	return Page[Ticket]{}, ErrNotFound
-}
-
-// OpenTicketsOf lists the tickets of somebody that are not closed, newest first.
-func (b *Book) OpenTicketsOf(ctx context.Context, who Asker, limit int) ([]Ticket, error) {
-	return nil, ErrNotFound
-}
-
-// Edit applies `set` where the ticket still has the values of `base`, all or
-// nothing: *ConflictError when a field was changed meanwhile, *Refusal for a
-// value that is not allowed, ErrNotFound.
-func (b *Book) Edit(ctx context.Context, number string, by int64, base, set Fields, at time.Time) (*Ticket, error) {
-	return nil, ErrNotFound
-}
-
-// AddNote writes a note; *Refusal when it is empty or too long.
-func (b *Book) AddNote(ctx context.Context, number string, by int64, text string, at time.Time) (*Ticket, error) {
-	return nil, ErrNotFound
-}
-
-// Take makes `by` the owner; the first taking is Tk. *Refusal when closed.
-func (b *Book) Take(ctx context.Context, number string, by int64, at time.Time) (*Ticket, error) {
-	return nil, ErrNotFound
-}
-
-// Close closes with a code of Outcomes. A closing without owner is also a
-// taking. *Refusal when it is closed already or the outcome is none.
-func (b *Book) Close(ctx context.Context, number string, by int64, outcome, solution string, at time.Time) (*Ticket, error) {
-	return nil, ErrNotFound
-}
-
-// Reopen makes a closed ticket open again, in charge of its owner if it has
-// one. *Refusal when it is not closed.
-func (b *Book) Reopen(ctx context.Context, number string, by int64, at time.Time) (*Ticket, error) {
-	return nil, ErrNotFound
+// note appends a line to a ticket's stream and wakes who looks at it. contact
+// may be uuid.Nil, user 0.
+func note(ctx context.Context, tx *db.Tx, ticket int64, kind journal.Kind, contact uuid.UUID, user int64, at time.Time, data map[string]any) error {
+	stream := journal.TicketStream(ticket)
+	tx.Wake(topicJournal, stream)
+	return journal.Append(ctx, tx, journal.Line{
+		Stream: stream, At: at, Kind: kind, Ticket: ticket, User: user, Data: data,
+		Contact: uuid.NullUUID{UUID: contact, Valid: contact != uuid.Nil},
+	})
 }

@@ -23,12 +23,36 @@ func CallTypes() []Code {
 func Outcomes() []Code {
 	return []Code{
 		{"risolto", "Risolto"},
-		{"da_richiamare", "Da richiamare"},
+		{outcomeRingBack, "Da richiamare"},
 		{"inoltrato", "Inoltrato al 2° livello"},
 		{"non_pertinente", "Non pertinente"},
 	}
 }
 
+// outcomeRingBack promises the caller another call.
+const outcomeRingBack = "da_richiamare"
+
 // outcomeNoMessage closes the ticket of a message that was none. No person
 // chooses it.
 const outcomeNoMessage = "senza_messaggio"
+
+// FaultTypes are the words for how bad a fault is (C3).
+func FaultTypes() []Code {
+	return []Code{
+		{"bloccante", "Guasto bloccante"},
+		{"non_bloccante", "Anomalia non bloccante"},
+	}
+}
+
+// outcomeName is an outcome in Italian.
+func outcomeName(code string) string {
+	if code == outcomeNoMessage {
+		return "Senza messaggio"
+	}
+	for _, o := range Outcomes() {
+		if o.Code == code {
+			return o.Name
+		}
+	}
+	return code
+}

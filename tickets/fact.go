@@ -1,0 +1,346 @@
+package tickets
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
+)
+
+// A fact is something that happened on a call. The same code writes it at once
+// or at the replay; its id in the journal makes sure that it is written once,
+// also when the first attempt was committed and we did not hear of it.
+type fact interface {
+	kind() string
+	apply(ctx context.Context, tx *db.Tx) error
+}
+
+// Kinds of deferred facts, as the spool keeps them.
+const (
+	kindBegun   = "contact.begun"
+	kindStepped = "contact.step"
+	kindEnded   = "contact.ended"
+)
+
+// write applies a fact at once, or puts it into the spool when the database is
+// away. From then on all facts of this contact go there: they must not
+// overtake each other.
+func (b *Book) write(ctx context.Context, c *Contact, f fact) error {
+	if c.Deferred {
+		return b.later.Defer(f.kind(), f)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), factBudget)
+	defer cancel()
+	err := b.commit(ctx, f)
+	if !db.Away(err) || b.later == nil {
+		return err
+	}
+	if deferErr := b.later.Defer(f.kind(), f); deferErr != nil {
+		return errors.Join(err, fmt.Errorf("defer: %w", deferErr))
+	}
+	b.log.Warn("the database is away: a fact goes to the spool", "contact", c.ID, "fact", f.kind(), "error", err)
+	c.Deferred = true
+	return nil
+}
+
+// commit applies a fact in one transaction. A fact that stands already is done.
+func (b *Book) commit(ctx context.Context, f fact) error {
+	err := b.db.Tx(ctx, func(tx *db.Tx) error { return f.apply(ctx, tx) })
+	if errors.Is(err, journal.ErrReplayed) {
+		return nil
+	}
+	return err
+}
+
+// Replay writes a deferred fact. Doing it twice is harmless. An error for which
+// db.Away holds means: again later; ErrBadFact: never. Facts of one contact
+// must come in the order in which they were deferred.
+func (b *Book) Replay(ctx context.Context, kind string, raw json.RawMessage) error {
+	var f fact
+	switch kind {
+	case kindBegun:
+		f = &begun{}
+	case kindStepped:
+		f = &stepped{}
+	case kindEnded:
+		f = &ended{}
+	default:
+		return fmt.Errorf("replay %q: %w", kind, ErrBadFact)
+	}
+	if err := json.Unmarshal(raw, f); err != nil {
+		return fmt.Errorf("replay %q: %w: %w", kind, ErrBadFact, err)
+	}
+	err := b.commit(ctx, f)
+	if errors.Is(err, ErrNotFound) { // its beginning was never kept
+		return fmt.Errorf("replay %q: %w: %w", kind, ErrBadFact, err)
+	}
+	if err != nil {
+		return fmt.Errorf("replay %q: %w", kind, err)
+	}
+	return nil
+}
+
+// Replays says whether a deferred fact of this kind is the book's.
+func Replays(kind string) bool { return kind == kindBegun || kind == kindStepped || kind == kindEnded }
+
+// begun is the INVITE.
+type begun struct {
+	Fact    uuid.UUID `json:"fact"`
+	Contact uuid.UUID `json:"contact"`
+	Node    string    `json:"node"`
+	Channel Channel   `json:"channel"`
+	CallID  string    `json:"call_id"`
+	Trunk   string    `json:"trunk"`
+	Caller  string    `json:"caller"`
+	Source  string    `json:"source"`
+	Dialled string    `json:"dialled"`
+	T0      time.Time `json:"t0"`
+
+	found []Customer // whose number it is, once applied
+}
+
+func (f *begun) kind() string { return kindBegun }
+
+// insertContact matches the caller and writes the row in one statement: this is
+// the one place where a caller hears nothing while we wait.
+const insertContact = `with found as (
+	select ` + customerColumns + ` from customers c
+	where c.id in (select customer_id from customer_numbers where number = @caller) order by c.name, c.id limit @shown
+), written as (
+	insert into contacts (id, node, channel, call_id, trunk, service_id, caller, caller_source, dialled, t0, customer_id, match)
+	select @contact, @node, @channel, @call_id, @trunk, (select id from services where number = @dialled), @caller, @source, @dialled, @t0,
+		case when n = 1 then the_one end,
+		case when @caller = '' then 'withheld' when n = 0 then 'none' when n = 1 then 'certain' else 'several' end
+	from (select count(*) as n, min(id) as the_one from found) as counted
+	on conflict (id) do nothing -- the journal says that it stands already
+)
+select * from found`
+
+func (f *begun) apply(ctx context.Context, tx *db.Tx) error {
+	var batch pgx.Batch
+	batch.Queue(insertContact, pgx.StrictNamedArgs{
+		"contact": f.Contact, "node": f.Node, "channel": f.Channel, "call_id": f.CallID, "trunk": f.Trunk,
+		"caller": f.Caller, "source": f.Source, "dialled": f.Dialled, "t0": f.T0, "shown": MatchesShown,
+	}).Query(func(rows pgx.Rows) (err error) {
+		f.found, err = pgx.CollectRows(rows, pgx.RowToStructByName[Customer])
+		return err
+	})
+	line := f.line(journal.Begun)
+	if err := journal.Queue(&batch, line); err != nil {
+		return err
+	}
+	tx.Wake(topicJournal, line.Stream)
+	return journal.Replayed(tx.SendBatch(ctx, &batch).Close())
+}
+
+func (f *begun) line(kind journal.Kind) journal.Line {
+	return contactLine(f.Contact, f.Fact, kind, f.T0)
+}
+
+// topicJournal is woken with every journal line.
+const topicJournal = "journal"
+
+func contactLine(contact, fact uuid.UUID, kind journal.Kind, at time.Time) journal.Line {
+	return journal.Line{
+		Stream: journal.ContactStream(contact), At: at, Kind: kind,
+		Contact: uuid.NullUUID{UUID: contact, Valid: true}, Fact: uuid.NullUUID{UUID: fact, Valid: fact != uuid.Nil},
+	}
+}
+
+// stepped is a Step.
+type stepped struct {
+	Fact     uuid.UUID      `json:"fact"`
+	Contact  uuid.UUID      `json:"contact"`
+	Kind     journal.Kind   `json:"kind"`
+	At       time.Time      `json:"at"`
+	Topic    int64          `json:"topic,omitempty"`
+	Urgency  int            `json:"urgency,omitempty"`
+	Operator int64          `json:"operator,omitempty"`
+	Data     map[string]any `json:"data,omitempty"`
+}
+
+func (f *stepped) kind() string { return kindStepped }
+
+// instants are the columns that the first step of a kind sets.
+var instants = map[journal.Kind]string{
+	journal.Answered:   "ta",
+	journal.Classified: "ts",
+	journal.Waiting:    "tq",
+	journal.Offered:    "tr",
+	journal.Talking:    "tc",
+	journal.Wrapped:    "tw",
+	journal.Taken:      "tk",
+}
+
+func (f *stepped) apply(ctx context.Context, tx *db.Tx) error {
+	set := `topic_id = coalesce(nullif(@topic::bigint, 0), topic_id), urgency = coalesce(nullif(@urgency::smallint, 0), urgency),
+		operator_id = coalesce(nullif(@operator::bigint, 0), operator_id), number_told = number_told or @told`
+	args := pgx.StrictNamedArgs{
+		"contact": f.Contact, "topic": f.Topic, "urgency": f.Urgency, "operator": f.Operator, "told": f.Kind == journal.Told,
+	}
+	if column := instants[f.Kind]; column != "" {
+		set += `, ` + column + ` = coalesce(` + column + `, @at)`
+		args["at"] = f.At
+	}
+	var ticket *int64
+	if err := tx.QueryRow(ctx, `update contacts set `+set+` where id = @contact returning ticket_id`, args).Scan(&ticket); err != nil {
+		return found(err)
+	}
+	line := contactLine(f.Contact, f.Fact, f.Kind, f.At)
+	line.User, line.Data = f.Operator, f.Data
+	if ticket != nil {
+		line.Ticket = *ticket
+	}
+	if f.Topic != 0 || f.Urgency != 0 {
+		line.Data = merged(f.Data, map[string]any{"topic": f.Topic, "urgency": f.Urgency})
+	}
+	tx.Wake(topicJournal, line.Stream)
+	if err := journal.Append(ctx, tx, line); err != nil {
+		return err
+	}
+	// Whoever talks with the caller has taken the matter in charge: registering
+	// is part of the call itself (A9).
+	if f.Kind == journal.Talking && ticket != nil && f.Operator != 0 {
+		return takeOpen(ctx, tx, *ticket, f.Contact, f.Operator, f.At)
+	}
+	return nil
+}
+
+func merged(a, b map[string]any) map[string]any {
+	out := make(map[string]any, len(a)+len(b))
+	for _, m := range []map[string]any{a, b} {
+		for k, v := range m {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// found makes "no row" our own error.
+func found(err error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrNotFound
+	}
+	return err
+}
+
+// ended is a contact's ending.
+type ended struct {
+	Fact      uuid.UUID `json:"fact"`
+	Contact   uuid.UUID `json:"contact"`
+	Ending    Ending    `json:"ending"`
+	At        time.Time `json:"at"`
+	Owed      bool      `json:"owed,omitempty"`      // to be rung back although the ending alone does not say so
+	Recovered bool      `json:"recovered,omitempty"` // written by Recover
+
+	done bool // this fact gave the contact its ending
+}
+
+func (f *ended) kind() string { return kindEnded }
+
+func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
+	rule, ok := endings[f.Ending]
+	if !ok {
+		return fmt.Errorf("%w: %q is no ending", ErrBadFact, f.Ending)
+	}
+	f.done = false
+	var before *string
+	var ticket *int64
+	var from time.Time
+	err := tx.QueryRow(ctx, `select ending, ticket_id, t0 from contacts where id = $1 for update`, f.Contact).Scan(&before, &ticket, &from)
+	switch {
+	case err != nil:
+		return found(err)
+	case before != nil: // exactly one ending
+		return nil
+	}
+	if f.Ending == MessageLeft && ticket == nil { // the message of a caller who came while the database was away
+		id, err := openTicket(ctx, tx, f.Contact, Matter{Channel: Voicemail, At: f.At})
+		if err != nil {
+			return err
+		}
+		ticket = &id
+	}
+	if _, err := tx.Exec(ctx, `update contacts set ending = @ending, te = greatest(@at::timestamptz, t0, ta, ts, tq, tr, tc),
+		ring_back = coalesce(ring_back, case when caller <> '' and (@always or @chosen and ts is not null) then 'due' end)
+		where id = @contact`, pgx.StrictNamedArgs{
+		"contact": f.Contact, "ending": f.Ending, "at": f.At,
+		"always": f.Owed || rule.ringBack == always, "chosen": rule.ringBack == chosen,
+	}); err != nil {
+		return err
+	}
+	line := contactLine(f.Contact, f.Fact, journal.Ended, f.At)
+	line.Data = map[string]any{"ending": f.Ending}
+	if f.Recovered {
+		line.Data["recovered"] = true
+	}
+	if ticket != nil {
+		line.Ticket = *ticket
+	}
+	tx.Wake(topicJournal, line.Stream)
+	if err := journal.Append(ctx, tx, line); err != nil {
+		return err
+	}
+	f.done = true
+	if rule.silent && ticket != nil {
+		return closeSilent(ctx, tx, *ticket, f.Contact, f.At)
+	}
+	return nil
+}
+
+// Recovered is what Recover found unfinished.
+type Recovered struct {
+	Messages []uuid.UUID // contacts that ended as messages, or short of one
+	Faults   []uuid.UUID // contacts that ended system_fault
+}
+
+// Recover ends the contacts that a crash of this node left without an ending:
+// those with a tape as messages, the others system_fault and to be rung back.
+// tapes is the sound found on disk by contact. Replay what is pending first, or
+// an ending that waits in the spool comes too late; and recover before the node
+// beats again in nodes.seen_at, whose last value tells when it died.
+func (b *Book) Recover(ctx context.Context, at time.Time, tapes map[uuid.UUID]time.Duration) (Recovered, error) {
+	var out Recovered
+	// The last sign of life: a contact did not go on while the server was down.
+	rows, err := b.db.Pool.Query(ctx, `select c.id, greatest(c.t0,
+			(select least(n.seen_at, @at) from nodes n where n.id = c.node),
+			(select least(max(j.at), @at) from journal j where j.contact_id = c.id and j.kind <> 'recorded')) as last
+		from contacts c where c.node = @node and c.ending is null order by c.t0`, pgx.StrictNamedArgs{"node": b.node, "at": at})
+	if err != nil {
+		return out, fmt.Errorf("recover: %w", err)
+	}
+	type unfinished struct {
+		ID   uuid.UUID
+		Last time.Time
+	}
+	left, err := pgx.CollectRows(rows, pgx.RowToStructByName[unfinished])
+	if err != nil {
+		return out, fmt.Errorf("recover: %w", err)
+	}
+	for _, u := range left {
+		f := &ended{Fact: uuid.New(), Contact: u.ID, Ending: SystemFault, At: u.Last, Recovered: true}
+		sound, taped := tapes[u.ID]
+		if taped {
+			f.Ending = endingOf(sound)
+			f.Owed = f.Ending == NoMessage // we may have cut the first word off
+		}
+		if err := b.commit(ctx, f); err != nil {
+			return out, fmt.Errorf("recover %s: %w", u.ID, err)
+		}
+		switch {
+		case !f.done: // somebody was quicker
+		case taped:
+			out.Messages = append(out.Messages, u.ID)
+		default:
+			out.Faults = append(out.Faults, u.ID)
+		}
+	}
+	return out, nil
+}
