@@ -1,24 +1,52 @@
 // Package sip is Pronto's user agent: it listens on UDP and TCP, knows trunks
 // by their address and operators' telephones by their registration, and makes
 // of every INVITE a *Call on a goroutine of its own. Parsing, transports and
-// transactions are sipgo's; dialogs, offers and answers are ours.
+// transactions are sipgo's; the edge before it, dialogs, offers and answers are
+// ours.
 package sip
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
+	"github.com/emiago/sipgo"
+	"github.com/emiago/sipgo/sip"
 	"github.com/pronto-desk/pronto/sip/media"
 )
 
-// Config is what an Agent needs to know. Only Media is required.
+const (
+	udpReadBuffer = 4 << 20          // octets: without it bursts are lost at 1000 calls/s (TELEPHONY 1.4)
+	maxCalls      = 2000             // alive at once; far beyond what the desk's relay carries
+	stopLongest   = 10 * time.Second // what may be left of handlers and BYEs at the end
+	byeLongest    = 1 * time.Second  // an answer to our BYE, while stopping
+	tombstone     = 32 * time.Second // 64·T1: retransmissions of a BYE find the dialog that long
+	dialLongest   = 3 * time.Second  // to open a TCP connection to a telephone
+)
+
+func init() {
+	// sipgo keeps these for the whole process. It would send nothing above 1300
+	// octets over UDP (TELEPHONY P5), and logs whole messages of strangers.
+	sip.UDPMTUSize = 65535
+	sip.TransportBufferReadSize = 65535
+	sip.SetDefaultLogger(slog.New(slog.DiscardHandler))
+}
+
+// Config is what an Agent needs to know. Only Media is required, and that only
+// by calls that are answered.
 type Config struct {
 	// Addrs are the addresses to listen on, UDP and TCP on each. They must be
 	// concrete: a wildcard address cannot be named in a Contact (TELEPHONY P9).
+	// Port 0 takes a free one.
 	Addrs []netip.AddrPort
 	// Packet are sockets to serve instead of listening (tests, a wire in memory).
 	Packet []net.PacketConn
@@ -26,7 +54,9 @@ type Config struct {
 	Trunks []Trunk
 	// Realm of the telephones' digest; default "pronto".
 	Realm string
-	// Digests are the algorithms offered, in order; default SHA-256 then MD5.
+	// Digests are the algorithms offered, "MD5" and "SHA-256", in order; default
+	// MD5 then SHA-256: many telephones look at the first challenge only, and
+	// know no other than MD5.
 	Digests []string
 	// Phones knows the operators' telephones; nil: no registrar.
 	Phones Phones
@@ -35,7 +65,8 @@ type Config struct {
 	// Handle conducts one call; see Call. It runs on the call's goroutine, after
 	// 100 Trying and before any other answer. Its context ends with cause
 	// ErrHungUp when the caller does. When it returns, a call that still lives
-	// is hung up, one that was never answered is refused with 500.
+	// is hung up, one that was never answered is refused with 500. nil: every
+	// INVITE gets 404.
 	Handle func(ctx context.Context, c *Call)
 	// Log gets our own lines; default slog.Default().
 	Log *slog.Logger
@@ -76,59 +107,526 @@ type Binding struct {
 	Expires   time.Time
 }
 
-// Caller is what an operator's telephone shows while it rings.
-type Caller struct {
-	Number string // E.164, or "" when withheld
-	Name   string // may be empty
-}
-
-// DialOptions are the ways a call can be made by Dial.
-type DialOptions struct {
-	From      string         // number of the caller, said in From
-	Name      string         // display name, said in From
-	Asserted  string         // P-Asserted-Identity, when not empty
-	Anonymous bool           // From anonymous@anonymous.invalid and Privacy: id (RFC 3323)
-	Diversion string         // number the call was diverted from (RFC 5806)
-	Laws      []uint8        // payload types to offer, in order; default PCMA (8), PCMU (0)
-	Via       netip.AddrPort // where to send the INVITE
-	TCP       bool           // over TCP instead of UDP
-	LateOffer bool           // no SDP in the INVITE: the answer goes in the ACK
-}
-
 // Agent is the user agent. New, Listen, Run.
 type Agent struct {
-	cfg Config
+	cfg    Config
+	log    *slog.Logger
+	secret [32]byte
+	parser *sip.Parser
+	nonces *nonces
+
+	ua     *sipgo.UserAgent
+	server *sipgo.Server
+	client *sipgo.Client
+
+	local     []netip.AddrPort
+	packets   map[netip.AddrPort]*packetEdge
+	listeners []*streamListener
+	dialled   *dialledListener
+
+	ctx     context.Context // the agent's life; ends before the sockets do
+	cancel  context.CancelFunc
+	stopped chan struct{} // closed when sockets are about to close
+	work    sync.WaitGroup
+
+	limits   limits
+	grumbles grumbles
+
+	mu      sync.Mutex // guards what follows
+	closing bool       // no new calls
+	ended   bool       // no new work
+	conns   map[netip.AddrPort]*streamEdge
+	invites map[string]*invitation
+	cancels map[string]time.Time
+	dialogs map[string]*Call
+	calls   map[*Call]struct{}
+	changed chan struct{} // closed and made anew when a call ends
 }
+
+var errStopping = errors.New("sip: the server is stopping")
 
 // New makes an agent; it opens nothing yet.
-func New(c Config) (*Agent, error) { return &Agent{cfg: c}, nil }
-
-// Listen opens the sockets, so that a port in use is known before Run.
-func (a *Agent) Listen() error { return errors.New("sip: not yet") }
-
-// Addr is the first address the agent listens on, after Listen.
-func (a *Agent) Addr() netip.AddrPort { return netip.AddrPort{} }
-
-// Run serves until ctx ends, then ends what is left and waits for it.
-func (a *Agent) Run(ctx context.Context) error { <-ctx.Done(); return nil }
-
-// Calls is the number of calls alive, both ways.
-func (a *Agent) Calls() int { return 0 }
-
-// Drained waits until no call is left; it returns the cause of ctx otherwise.
-func (a *Agent) Drained(ctx context.Context) error { return nil }
-
-// Registered says whether an extension has a telephone at the given instant.
-func (a *Agent) Registered(extension string, at time.Time) bool { return false }
-
-// Ring makes the telephones of an extension ring and gives the one that was
-// lifted first. Errors: ErrUnreachable, ErrDeclined (see *StatusError),
-// ErrNoAnswer, or the cause of ctx, whose end cancels the ringing.
-func (a *Agent) Ring(ctx context.Context, extension string, who Caller) (media.Leg, error) {
-	return nil, ErrUnreachable
+func New(c Config) (*Agent, error) {
+	if len(c.Addrs) == 0 && len(c.Packet) == 0 {
+		return nil, errors.New("sip: no address to listen on")
+	}
+	for _, ap := range c.Addrs {
+		if !ap.Addr().IsValid() || ap.Addr().IsUnspecified() {
+			return nil, fmt.Errorf("sip: %s is no concrete address: a telephone could not be told where we are", ap)
+		}
+	}
+	if c.Realm == "" {
+		c.Realm = "pronto"
+	}
+	if c.UserAgent == "" {
+		c.UserAgent = "Pronto"
+	}
+	if len(c.Digests) == 0 {
+		c.Digests = []string{algorithmMD5, algorithmSHA256}
+	}
+	for _, d := range c.Digests {
+		if d != algorithmMD5 && d != algorithmSHA256 {
+			return nil, fmt.Errorf("sip: unknown digest %q: MD5 or SHA-256", d)
+		}
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	a := &Agent{
+		cfg: c, log: c.Log, parser: sip.NewParser(), nonces: newNonces(),
+		packets: map[netip.AddrPort]*packetEdge{}, stopped: make(chan struct{}),
+		limits:   limits{buckets: map[netip.Prefix]*bucket{}},
+		grumbles: grumbles{last: map[string]time.Time{}, less: map[string]int{}},
+		conns:    map[netip.AddrPort]*streamEdge{},
+		invites:  map[string]*invitation{}, cancels: map[string]time.Time{},
+		dialogs: map[string]*Call{}, calls: map[*Call]struct{}{}, changed: make(chan struct{}),
+	}
+	_, _ = rand.Read(a.secret[:]) // never fails
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	ua, err := sipgo.NewUA(
+		sipgo.WithUserAgent(c.UserAgent),
+		sipgo.WithUserAgentTransactionLayerOptions(sip.WithTransactionLayerUnhandledResponseHandler(a.onStray)),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("sip: %w", err)
+	}
+	if a.server, err = sipgo.NewServer(ua); err != nil {
+		return nil, fmt.Errorf("sip: %w", err)
+	}
+	if a.client, err = sipgo.NewClient(ua); err != nil {
+		return nil, fmt.Errorf("sip: %w", err)
+	}
+	a.ua = ua
+	a.server.OnInvite(a.guard(a.onInvite))
+	a.server.OnAck(a.guard(func(*sip.Request, sip.ServerTransaction) {})) // of a refusal: the transaction's matter
+	a.server.OnBye(a.guard(a.onBye))
+	a.server.OnUpdate(a.guard(a.onUpdate))
+	a.server.OnInfo(a.guard(a.onInfo))
+	a.server.OnOptions(a.guard(a.onOptions))
+	a.server.OnRegister(a.guard(a.onRegister))
+	a.server.OnNoRoute(a.guard(func(req *sip.Request, tx sip.ServerTransaction) {
+		a.respond(req, tx, sip.StatusMethodNotAllowed, sip.NewHeader("Allow", allow))
+	}))
+	return a, nil
 }
 
-// Dial makes a call and returns when it is answered; `to` is a number or a user part.
-func (a *Agent) Dial(ctx context.Context, to string, o DialOptions) (*Call, error) {
-	return nil, ErrUnreachable
+// Listen opens the sockets, so that a port in use is known before Run.
+func (a *Agent) Listen() (err error) {
+	defer func() {
+		if err != nil {
+			a.closeSockets()
+		}
+	}()
+	for _, pc := range a.cfg.Packet {
+		a.addPacket(pc)
+	}
+	for _, addr := range a.cfg.Addrs {
+		udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
+		if err != nil {
+			return fmt.Errorf("sip: listen: %w", err)
+		}
+		if err := udp.SetReadBuffer(udpReadBuffer); err != nil {
+			a.log.Warn("sip: read buffer", "error", err)
+		}
+		p := a.addPacket(udp)
+		tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(p.local)) // the same port, also when it was chosen for us
+		if err != nil {
+			return fmt.Errorf("sip: listen: %w", err)
+		}
+		a.listeners = append(a.listeners, &streamListener{Listener: tcp, a: a, local: p.local})
+	}
+	a.dialled = &dialledListener{a: a, next: make(chan outbound)}
+	return nil
+}
+
+func (a *Agent) addPacket(pc net.PacketConn) *packetEdge {
+	p := &packetEdge{PacketConn: pc, a: a, local: addrPort(pc.LocalAddr())}
+	a.packets[p.local] = p
+	a.local = append(a.local, p.local)
+	return p
+}
+
+// Addr is the first address the agent listens on, after Listen.
+func (a *Agent) Addr() netip.AddrPort {
+	if len(a.local) == 0 {
+		return netip.AddrPort{}
+	}
+	return a.local[0]
+}
+
+// Run serves until ctx ends. Then it takes no more calls, hangs up those that
+// are left, waits for their handlers and closes everything.
+func (a *Agent) Run(ctx context.Context) error {
+	var serving sync.WaitGroup
+	for _, p := range a.packets {
+		serving.Go(func() { _ = a.server.ServeUDP(p) })
+	}
+	for _, l := range a.listeners {
+		serving.Go(func() { _ = a.server.ServeTCP(l) })
+	}
+	serving.Go(func() { _ = a.server.ServeTCP(a.dialled) })
+
+	<-ctx.Done()
+	a.mu.Lock()
+	a.closing = true
+	left := make([]*Call, 0, len(a.calls))
+	for c := range a.calls {
+		left = append(left, c)
+	}
+	a.mu.Unlock()
+	for _, c := range left {
+		c.hangUp(errStopping)
+	}
+	err := a.settle()
+	a.mu.Lock()
+	a.ended = true
+	a.mu.Unlock()
+	a.cancel()
+	close(a.stopped)
+	a.closeSockets()
+	_ = a.ua.Close() // ends transactions; its error is that of a closed socket
+	serving.Wait()
+	if err == nil {
+		a.work.Wait()
+	}
+	return err
+}
+
+// settle waits for handlers and BYEs.
+func (a *Agent) settle() error {
+	done := make(chan struct{})
+	go func() {
+		a.work.Wait()
+		close(done)
+	}()
+	t := time.NewTimer(stopLongest)
+	defer t.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-t.C:
+		return errors.New("sip: a call's handler does not return")
+	}
+}
+
+func (a *Agent) closeSockets() {
+	for _, p := range a.packets {
+		_ = p.PacketConn.Close()
+	}
+	for _, l := range a.listeners {
+		_ = l.Listener.Close()
+	}
+	a.mu.Lock()
+	conns := make([]*streamEdge, 0, len(a.conns))
+	for _, c := range a.conns {
+		conns = append(conns, c)
+	}
+	a.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+}
+
+// stopping tells whether no new calls are taken.
+func (a *Agent) stopping() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.closing
+}
+
+// begin announces work that Run waits for; false: it is too late.
+func (a *Agent) begin() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended {
+		return false
+	}
+	a.work.Add(1)
+	return true
+}
+
+// later runs fn on a goroutine that Run waits for, if it is not too late.
+func (a *Agent) later(fn func()) {
+	if !a.begin() {
+		return
+	}
+	go func() {
+		defer a.work.Done()
+		defer a.caught("background")
+		fn()
+	}()
+}
+
+// guard makes a handler of sipgo one that Run waits for and whose panic is one
+// logged request.
+func (a *Agent) guard(fn func(*sip.Request, sip.ServerTransaction)) sipgo.RequestHandler {
+	return func(req *sip.Request, tx sip.ServerTransaction) {
+		if !a.begin() {
+			return
+		}
+		defer a.work.Done()
+		defer a.caught(string(req.Method))
+		fn(req, tx)
+	}
+}
+
+func (a *Agent) caught(what string) {
+	if r := recover(); r != nil {
+		a.log.Error("sip: a handler stumbled", "while", what, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+	}
+}
+
+// Calls is the number of calls alive, both ways.
+func (a *Agent) Calls() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.calls)
+}
+
+// Drained waits until no call is left; otherwise it gives the cause of ctx.
+func (a *Agent) Drained(ctx context.Context) error {
+	for {
+		a.mu.Lock()
+		left, changed := len(a.calls), a.changed
+		a.mu.Unlock()
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// add takes a call in, if there is room.
+func (a *Agent) add(c *Call) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closing || len(a.calls) >= maxCalls {
+		return false
+	}
+	a.calls[c] = struct{}{}
+	return true
+}
+
+// remove is the end of a call, its handler included.
+func (a *Agent) remove(c *Call) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, ok := a.calls[c]; !ok {
+		return
+	}
+	delete(a.calls, c)
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// dialog finds a call by Call-ID and our own tag.
+func (a *Agent) dialog(callID, localTag string) *Call {
+	if localTag == "" {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.dialogs[callID+"|"+localTag]
+}
+
+func (a *Agent) enrol(c *Call) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.dialogs[c.dlg.callID+"|"+c.dlg.localTag] = c
+}
+
+// bury forgets a dialog once no retransmission of its last requests can come.
+func (a *Agent) bury(c *Call) {
+	time.AfterFunc(tombstone, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.dialogs, c.dlg.callID+"|"+c.dlg.localTag)
+	})
+}
+
+// trunkOf finds the trunk of an address.
+func (a *Agent) trunkOf(ip netip.Addr) (name string, ok bool) {
+	ip = ip.Unmap()
+	for _, t := range a.cfg.Trunks {
+		if slices.ContainsFunc(t.Networks, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+			return t.Name, true
+		}
+	}
+	return "", false
+}
+
+// isOurs tells whether a host name or address can mean this server.
+func (a *Agent) isOurs(host string) bool {
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && slices.ContainsFunc(a.local, func(l netip.AddrPort) bool { return l.Addr() == ip.Unmap() })
+}
+
+// localFor chooses the address of ours that a peer can reach.
+func (a *Agent) localFor(remote netip.Addr) (netip.AddrPort, bool) {
+	best, found, score := netip.AddrPort{}, false, -1
+	for _, l := range a.local {
+		if l.Addr().Is4() != remote.Is4() {
+			continue
+		}
+		s := 0
+		if l.Addr().IsLoopback() == remote.IsLoopback() {
+			s++
+		}
+		if sourceNet(l.Addr()).Contains(remote) {
+			s += 2
+		}
+		if s > score {
+			best, found, score = l, true, s
+		}
+	}
+	return best, found
+}
+
+// sourceNet is the network an interface most likely has.
+func sourceNet(a netip.Addr) netip.Prefix {
+	bits := 24
+	if a.Is6() {
+		bits = 64
+	}
+	p, _ := a.Prefix(bits)
+	return p
+}
+
+// udpFlow is a way over one of our UDP sockets.
+func (a *Agent) udpFlow(local, remote netip.AddrPort) flow {
+	f := flow{local: local, remote: remote}
+	if p := a.packets[local]; p != nil {
+		f.write = func(b []byte) error {
+			_, err := p.PacketConn.WriteTo(b, net.UDPAddrFromAddrPort(remote))
+			return err
+		}
+	} else {
+		f.write = func([]byte) error { return net.ErrClosed }
+	}
+	return f
+}
+
+// tcpFlow is a way over a TCP connection, open or to be opened.
+func (a *Agent) tcpFlow(remote, local netip.AddrPort) flow {
+	f := flow{tcp: true, local: local, remote: remote}
+	f.write = func(b []byte) error {
+		if c := a.tcpConn(remote); c != nil {
+			return c.send(b)
+		}
+		return net.ErrClosed
+	}
+	return f
+}
+
+func (a *Agent) tcpConn(remote netip.AddrPort) *streamEdge {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.conns[remote]
+}
+
+// connect makes sure that a TCP flow has its connection, and that sipgo knows it.
+func (a *Agent) connect(ctx context.Context, f flow) error {
+	if a.tcpConn(f.remote) != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialLongest)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", f.remote.String())
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	s, ok := a.admit(conn)
+	if !ok {
+		_ = conn.Close()
+		return errStopping
+	}
+	s.known.Store(true) // we called them
+	d := outbound{conn: s, taken: make(chan struct{})}
+	select {
+	case a.dialled.next <- d:
+	case <-a.stopped:
+		_ = s.Close()
+		return errStopping
+	}
+	select {
+	case <-d.taken:
+	case <-a.stopped:
+		return errStopping
+	}
+	return nil
+}
+
+// respond answers a request inside its transaction.
+func (a *Agent) respond(req *sip.Request, tx sip.ServerTransaction, status int, extra ...sip.Header) {
+	res := a.response(req, status, nil, extra...)
+	if err := tx.Respond(res); err != nil {
+		a.log.Debug("sip: answer not sent", "status", status, "error", err)
+	}
+}
+
+// response builds an answer.
+func (a *Agent) response(req *sip.Request, status int, body []byte, extra ...sip.Header) *sip.Response {
+	res := sip.NewResponseFromRequest(req, status, reasonOf(status), body)
+	for _, h := range extra {
+		res.AppendHeader(h)
+	}
+	res.AppendHeader(sip.NewHeader("Server", a.cfg.UserAgent))
+	return res
+}
+
+// reasonOf are the phrases of the answers we give (RFC 3261 §21).
+func reasonOf(status int) string {
+	switch status {
+	case 100:
+		return "Trying"
+	case 180:
+		return "Ringing"
+	case 200:
+		return "OK"
+	case 400:
+		return "Bad Request"
+	case 401:
+		return "Unauthorized"
+	case 403:
+		return "Forbidden"
+	case 404:
+		return "Not Found"
+	case 405:
+		return "Method Not Allowed"
+	case 408:
+		return "Request Timeout"
+	case 415:
+		return "Unsupported Media Type"
+	case 423:
+		return "Interval Too Brief"
+	case 480:
+		return "Temporarily Unavailable"
+	case 481:
+		return "Call/Transaction Does Not Exist"
+	case 482:
+		return "Loop Detected"
+	case 486:
+		return "Busy Here"
+	case 487:
+		return "Request Terminated"
+	case 488:
+		return "Not Acceptable Here"
+	case 491:
+		return "Request Pending"
+	case 500:
+		return "Server Internal Error"
+	case 503:
+		return "Service Unavailable"
+	case 505:
+		return "Version Not Supported"
+	case 600:
+		return "Busy Everywhere"
+	case 603:
+		return "Decline"
+	}
+	return "Refused"
 }

@@ -2,71 +2,735 @@ package sip
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"net/netip"
+	"strings"
+	"sync"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/pronto-desk/pronto/sip/audio"
 	"github.com/pronto-desk/pronto/sip/media"
 )
 
+const (
+	retryNoPorts = 10 * time.Second // until a call has ended, most likely
+	silenceBelow = -45.0            // dBFS: quieter than this is nobody speaking (a line's noise is at -60)
+	infoKeys     = 32               // keys by INFO that wait to be asked for
+	byeWait      = 32 * time.Second // 64·T1, RFC 3261 §17.1.2.2
+)
+
+// state is where a call stands.
+type state uint8
+
+const (
+	ringing  state = iota // no final answer yet
+	answered              // 200 sent, not yet acknowledged
+	talking               // acknowledged
+	over
+)
+
 // Call is one telephone call, from INVITE to BYE. Its methods block; when the
 // far side hangs up they return ErrHungUp. A Call is a media.Leg.
-type Call struct{}
+type Call struct {
+	a        *Agent
+	identity identity
+	trunk    string
+	arrived  time.Time
+	dlg      *dialog
+	laws     []uint8 // what we offer
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	info chan rune // keys by INFO, where telephone-event was not agreed
+
+	mu       sync.Mutex // guards what follows
+	state    state
+	req      *sip.Request          // the INVITE that came in
+	tx       sip.ServerTransaction // its transaction
+	local    local
+	stream   *media.Stream
+	format   media.Format
+	waiting  *waiting // a 2xx of ours that is not acknowledged yet
+	accepted uint32   // CSeq of the INVITE that we accepted last
+	inviting bool     // an INVITE of theirs is being dealt with
+	ack      *sip.Request
+	ackFlow  flow
+	ackSeq   uint32
+}
+
+// waiting is a 2xx on its way to be acknowledged.
+type waiting struct {
+	seq  uint32
+	done chan struct{} // closed by the ACK
+	body []byte        // of the ACK; valid after done
+	kind string        // its Content-Type
+}
 
 // ID is the Call-ID.
-func (c *Call) ID() string { return "" }
+func (c *Call) ID() string { return c.dlg.callID }
 
-// From is the caller's number in E.164, "" when it is withheld or no number.
-func (c *Call) From() string { return "" }
+// From is the caller's number, "" when it is withheld or none: E.164, or plain
+// digits for an internal extension (see Number).
+func (c *Call) From() string { return c.identity.from }
+
+// Name is the caller's name as the far side displays it; nobody vouches for it.
+func (c *Call) Name() string { return c.identity.name }
 
 // Source says where From was taken from: "asserted", "from" or "withheld".
-func (c *Call) Source() string { return "" }
+func (c *Call) Source() string { return c.identity.source }
 
-// To is the number that was dialled, normalised; a diversion is looked through.
-func (c *Call) To() string { return "" }
+// To is the number that was dialled (see Number); a diversion is looked through.
+func (c *Call) To() string { return c.identity.to }
 
 // Trunk is the name of the trunk that brought the call, "" for one we made.
-func (c *Call) Trunk() string { return "" }
+func (c *Call) Trunk() string { return c.trunk }
 
 // Arrived is the instant of the INVITE.
-func (c *Call) Arrived() time.Time { return time.Time{} }
+func (c *Call) Arrived() time.Time { return c.arrived }
 
-// Answer sends 200 and returns when it is acknowledged or the call is over.
-func (c *Call) Answer(ctx context.Context) error { return ErrEnded }
+// Done is closed when the call is over, whoever ended it.
+func (c *Call) Done() <-chan struct{} { return c.ctx.Done() }
 
-// Refuse ends a call that was not answered, with Retry-After when not zero.
+// Err is nil while the call lives, then what ended it: ErrHungUp, ErrEnded…
+func (c *Call) Err() error {
+	if c.ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(c.ctx)
+}
+
+// Stream is the call's sound, nil before it is answered.
+func (c *Call) Stream() *media.Stream {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stream
+}
+
+// knows tells whether an address is the far side's.
+func (c *Call) knows(ip netip.Addr) bool {
+	c.dlg.mu.Lock()
+	defer c.dlg.mu.Unlock()
+	return c.dlg.flow.remote.Addr() == ip
+}
+
+// Answer sends 200 and returns when it is acknowledged. When offer and answer
+// have no codec in common the call is refused with 488 and the error is
+// ErrNoCodec; without a free port it is refused with 503 and the error is
+// media.ErrNoPorts. A 200 that nobody acknowledges within 64·T1 ends the call.
+func (c *Call) Answer(ctx context.Context) error {
+	offer, agreed, err := c.readOffer()
+	if err != nil {
+		_ = c.refuse(sip.StatusNotAcceptableHere, 0)
+		return fmt.Errorf("answer: %w", err)
+	}
+	stream, err := c.open(offer)
+	if err != nil {
+		_ = c.refuse(sip.StatusServiceUnavailable, retryNoPorts)
+		return fmt.Errorf("answer: %w", err)
+	}
+	c.mu.Lock()
+	if c.state != ringing {
+		c.mu.Unlock()
+		stream.Close()
+		return c.gone()
+	}
+	c.stream = stream
+	c.local = local{id: uint64(c.arrived.Unix()), version: 1, addr: stream.Addr()}
+	var body []byte
+	if offer != nil {
+		body = c.local.answer(offer, agreed)
+		c.agree(agreed)
+	} else {
+		body = c.local.offer(c.laws, sendRecv) // late offer, trap 5
+	}
+	w := &waiting{seq: c.req.CSeq().SeqNo, done: make(chan struct{})}
+	ok := c.accept(c.req, body)
+	c.waiting, c.accepted, c.state = w, w.seq, answered
+	c.a.enrol(c)
+	err = c.tx.Respond(ok)
+	tx := c.tx
+	c.mu.Unlock()
+	if err != nil {
+		c.finish(fmt.Errorf("%w: the answer could not be sent", ErrHungUp), false)
+		return c.gone()
+	}
+	c.a.later(func() { c.resend(tx, ok, w) })
+	c.a.later(c.watch)
+	select {
+	case <-w.done:
+	case <-c.ctx.Done():
+		return c.gone()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if offer == nil {
+		if err := c.takeAnswer(w); err != nil {
+			c.hangUp(err)
+			return fmt.Errorf("answer: %w", err)
+		}
+	}
+	return nil
+}
+
+// readOffer reads the INVITE's description; nil: there is none (late offer).
+func (c *Call) readOffer() (*sdp, agreement, error) {
+	body := sessionBody(header(c.req, "content-type", "c"), c.req.Body())
+	if len(body) == 0 {
+		return nil, agreement{}, nil
+	}
+	offer, err := parseSDP(body)
+	if err != nil {
+		return nil, agreement{}, fmt.Errorf("%w: %w", ErrNoCodec, err)
+	}
+	agreed, err := offer.agree(c.source())
+	return offer, agreed, err
+}
+
+func (c *Call) source() netip.Addr {
+	c.dlg.mu.Lock()
+	defer c.dlg.mu.Unlock()
+	return c.dlg.flow.remote.Addr()
+}
+
+// open takes ports on the address that the far side's sound can reach: that of
+// the signalling, or one of the family that the offer names (trap 16).
+func (c *Call) open(offer *sdp) (*media.Stream, error) {
+	c.dlg.mu.Lock()
+	ip := c.dlg.flow.local.Addr()
+	c.dlg.mu.Unlock()
+	if offer != nil {
+		for _, m := range offer.media {
+			if peer, err := netip.ParseAddr(m.addr); err == nil && m.usable() && !peer.IsUnspecified() && peer.Unmap().Is4() != ip.Is4() {
+				if l, ok := c.a.localFor(peer.Unmap()); ok {
+					ip = l.Addr()
+				}
+				break
+			}
+		}
+	}
+	if c.a.cfg.Media == nil {
+		return nil, media.ErrNoPorts
+	}
+	return c.a.cfg.Media.Open(ip)
+}
+
+// agree hands a result of offer and answer to the stream. c.mu is held.
+func (c *Call) agree(g agreement) {
+	c.format = g.format
+	c.stream.Agree(g.format, g.peer)
+}
+
+// accept builds a 200 with a description. c.mu is held.
+func (c *Call) accept(req *sip.Request, body []byte) *sip.Response {
+	res := c.response(req, sip.StatusOK, body)
+	if len(body) > 0 {
+		res.AppendHeader(sip.NewHeader("Content-Type", sdpType))
+	}
+	return res
+}
+
+// response builds an answer that carries our tag and our Contact.
+func (c *Call) response(req *sip.Request, status int, body []byte) *sip.Response {
+	req = req.Clone() // sipgo reads the original on its own goroutine (TELEPHONY P2)
+	if to := req.To(); to != nil {
+		to.Params = sip.HeaderParams{{K: "tag", V: c.dlg.localTag}}
+	}
+	res := c.a.response(req, status, body)
+	if status < 300 && status > 100 {
+		c.dlg.mu.Lock()
+		contact := ownURI("pronto", c.dlg.flow)
+		c.dlg.mu.Unlock()
+		res.AppendHeader(&sip.ContactHeader{Address: contact})
+		res.AppendHeader(sip.NewHeader("Allow", allow))
+		res.AppendHeader(sip.NewHeader("Supported", "timer"))
+		if interval := header(req, "session-expires", "x"); interval != "" && requires(req, "timer") {
+			// RFC 4028 §9: who requires the timer refreshes; we answer. A dead leg is
+			// found by its sound.
+			interval, _, _ = strings.Cut(interval, ";")
+			res.AppendHeader(sip.NewHeader("Session-Expires", interval+";refresher=uac"))
+			res.AppendHeader(sip.NewHeader("Require", "timer"))
+		}
+	}
+	return res
+}
+
+// resend repeats a 2xx until it is acknowledged (RFC 3261 §13.3.1.4: T1, doubled
+// up to T2, for 64·T1), then gives the call up with a BYE.
+func (c *Call) resend(tx sip.ServerTransaction, ok *sip.Response, w *waiting) {
+	deadline := time.NewTimer(64 * sip.T1)
+	defer deadline.Stop()
+	interval := sip.T1
+	again := time.NewTimer(interval)
+	defer again.Stop()
+	for {
+		select {
+		case <-w.done:
+			return
+		case <-c.ctx.Done():
+			return
+		case <-deadline.C:
+			c.hangUp(fmt.Errorf("%w: the answer was never acknowledged", ErrHungUp))
+			return
+		case <-again.C:
+			_ = tx.Respond(ok)
+			interval = min(2*interval, sip.T2)
+			again.Reset(interval)
+		}
+	}
+}
+
+// onAck takes the ACK of a 2xx; false: it is not of one (the transaction's then).
+// A repeated ACK is of one too.
+func (c *Call) onAck(seq uint32, m *raw) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w := c.waiting; w != nil && w.seq == seq {
+		w.body = []byte(string(m.body[:bodyLength(m)])) // the buffer is the reader's
+		w.kind = m.get("content-type")
+		c.waiting = nil
+		if c.state == answered {
+			c.state = talking
+		}
+		close(w.done)
+		return true
+	}
+	return c.accepted == seq && c.accepted != 0
+}
+
+// takeAnswer reads the answer that came in an ACK.
+func (c *Call) takeAnswer(w *waiting) error {
+	body := sessionBody(w.kind, w.body)
+	s, err := parseSDP(body)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNoCodec, err)
+	}
+	return c.takeDescription(s)
+}
+
+// takeDescription agrees to an answer to our offer.
+func (c *Call) takeDescription(s *sdp) error {
+	for i := range s.media {
+		if m := &s.media[i]; m.codec(ownKeyPT) == "" {
+			m.maps[ownKeyPT] = "TELEPHONE-EVENT/8000" // what we called it, when the answer does not say
+		}
+	}
+	g, err := s.agree(c.source())
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stream != nil && c.state != over {
+		c.agree(g)
+	}
+	return nil
+}
+
+// watch ends a call whose sound has died (trap 11: not while it is held).
+func (c *Call) watch() {
+	c.mu.Lock()
+	stream := c.stream
+	c.mu.Unlock()
+	select {
+	case <-stream.Lost():
+		c.hangUp(fmt.Errorf("%w: no sound for a long time", ErrHungUp))
+	case <-c.ctx.Done():
+	}
+}
+
+// Refuse ends a call that was not answered with a final status (300 … 699), and
+// Retry-After when that is not zero.
 func (c *Call) Refuse(ctx context.Context, status int, retryAfter time.Duration) error {
-	return ErrEnded
+	if status < 300 || status > 699 {
+		return fmt.Errorf("sip: %d does not refuse", status)
+	}
+	return c.refuse(status, retryAfter)
+}
+
+func (c *Call) refuse(status int, retryAfter time.Duration) error {
+	c.mu.Lock()
+	if c.tx == nil || c.state == answered || c.state == talking {
+		c.mu.Unlock()
+		return ErrAnswered
+	}
+	if c.state == over {
+		c.mu.Unlock()
+		return c.gone()
+	}
+	res := c.response(c.req, status, nil)
+	if retryAfter > 0 {
+		res.AppendHeader(sip.NewHeader("Retry-After", fmt.Sprint(int(retryAfter.Round(time.Second)/time.Second))))
+	}
+	if status == sip.StatusNotAcceptableHere {
+		// RFC 3261 §20.43: 305, incompatible media format.
+		res.AppendHeader(sip.NewHeader("Warning", `305 pronto "PCMA or PCMU is needed"`))
+	}
+	c.state = over
+	err := c.tx.Respond(res)
+	c.mu.Unlock()
+	c.cancel(ErrEnded)
+	if err != nil {
+		return fmt.Errorf("refuse: %w", err)
+	}
+	return nil
+}
+
+// canceled is what a CANCEL does: 487, unless the call was answered before
+// (then the canceller acknowledges and says BYE, trap 2).
+func (c *Call) canceled() {
+	c.mu.Lock()
+	if c.state != ringing {
+		c.mu.Unlock()
+		return
+	}
+	c.state = over
+	_ = c.tx.Respond(c.response(c.req, sip.StatusRequestTerminated, nil))
+	c.mu.Unlock()
+	c.cancel(ErrHungUp)
 }
 
 // Hangup ends the call whatever its state; it does not wait for the far side.
-func (c *Call) Hangup(ctx context.Context) {}
+func (c *Call) Hangup(context.Context) { c.hangUp(ErrEnded) }
 
-// Done is closed when the call is over, whoever ended it.
-func (c *Call) Done() <-chan struct{} { return nil }
+// hangUp ends the call from our side.
+func (c *Call) hangUp(cause error) {
+	c.mu.Lock()
+	state, tx := c.state, c.tx
+	c.mu.Unlock()
+	switch {
+	case state == over:
+	case state == ringing && tx != nil:
+		status := sip.StatusTemporarilyUnavailable
+		if errors.Is(cause, errStopping) {
+			status = sip.StatusServiceUnavailable
+		}
+		_ = c.refuse(status, 0)
+	default:
+		c.finish(cause, true)
+	}
+}
 
-// Stream is the call's sound, nil before it is answered.
-func (c *Call) Stream() *media.Stream { return nil }
+// finish is the one end of a call that was answered, or that we made.
+func (c *Call) finish(cause error, sayBye bool) {
+	c.mu.Lock()
+	if c.state == over {
+		c.mu.Unlock()
+		return
+	}
+	was, stream, w := c.state, c.stream, c.waiting
+	c.state = over
+	c.mu.Unlock()
+	if sayBye && was >= answered {
+		c.a.later(func() { c.bye(w) })
+	}
+	c.cancel(cause)
+	if stream != nil {
+		stream.Close()
+	}
+	c.a.bury(c)
+	if c.tx == nil {
+		c.a.remove(c) // a call that came in is removed when its handler returns
+	}
+}
+
+// bye says BYE. A 200 must be acknowledged first (RFC 3261 §15): while the ACK is
+// missing we wait for it, unless the server is stopping. Whatever is answered,
+// the call is over (TELEPHONY P13).
+func (c *Call) bye(w *waiting) {
+	longest := byeWait
+	if c.a.stopping() {
+		longest = byeLongest
+	} else if w != nil {
+		t := time.NewTimer(64 * sip.T1)
+		defer t.Stop()
+		select {
+		case <-w.done:
+		case <-t.C:
+		case <-c.a.ctx.Done():
+		}
+	}
+	ctx, cancel := context.WithCancel(c.a.ctx)
+	defer cancel()
+	req, f := c.dlg.request(sip.BYE, 0)
+	_, _ = c.a.ask(ctx, req, f, longest)
+}
+
+// gone is why the call is over.
+func (c *Call) gone() error {
+	if err := context.Cause(c.ctx); err != nil {
+		return err
+	}
+	return ErrEnded
+}
+
+// alive is a context that also ends, with its cause, when the call does.
+func (c *Call) alive(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// sound gives the stream of a call that can be heard.
+func (c *Call) sound() (*media.Stream, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.state == over:
+		return nil, c.gone()
+	case c.stream == nil:
+		return nil, errors.New("sip: the call is not answered")
+	}
+	return c.stream, nil
+}
+
+// why prefers the call's own end to what an ended stream says.
+func (c *Call) why(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil && c.ctx.Err() != nil {
+		return context.Cause(c.ctx)
+	}
+	return err
+}
 
 // Play sounds a clip to its end; keys pressed meanwhile are kept for Ask.
-func (c *Call) Play(ctx context.Context, clip audio.Clip) error { return ErrEnded }
+func (c *Call) Play(ctx context.Context, clip audio.Clip) error {
+	s, err := c.sound()
+	if err != nil {
+		return err
+	}
+	ctx, done := c.alive(ctx)
+	defer done()
+	return c.why(ctx, s.Play(ctx, clip))
+}
+
+var errSilence = errors.New("nothing was pressed")
+
+// keyPressed ends a wait with a key that came by INFO.
+type keyPressed rune
+
+func (keyPressed) Error() string { return "a key by INFO" }
 
 // Ask sounds a clip until a key comes, typed-ahead keys included, and waits
 // some more after its end. It gives 0 when there was only silence.
 func (c *Call) Ask(ctx context.Context, clip audio.Clip, wait time.Duration) (rune, error) {
-	return 0, ErrEnded
+	s, err := c.sound()
+	if err != nil {
+		return 0, err
+	}
+	ctx, done := c.alive(ctx)
+	defer done()
+	select {
+	case r := <-c.info:
+		return r, nil
+	default:
+	}
+	heard, stop := context.WithCancelCause(ctx)
+	var helpers sync.WaitGroup
+	helpers.Go(func() {
+		if err := s.Play(heard, clip); err != nil {
+			stop(err)
+			return
+		}
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			stop(errSilence)
+		case <-heard.Done():
+		}
+	})
+	helpers.Go(func() {
+		select {
+		case r := <-c.info:
+			stop(keyPressed(r))
+		case <-heard.Done():
+		}
+	})
+	r, err := s.Key(heard)
+	stop(nil)
+	helpers.Wait()
+	if err == nil {
+		return r, nil
+	}
+	cause := context.Cause(heard)
+	var k keyPressed
+	switch {
+	case ctx.Err() != nil:
+		return 0, context.Cause(ctx)
+	case errors.Is(cause, errSilence):
+		return 0, nil
+	case errors.As(cause, &k):
+		return rune(k), nil
+	case errors.Is(cause, context.Canceled):
+		return 0, c.why(ctx, err)
+	}
+	return 0, c.why(ctx, cause)
 }
 
 // While sounds a clip as long as fn runs.
 func (c *Call) While(ctx context.Context, clip audio.Clip, fn func(context.Context) error) error {
-	return ErrEnded
+	s, err := c.sound()
+	if err != nil {
+		return err
+	}
+	ctx, done := c.alive(ctx)
+	defer done()
+	stop := s.Start(clip)
+	defer stop()
+	return c.why(ctx, fn(ctx))
 }
 
-// Record writes what is heard to w, in frames of 160 bytes of A-law.
+// Record writes what is heard to w, in frames of 160 octets of A-law, until the
+// caller hangs up, presses #, is silent for l.Silence, or l.Longest has passed.
+// Keys pressed before do not end it.
 func (c *Call) Record(ctx context.Context, w io.Writer, l media.Limits) (media.Stop, error) {
-	return "", ErrEnded
+	s, err := c.sound()
+	if errors.Is(err, ErrHungUp) {
+		return media.StopHangup, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	ctx, done := c.alive(ctx)
+	defer done()
+	c.drainKeys(ctx, s)
+	ctx, cancel := context.WithCancelCause(ctx)
+	var keys sync.WaitGroup
+	keys.Go(func() { c.awaitHash(ctx, s, cancel) })
+	defer keys.Wait()
+	defer cancel(nil)
+
+	var length, quiet time.Duration
+	var stop media.Stop
+	var failed error
+	err = s.Hear(ctx, func(frame []byte) bool {
+		if _, failed = w.Write(frame); failed != nil {
+			return false
+		}
+		length += audio.FrameTime
+		quiet += audio.FrameTime
+		if audio.Level(frame) > silenceBelow {
+			quiet = 0
+		}
+		switch {
+		case l.Longest > 0 && length >= l.Longest:
+			stop = media.StopLongest
+		case l.Silence > 0 && quiet >= l.Silence:
+			stop = media.StopSilence
+		}
+		return stop == ""
+	})
+	cause := context.Cause(ctx)
+	switch {
+	case failed != nil:
+		return "", fmt.Errorf("record: %w", failed)
+	case stop != "":
+		return stop, nil
+	case errors.Is(cause, errHash):
+		return media.StopKey, nil
+	case errors.Is(cause, ErrHungUp), errors.Is(c.Err(), ErrHungUp):
+		return media.StopHangup, nil
+	case cause != nil:
+		return "", cause
+	}
+	return "", err
+}
+
+var errHash = errors.New("# was pressed")
+
+// drainKeys takes away what was pressed before the beep.
+func (c *Call) drainKeys(ctx context.Context, s *media.Stream) {
+	for {
+		select {
+		case <-c.info:
+		case <-s.Pressed():
+			if _, err := s.Key(ctx); err != nil {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+// awaitHash ends a recording when # is pressed; other keys are slips of a finger.
+func (c *Call) awaitHash(ctx context.Context, s *media.Stream, cancel context.CancelCauseFunc) {
+	for {
+		select {
+		case r := <-c.info:
+			if r == '#' {
+				cancel(errHash)
+				return
+			}
+		case <-s.Pressed():
+			r, err := s.Key(ctx)
+			if err != nil {
+				return
+			}
+			if r == '#' {
+				cancel(errHash)
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Bridge joins the call with a leg until either side hangs up; the leg is hung
-// up at the end.
-func (c *Call) Bridge(ctx context.Context, leg media.Leg) error { return ErrEnded }
+// up at the end. nil: one side ended normally.
+func (c *Call) Bridge(ctx context.Context, leg media.Leg) error {
+	defer leg.Hangup(context.WithoutCancel(ctx))
+	s, err := c.sound()
+	if err != nil {
+		if errors.Is(err, ErrHungUp) {
+			return nil
+		}
+		return err
+	}
+	ctx, done := c.alive(ctx)
+	defer done()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var far sync.WaitGroup
+	far.Go(func() {
+		select {
+		case <-leg.Done():
+			cancel(errFarEnd)
+		case <-ctx.Done():
+		}
+	})
+	defer far.Wait()
+	defer cancel(nil)
+	err = media.Bridge(ctx, s, leg.Stream())
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(cause, errFarEnd), errors.Is(cause, ErrHungUp):
+		return nil
+	case c.ctx.Err() != nil || isDone(leg.Done()):
+		return nil // a stream that closed before we heard why
+	case cause != nil:
+		return cause
+	}
+	return err
+}
+
+var errFarEnd = errors.New("the other side hung up")
+
+func isDone(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}

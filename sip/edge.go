@@ -1,0 +1,690 @@
+package sip
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// The edge stands between the sockets and sipgo. Everything that arrives is
+// looked at here, in the order in which it arrived: what is malformed, forbidden,
+// of no known dialog or a plain question is answered without a transaction and
+// goes no further, so a stranger leaves no trace in sipgo's tables (TELEPHONY
+// P6); CANCEL and the ACK of a 2xx are acted on here, so neither can be overtaken
+// inside the process (P8, P10). What remains goes on to sipgo's transactions.
+
+const (
+	readPause       = 10 * time.Millisecond // after a read error that is not the end
+	readErrors      = 100                   // in a row, then the socket is given up
+	partialLongest  = 10 * time.Second      // a message over TCP must be whole by then
+	idleStranger    = 60 * time.Second      // of a TCP connection that has not shown who it is
+	idleKnown       = 2 * time.Hour         // of a trunk's or a telephone's: longer than a registration
+	maxConns        = 1024                  // TCP connections in all
+	maxConnsSource  = 16                    // TCP connections of one stranger
+	writeLongest    = 5 * time.Second       // a peer that does not read is gone
+	cancelsKept     = 5 * time.Second       // a CANCEL that overtook its INVITE on the way
+	maxCancels      = 1024
+	unclaimedKept   = 30 * time.Second // an INVITE that sipgo never gave us
+	tcpFrame        = 64 << 10         // header and body of one message over TCP
+	keepAliveLength = 4                // RFC 5626 §3.5.1: a ping is two CRLF
+)
+
+// flow is a way to a peer: over which socket, from where to where.
+type flow struct {
+	tcp    bool
+	local  netip.AddrPort
+	remote netip.AddrPort
+	write  func([]byte) error
+}
+
+func (f flow) network() string {
+	if f.tcp {
+		return "TCP"
+	}
+	return "UDP"
+}
+
+// to is the same socket towards another address.
+func (f flow) to(a *Agent, remote netip.AddrPort) flow {
+	if f.remote == remote {
+		return f
+	}
+	if f.tcp {
+		return a.tcpFlow(remote, f.local)
+	}
+	return a.udpFlow(f.local, remote)
+}
+
+// packetEdge is a UDP socket as sipgo sees it.
+type packetEdge struct {
+	net.PacketConn
+	a     *Agent
+	local netip.AddrPort
+}
+
+// ReadFrom gives the next datagram that is worth a transaction.
+func (p *packetEdge) ReadFrom(b []byte) (int, net.Addr, error) {
+	failed := 0
+	for {
+		n, from, err := p.PacketConn.ReadFrom(b)
+		if err != nil {
+			if p.a.stopping() || errors.Is(err, net.ErrClosed) || failed == readErrors {
+				return 0, nil, net.ErrClosed // sipgo ends its loop on any error
+			}
+			failed++
+			pause(p.a.ctx, readPause)
+			continue
+		}
+		failed = 0
+		remote := addrPort(from)
+		if n > 0 && p.a.inspect(p.a.udpFlow(p.local, remote), b[:n]) {
+			return n, from, nil
+		}
+	}
+}
+
+// streamListener hands accepted connections to sipgo, and those we dialled.
+type streamListener struct {
+	net.Listener // nil: only dialled ones
+	a            *Agent
+	local        netip.AddrPort
+}
+
+type outbound struct {
+	conn  net.Conn
+	taken chan struct{} // closed when sipgo knows the connection
+}
+
+// Addr is where the listener listens.
+func (l *streamListener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.local) }
+
+// Accept gives the next connection within the limits.
+func (l *streamListener) Accept() (net.Conn, error) {
+	failed := 0
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			if l.a.stopping() || errors.Is(err, net.ErrClosed) || failed == readErrors {
+				return nil, net.ErrClosed
+			}
+			failed++ // too many open files, most likely
+			pause(l.a.ctx, readPause)
+			continue
+		}
+		failed = 0
+		if s, ok := l.a.admit(conn); ok {
+			return s, nil
+		}
+		_ = conn.Close()
+	}
+}
+
+// dialledListener is the entrance for connections that we open.
+type dialledListener struct {
+	a     *Agent
+	next  chan outbound
+	taken chan struct{} // of the connection given last
+}
+
+func (l *dialledListener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.a.local[0]) }
+func (l *dialledListener) Close() error   { return nil }
+
+// Accept waits for a dialled connection. When it is called again, sipgo has put
+// the last one into its pool.
+func (l *dialledListener) Accept() (net.Conn, error) {
+	if l.taken != nil {
+		close(l.taken)
+		l.taken = nil
+	}
+	select {
+	case d := <-l.next:
+		l.taken = d.taken
+		return d.conn, nil
+	case <-l.a.stopped:
+		return nil, net.ErrClosed
+	}
+}
+
+// streamEdge is a TCP connection as sipgo sees it: each Read gives one whole
+// message that is worth a transaction.
+type streamEdge struct {
+	net.Conn
+	a     *Agent
+	flow  flow
+	buf   []byte
+	known atomic.Bool // a trunk, or a telephone that signed in
+	once  sync.Once
+	wmu   sync.Mutex // guards writes: sipgo's and ours must not mix
+}
+
+// admit takes a connection in, or not.
+func (a *Agent) admit(conn net.Conn) (*streamEdge, bool) {
+	s := &streamEdge{Conn: conn, a: a}
+	s.flow = flow{tcp: true, local: addrPort(conn.LocalAddr()), remote: addrPort(conn.RemoteAddr()), write: s.send}
+	source := s.flow.remote.Addr()
+	_, trusted := a.trunkOf(source)
+	s.known.Store(trusted)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closing || len(a.conns) >= maxConns {
+		return nil, false
+	}
+	if !trusted {
+		same := 0
+		for other := range a.conns {
+			if other.Addr() == source {
+				same++
+			}
+		}
+		if same >= maxConnsSource {
+			return nil, false
+		}
+	}
+	a.conns[s.flow.remote] = s
+	return s, true
+}
+
+// Close closes the connection and forgets it.
+func (s *streamEdge) Close() error {
+	s.once.Do(func() {
+		s.a.mu.Lock()
+		if s.a.conns[s.flow.remote] == s {
+			delete(s.a.conns, s.flow.remote)
+		}
+		s.a.mu.Unlock()
+	})
+	return s.Conn.Close()
+}
+
+// Write is sipgo's way out.
+func (s *streamEdge) Write(b []byte) (int, error) {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	_ = s.Conn.SetWriteDeadline(time.Now().Add(writeLongest))
+	return s.Conn.Write(b)
+}
+
+func (s *streamEdge) send(b []byte) error {
+	_, err := s.Write(b)
+	return err
+}
+
+// Read gives one message. A fault in the framing ends the connection: there is
+// nothing to find the next message by.
+func (s *streamEdge) Read(b []byte) (int, error) {
+	chunk := make([]byte, 4096)
+	for {
+		frame, err := s.frame()
+		if err != nil {
+			return 0, net.ErrClosed
+		}
+		if frame != nil {
+			if len(frame) <= len(b) && s.a.inspect(s.flow, frame) {
+				return copy(b, frame), nil
+			}
+			continue
+		}
+		deadline := idleStranger
+		if s.known.Load() {
+			deadline = idleKnown
+		}
+		if len(s.buf) > 0 {
+			deadline = partialLongest
+		}
+		_ = s.Conn.SetReadDeadline(time.Now().Add(deadline))
+		n, err := s.Conn.Read(chunk)
+		s.buf = append(s.buf, chunk[:n]...)
+		if err != nil && n == 0 {
+			return 0, net.ErrClosed // quietly, whatever it was
+		}
+	}
+}
+
+var errFraming = errors.New("no message boundary")
+
+// frame takes one message off the buffer; nil when it is not whole yet.
+func (s *streamEdge) frame() ([]byte, error) {
+	for bytes.HasPrefix(s.buf, []byte("\r\n")) { // RFC 3261 §7.5: ignored before the start line
+		if bytes.HasPrefix(s.buf, []byte("\r\n\r\n")) { // RFC 5626 §3.5.1: a ping
+			if err := s.send([]byte("\r\n")); err != nil {
+				return nil, err
+			}
+			s.buf = s.buf[keepAliveLength:]
+			continue
+		}
+		if len(s.buf) == 2 {
+			return nil, nil // half a ping
+		}
+		s.buf = s.buf[2:]
+	}
+	head := bytes.Index(s.buf, []byte("\r\n\r\n"))
+	if head < 0 {
+		if len(s.buf) > tcpFrame {
+			return nil, errFraming
+		}
+		return nil, nil
+	}
+	m, ok := scan(s.buf[:head+4])
+	if !ok {
+		return nil, errFraming
+	}
+	length := 0
+	for _, h := range m.headers {
+		if h.name != "content-length" {
+			continue
+		}
+		n, err := strconv.ParseUint(h.value, 10, 31)
+		if err != nil || n > tcpFrame || length > 0 && int(n) != length {
+			s.a.reject(s.flow, m, bad("Content-Length")) // RFC 4475 §3.1.2.3, §3.3.9
+			return nil, errFraming
+		}
+		length = int(n)
+	}
+	if len(s.buf) < head+4+length {
+		return nil, nil
+	}
+	frame := slices.Clone(s.buf[:head+4+length])
+	s.buf = append(s.buf[:0], s.buf[head+4+length:]...)
+	return frame, nil
+}
+
+// invitation is an INVITE on its way to a goroutine, known from the moment it
+// was read so that a CANCEL finds it.
+type invitation struct {
+	at       time.Time
+	flow     flow
+	trunk    string
+	claimed  bool
+	canceled bool
+	onCancel func() // set by the call
+}
+
+// inspect decides about one message; true: it goes on to sipgo.
+func (a *Agent) inspect(f flow, data []byte) (pass bool) {
+	defer func() {
+		if r := recover(); r != nil { // never the process (issue 2)
+			a.grumble("a message broke the reader", f.remote, fmt.Sprint(r))
+			pass = false
+		}
+	}()
+	if len(bytes.Trim(data, "\r\n\x00 ")) == 0 {
+		return false // keep-alive
+	}
+	m, ok := scan(data)
+	if !ok {
+		a.grumble("garbage", f.remote, "")
+		return false
+	}
+	if strings.HasPrefix(m.first, "SIP/") {
+		return a.inspectResponse(f, m, data)
+	}
+	method, uri, status, ok := m.requestLine()
+	if !ok {
+		a.grumble("garbage", f.remote, "")
+		return false
+	}
+	trunk, trusted := a.trunkOf(f.remote.Addr())
+	call := a.dialog(m.get("call-id"), tag(m.get("to")))
+	if !trusted && (call == nil || !call.knows(f.remote.Addr())) {
+		if isScanner(m.get("user-agent")) || !a.limits.take(f.remote.Addr(), time.Now()) {
+			return false // TELEPHONY trap 17: no answer at all
+		}
+	}
+	if status != 0 {
+		a.reject(f, m, &fault{status: status, reason: reasonOf(status)})
+		return false
+	}
+	if fault := validate(m, method, uri, a.isOurs); fault != nil {
+		a.reject(f, m, fault)
+		return false
+	}
+	if msg, err := parse(a.parser, data); err != nil || !complete(msg) {
+		a.reject(f, m, bad("unreadable"))
+		return false
+	}
+	switch method {
+	case "CANCEL":
+		a.onCancel(f, m)
+		return false
+	case "ACK":
+		return a.inspectAck(f, m, call)
+	case "INVITE":
+		if tag(m.get("to")) == "" {
+			return a.inspectInvite(f, m, trunk, trusted)
+		}
+	case "REGISTER":
+		return a.inspectRegister(f, m)
+	case "OPTIONS":
+		if tag(m.get("to")) == "" { // RFC 3261 §11.2
+			a.reply(f, m, sip.StatusOK, "OK", "Allow: "+allow, "Accept: "+acceptBodies, "Supported: timer")
+			return false
+		}
+	}
+	if call == nil {
+		a.reply(f, m, sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist") // trap 20
+		return false
+	}
+	if method == "INVITE" {
+		a.note(f, m, trunk) // its ACK, when it is refused, must find its way
+	}
+	return true
+}
+
+// complete tells whether the parser found what sipgo's transactions rely on.
+func complete(msg sip.Message) bool {
+	return msg.Via() != nil && msg.From() != nil && msg.To() != nil && msg.CallID() != nil && msg.CSeq() != nil
+}
+
+// inspectResponse lets through what answers us.
+func (a *Agent) inspectResponse(f flow, m *raw, data []byte) bool {
+	branch, _, _, _ := viaTop(m.get("via"))
+	if !a.ourBranch(branch) {
+		return false
+	}
+	msg, err := parse(a.parser, data)
+	if err != nil || !complete(msg) {
+		return false
+	}
+	res, ok := msg.(*sip.Response)
+	if !ok || res.StatusCode < 100 || res.StatusCode > 699 {
+		return false
+	}
+	if res.IsSuccess() && res.CSeq().MethodName == sip.INVITE {
+		if c := a.dialog(m.get("call-id"), tag(m.get("from"))); c != nil && c.acknowledgeAgain(res) {
+			return false // our ACK was lost
+		}
+	}
+	return true
+}
+
+// inspectAck delivers the ACK of a 2xx to its call; that of a refusal belongs to
+// its transaction.
+func (a *Agent) inspectAck(f flow, m *raw, call *Call) bool {
+	number, _, _ := m.cseq()
+	if call != nil && call.onAck(number, m) {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.invites[inviteKey(f, m)] != nil
+}
+
+// inspectInvite decides about the INVITE of a new call.
+func (a *Agent) inspectInvite(f flow, m *raw, trunk string, trusted bool) bool {
+	if !trusted {
+		a.reply(f, m, sip.StatusForbidden, "Forbidden")
+		return false
+	}
+	if a.stopping() {
+		a.reply(f, m, sip.StatusServiceUnavailable, "Service Unavailable", "Retry-After: 30")
+		return false
+	}
+	if a.cfg.Handle == nil {
+		a.reply(f, m, sip.StatusNotFound, "Not Found")
+		return false
+	}
+	if branch, _, _, _ := viaTop(m.get("via")); branch == "" && tag(m.get("from")) == "" {
+		a.reject(f, m, bad("neither branch nor tag")) // no transaction can be made of it
+		return false
+	}
+	a.note(f, m, trunk)
+	return true
+}
+
+// note remembers an INVITE by its branch, before sipgo makes a goroutine of it.
+func (a *Agent) note(f flow, m *raw, trunk string) {
+	key, now := inviteKey(f, m), time.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.invites[key] != nil {
+		return // a retransmission
+	}
+	inv := &invitation{at: now, flow: f, trunk: trunk}
+	if at, ok := a.cancels[key]; ok && now.Sub(at) < cancelsKept {
+		inv.canceled = true
+		delete(a.cancels, key)
+	}
+	for k, other := range a.invites {
+		if !other.claimed && now.Sub(other.at) > unclaimedKept {
+			delete(a.invites, k)
+		}
+	}
+	a.invites[key] = inv
+}
+
+// claim gives the call its invitation; onCancel will be called once, at once
+// when the CANCEL came before. The result is false when the INVITE is unknown.
+func (a *Agent) claim(key string, onCancel func()) (*invitation, bool) {
+	a.mu.Lock()
+	inv := a.invites[key]
+	if inv == nil {
+		a.mu.Unlock()
+		return nil, false
+	}
+	inv.claimed = true
+	inv.onCancel = onCancel
+	canceled := inv.canceled
+	a.mu.Unlock()
+	if canceled && onCancel != nil {
+		onCancel()
+	}
+	return inv, true
+}
+
+func (a *Agent) forget(key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.invites, key)
+}
+
+// onCancel answers a CANCEL (RFC 3261 §9.2) and tells the call. One that
+// overtook its INVITE is kept for a while (TELEPHONY P8, trap 2).
+func (a *Agent) onCancel(f flow, m *raw) {
+	key, now := inviteKey(f, m), time.Now()
+	a.mu.Lock()
+	inv := a.invites[key]
+	var tell func()
+	switch {
+	case inv != nil && !inv.canceled:
+		inv.canceled = true
+		tell = inv.onCancel
+	case inv == nil:
+		for k, at := range a.cancels {
+			if now.Sub(at) > cancelsKept {
+				delete(a.cancels, k)
+			}
+		}
+		if _, trusted := a.trunkOf(f.remote.Addr()); trusted && len(a.cancels) < maxCancels {
+			a.cancels[key] = now
+		}
+	}
+	a.mu.Unlock()
+	if inv == nil {
+		a.reply(f, m, sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist")
+		return
+	}
+	a.reply(f, m, sip.StatusOK, "OK")
+	if tell != nil {
+		tell()
+	}
+}
+
+// inviteKey is the same for an INVITE, its CANCEL and the ACK of its refusal
+// (RFC 3261 §17.2.3), and never the same for two senders.
+func inviteKey(f flow, m *raw) string {
+	branch, sentBy, port, _ := viaTop(m.get("via"))
+	sentBy, _, _ = strings.Cut(strings.ToLower(sentBy), ":")
+	sentBy += ":" + strconv.Itoa(port)
+	if rest, ok := strings.CutPrefix(branch, sip.RFC3261BranchMagicCookie); ok && rest != "" {
+		return f.remote.Addr().String() + "|" + branch + "|" + sentBy
+	}
+	// RFC 4475 §3.2.1: a bare cookie says nothing.
+	n, _, _ := m.cseq()
+	return fmt.Sprintf("%s|%s|%s|%d|%s", f.remote.Addr(), m.get("call-id"), tag(m.get("from")), n, sentBy)
+}
+
+// reject answers what is wrong with a request and says so, not too often.
+func (a *Agent) reject(f flow, m *raw, x *fault) {
+	a.grumble("refused", f.remote, strconv.Itoa(x.status)+" "+x.reason)
+	if method, _, _ := strings.Cut(m.first, " "); method == "ACK" {
+		return // nothing ever answers an ACK
+	}
+	a.reply(f, m, x.status, x.reason, x.extra...)
+}
+
+// reply answers without a transaction (RFC 3261 §8.2.7): the same request gets
+// the same answer again, the same To tag included.
+func (a *Agent) reply(f flow, m *raw, status int, reason string, extra ...string) {
+	if m.get("via") == "" && !f.tcp && !a.mayGuess(f) {
+		return
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "SIP/2.0 %d %s\r\n", status, reason)
+	first := true
+	for _, h := range m.headers {
+		if h.name != "via" {
+			continue
+		}
+		value := h.value
+		if first {
+			value = received(value, f.remote)
+			first = false
+		}
+		fmt.Fprintf(&b, "Via: %s\r\n", value)
+	}
+	if from := m.get("from"); from != "" {
+		fmt.Fprintf(&b, "From: %s\r\n", from)
+	}
+	if to := m.get("to"); to != "" {
+		if tag(to) == "" {
+			to += ";tag=" + a.mark(m.get("call-id")+m.get("from")+m.get("cseq"))
+		}
+		fmt.Fprintf(&b, "To: %s\r\n", to)
+	}
+	if id := m.get("call-id"); id != "" {
+		fmt.Fprintf(&b, "Call-ID: %s\r\n", id)
+	}
+	if cseq := m.get("cseq"); cseq != "" {
+		fmt.Fprintf(&b, "CSeq: %s\r\n", cseq)
+	}
+	for _, line := range extra {
+		fmt.Fprintf(&b, "%s\r\n", line)
+	}
+	fmt.Fprintf(&b, "Server: %s\r\nContent-Length: 0\r\n\r\n", a.cfg.UserAgent)
+	to := f
+	if !f.tcp {
+		// RFC 3261 §18.2.2 and RFC 3581 §4: to where it came from, at the port
+		// in Via unless the sender asked for the one it used.
+		if _, _, port, rport := viaTop(m.get("via")); !rport && m.get("via") != "" {
+			to = f.to(a, netip.AddrPortFrom(f.remote.Addr(), uint16(port)))
+		}
+	}
+	_ = to.write(b.Bytes()) // lost like any datagram: the peer asks again
+}
+
+// mayGuess: without a Via only a trunk gets an answer, where it sent from.
+func (a *Agent) mayGuess(f flow) bool {
+	_, trusted := a.trunkOf(f.remote.Addr())
+	return trusted
+}
+
+// received completes the topmost Via as RFC 3261 §18.2.1 and RFC 3581 §4 ask.
+func received(via string, from netip.AddrPort) string {
+	top, rest := via, ""
+	if i := strings.IndexByte(via, ','); i >= 0 && !strings.Contains(via[:i], `"`) {
+		top, rest = via[:i], via[i:]
+	}
+	_, sentBy, _, rport := viaTop(top)
+	if rport {
+		head, params, _ := strings.Cut(top, ";")
+		parts := strings.Split(params, ";")
+		for i, p := range parts {
+			if strings.EqualFold(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(p), "=")), "rport") {
+				parts[i] = "rport=" + strconv.Itoa(int(from.Port()))
+			}
+		}
+		return head + ";" + strings.Join(parts, ";") + ";received=" + from.Addr().String() + rest
+	}
+	host := sentBy
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		host = host[:i]
+	}
+	if strings.Trim(host, "[]") != from.Addr().String() {
+		return strings.TrimRight(top, " ") + ";received=" + from.Addr().String() + rest
+	}
+	return via
+}
+
+// mark is a short text that only we can make of another.
+func (a *Agent) mark(s string) string {
+	h := hmac.New(sha256.New, a.secret[:])
+	h.Write([]byte(s))
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// newBranch makes a branch that we recognise when it comes back.
+func (a *Agent) newBranch() string {
+	r := randomText()
+	return sip.RFC3261BranchMagicCookie + r + a.mark("branch"+r)
+}
+
+func (a *Agent) ourBranch(b string) bool {
+	rest, ok := strings.CutPrefix(b, sip.RFC3261BranchMagicCookie)
+	const markLength = 16
+	if !ok || len(rest) <= markLength {
+		return false
+	}
+	r := rest[:len(rest)-markLength]
+	return hmac.Equal([]byte(rest[len(r):]), []byte(a.mark("branch"+r)))
+}
+
+// isScanner knows those who look for open exchanges all day.
+func isScanner(userAgent string) bool {
+	u := strings.ToLower(userAgent)
+	for _, name := range []string{"friendly-scanner", "sipvicious", "sip-scan", "sipscan", "sipcli", "pplsip", "vaxsipuseragent", "sundayddr"} {
+		if strings.Contains(u, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// addrPort is the address of a socket in its plainest form.
+func addrPort(addr net.Addr) netip.AddrPort {
+	var ap netip.AddrPort
+	switch t := addr.(type) {
+	case *net.UDPAddr:
+		ap = t.AddrPort()
+	case *net.TCPAddr:
+		ap = t.AddrPort()
+	default:
+		if addr != nil {
+			ap, _ = netip.ParseAddrPort(addr.String())
+		}
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}
+
+// pause waits a moment unless ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

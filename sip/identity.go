@@ -1,0 +1,238 @@
+package sip
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/nyaruka/phonenumbers"
+)
+
+// Where the caller's number was taken from (Call.Source).
+const (
+	SourceAsserted = "asserted" // the trunk vouches for it (RFC 3325)
+	SourceFrom     = "from"     // the caller says so
+	SourceWithheld = "withheld" // there is none, or the caller wants it hidden
+)
+
+// Limits of what may be a number: E.164 has 15 digits, an internal extension two.
+const (
+	minNumber       = 2
+	maxNumberDigits = 15
+	home            = "IT" // numbers without a country code are Italian
+	homeCode        = 39
+)
+
+// shortNumbers are dialled as they are, everywhere in Italy; the library does
+// not know them as numbers.
+var shortNumbers = []string{"112", "113", "115", "117", "118", "1500", "1515", "1522", "1530", "1533", "1544", "114", "116117", "116000"}
+
+// identity is who calls and what was dialled.
+type identity struct {
+	from, name, source, to string
+}
+
+// identify reads an INVITE that came from a trusted trunk.
+func identify(req *sip.Request) identity {
+	id := identity{to: dialled(req)}
+	from := nameAddr{}
+	if f := req.From(); f != nil {
+		from = nameAddr{display: strings.TrimSpace(f.DisplayName), uri: f.Address.String()}
+	}
+	id.source = SourceWithheld
+	if hidden(headers(req, "privacy")) || anonymous(from) {
+		return id // trap 15: also when the trunk tells us, for its own purposes, who it is
+	}
+	for _, value := range headers(req, "p-asserted-identity") {
+		for _, a := range addresses(value) {
+			if n := numberOf(a.uri); n != "" {
+				return identity{from: n, name: a.display, source: SourceAsserted, to: id.to}
+			}
+		}
+	}
+	if n := numberOf(from.uri); n != "" {
+		return identity{from: n, name: from.display, source: SourceFrom, to: id.to}
+	}
+	return id
+}
+
+// hidden tells whether the caller asks not to be shown (RFC 3323 §4.2, RFC 3325 §9.3).
+func hidden(values []string) bool {
+	for _, v := range values {
+		for p := range strings.FieldsFuncSeq(strings.ToLower(v), func(r rune) bool { return r == ';' || r == ',' || r == ' ' }) {
+			if p == "id" || p == "user" || p == "header" || p == "full" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// anonymous knows the ways in which carriers write that there is no number.
+func anonymous(a nameAddr) bool {
+	_, user, host := uriParts(a.uri)
+	user = strings.ToLower(user)
+	if strings.HasSuffix(host, "anonymous.invalid") { // RFC 3323 §4.1.1.3
+		return true
+	}
+	switch user {
+	case "", "anonymous", "restricted", "unavailable", "unknown", "private", "withheld":
+		return true
+	}
+	switch strings.ToLower(strings.Trim(a.display, `"`)) {
+	case "anonymous", "restricted":
+		return numberOf(a.uri) == ""
+	}
+	return false
+}
+
+// dialled is the number the caller dialled. A carrier that turns the toll-free
+// number into that of the trunk says so in Diversion (RFC 5806) or History-Info
+// (RFC 7044). A caller who forwarded a mobile to us dialled the mobile, but means
+// the desk: so a toll-free number in the Request-URI stands, and a mobile never
+// replaces anything.
+func dialled(req *sip.Request) string {
+	asked := numberOf(req.Recipient.String())
+	if asked == "" {
+		if t := req.To(); t != nil {
+			asked = numberOf(t.Address.String()) // some trunks put their account's name in the Request-URI
+		}
+	}
+	if isService(asked) {
+		return asked
+	}
+	before := ""
+	for _, value := range headers(req, "diversion") { // the first diversion comes last
+		for _, a := range addresses(value) {
+			if n := numberOf(a.uri); n != "" {
+				before = n
+			}
+		}
+	}
+	if before == "" {
+		before = firstOfHistory(headers(req, "history-info"))
+	}
+	if before == "" || isMobile(before) {
+		return asked
+	}
+	return before
+}
+
+// firstOfHistory is the first address of a History-Info with more than one: what
+// the request was for before it was sent elsewhere.
+func firstOfHistory(values []string) string {
+	var all []nameAddr
+	for _, v := range values {
+		all = append(all, addresses(v)...)
+	}
+	if len(all) < 2 {
+		return ""
+	}
+	return numberOf(all[0].uri)
+}
+
+// headers gives all values of a header.
+func headers(req *sip.Request, name string) (values []string) {
+	for _, h := range req.GetHeaders(name) {
+		values = append(values, h.Value())
+	}
+	return values
+}
+
+// numberOf is the number in a sip: or tel: address, "" when there is none.
+func numberOf(uri string) string {
+	_, user, _ := uriParts(uri)
+	user, _, _ = strings.Cut(user, ";") // +390551234567;npdi;rn=…
+	return Number(user)
+}
+
+// Number brings a telephone number to the form in which the desk keeps it:
+// E.164 with a plus; digits without prefix for what exists only inside Italy
+// (toll-free 800, shared-cost 848, 199, emergency and other short numbers) and
+// for internal extensions; "" for what is no number. Numbers without a country
+// code are Italian, whose landlines keep their leading zero.
+func Number(s string) string {
+	digits, plus := strip(s)
+	if len(digits) < minNumber || len(digits) > maxNumberDigits+3 {
+		return ""
+	}
+	if !plus && slices.Contains(shortNumbers, digits) {
+		return digits
+	}
+	text := digits
+	if plus {
+		text = "+" + digits
+	}
+	n, err := phonenumbers.Parse(text, home)
+	if err == nil && !phonenumbers.IsValidNumber(n) && !plus && strings.HasPrefix(digits, "39") {
+		// 390551234567, as some exchanges write it.
+		if m, err := phonenumbers.Parse("+"+digits, home); err == nil && phonenumbers.IsValidNumber(m) {
+			n = m
+		}
+	}
+	if err == nil && phonenumbers.IsValidNumber(n) {
+		if n.GetCountryCode() == homeCode {
+			if national := phonenumbers.GetNationalSignificantNumber(n); isService(national) {
+				return national
+			}
+		}
+		return phonenumbers.Format(n, phonenumbers.E164)
+	}
+	if len(digits) > maxNumberDigits {
+		return ""
+	}
+	if plus {
+		if national, ok := strings.CutPrefix(digits, "39"); ok && isService(national) {
+			return national
+		}
+		return "+" + digits
+	}
+	return digits // an extension, or a range the library has not heard of yet
+}
+
+// strip keeps the digits of what people and machines write around them.
+func strip(s string) (digits string, plus bool) {
+	s = strings.TrimSpace(s)
+	var b strings.Builder
+	for _, c := range s {
+		switch {
+		case c >= '0' && c <= '9':
+			b.WriteRune(c)
+		case c == '+' && b.Len() == 0 && !plus:
+			plus = true
+		case strings.ContainsRune(" -./()\u00a0", c):
+		default:
+			return "", false // letters: a name, not a number
+		}
+	}
+	digits = b.String()
+	if !plus {
+		if rest, ok := strings.CutPrefix(digits, "00"); ok && len(rest) > 5 {
+			return rest, true
+		}
+	}
+	return digits, plus
+}
+
+// isService tells numbers that exist only inside Italy: toll-free, shared cost
+// and premium ranges of the national numbering plan (AGCOM 8/15/CIR).
+func isService(digits string) bool {
+	if slices.Contains(shortNumbers, digits) {
+		return true
+	}
+	if len(digits) < 6 || len(digits) > 10 {
+		return false
+	}
+	for _, prefix := range []string{"800", "803", "840", "841", "847", "848", "199", "178", "892", "893", "894", "895", "899"} {
+		if strings.HasPrefix(digits, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// isMobile tells Italian mobile numbers.
+func isMobile(number string) bool {
+	n, err := phonenumbers.Parse(number, home)
+	return err == nil && phonenumbers.GetNumberType(n) == phonenumbers.MOBILE
+}

@@ -1,0 +1,290 @@
+package sip
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// onInvite runs on a goroutine of its own for every INVITE that the edge let
+// through: a new call lives on it to its end (TELEPHONY P15).
+func (a *Agent) onInvite(req *sip.Request, tx sip.ServerTransaction) {
+	m, ok := scan([]byte(req.String()))
+	if !ok {
+		return
+	}
+	f := a.flowOf(req)
+	key := inviteKey(f, m)
+	tx.OnTerminate(func(string, error) { a.forget(key) })
+	if rawParam(req.To().Params, "tag") != "" {
+		a.onReinvite(req, tx, f, key)
+		return
+	}
+	a.onCall(req, tx, f, key)
+}
+
+// flowOf is the way a request came.
+func (a *Agent) flowOf(req *sip.Request) flow {
+	remote, _ := netip.ParseAddrPort(req.Source())
+	remote = netip.AddrPortFrom(remote.Addr().Unmap().WithZone(""), remote.Port())
+	if strings.EqualFold(req.Transport(), "TCP") {
+		if c := a.tcpConn(remote); c != nil {
+			return c.flow
+		}
+		local, _ := a.localFor(remote.Addr())
+		return a.tcpFlow(remote, local)
+	}
+	local, _ := a.localFor(remote.Addr())
+	return a.udpFlow(local, remote)
+}
+
+// onCall makes a call of an INVITE and lets Handle conduct it.
+func (a *Agent) onCall(req *sip.Request, tx sip.ServerTransaction, f flow, key string) {
+	c := &Call{a: a, arrived: time.Now(), identity: identify(req), req: req, tx: tx, info: make(chan rune, infoKeys), laws: defaultLaws}
+	c.ctx, c.cancel = context.WithCancelCause(a.ctx)
+	defer c.cancel(ErrEnded)
+	c.dlg = newServerDialog(a, req, f, randomText())
+	if !a.add(c) {
+		res := c.response(req, sip.StatusServiceUnavailable, nil)
+		res.AppendHeader(sip.NewHeader("Retry-After", "30"))
+		_ = tx.Respond(res)
+		return
+	}
+	defer a.remove(c)
+	inv, ok := a.claim(key, c.canceled)
+	if ok {
+		c.dlg.flow = inv.flow
+		c.trunk = inv.trunk
+	} else {
+		c.trunk, _ = a.trunkOf(f.remote.Addr())
+	}
+	c.mu.Lock()
+	if c.state == ringing {
+		_ = tx.Respond(c.response(req, sip.StatusTrying, nil))
+	}
+	c.mu.Unlock()
+	if c.Err() != nil {
+		a.log.Info("sip: cancelled before it arrived", "call", c.ID())
+	}
+	defer c.end()
+	a.cfg.Handle(c.ctx, c)
+}
+
+// end is what happens when the handler has returned, or stumbled: nobody stays
+// on the line.
+func (c *Call) end() {
+	status := sip.StatusInternalServerError
+	if r := recover(); r != nil { // one logged call, never the process
+		c.a.log.Error("sip: the call's handler stumbled", "call", c.ID(), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+	}
+	c.mu.Lock()
+	state := c.state
+	c.mu.Unlock()
+	switch state {
+	case ringing:
+		_ = c.refuse(status, 0)
+	case answered, talking:
+		c.hangUp(ErrEnded)
+	}
+}
+
+// onReinvite renegotiates a call (RFC 3261 §14): hold, resume, another address.
+func (a *Agent) onReinvite(req *sip.Request, tx sip.ServerTransaction, f flow, key string) {
+	_, _ = a.claim(key, nil)
+	c := a.dialog(req.CallID().Value(), rawParam(req.To().Params, "tag"))
+	if c == nil {
+		a.respond(req, tx, sip.StatusCallTransactionDoesNotExists)
+		return
+	}
+	c.mu.Lock()
+	switch {
+	case c.state == over:
+		c.mu.Unlock()
+		a.respond(req, tx, sip.StatusCallTransactionDoesNotExists)
+		return
+	case c.state != talking || c.waiting != nil:
+		c.mu.Unlock() // glare: an offer of ours is still open (RFC 3261 §14.2)
+		a.respond(req, tx, sip.StatusRequestPending)
+		return
+	case c.inviting:
+		c.mu.Unlock() // theirs is (same clause)
+		a.respond(req, tx, sip.StatusInternalServerError, sip.NewHeader("Retry-After", fmt.Sprint(rand.IntN(11))))
+		return
+	}
+	c.inviting = true
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.inviting = false
+		c.mu.Unlock()
+	}()
+	if status := c.dlg.accepts(req, f); status != 0 {
+		a.respond(req, tx, status)
+		return
+	}
+	answer, err := c.renegotiate(req, true)
+	if err != nil {
+		a.respond(req, tx, sip.StatusNotAcceptableHere) // the session stays as it was (RFC 3261 §14.2)
+		return
+	}
+	w := &waiting{seq: req.CSeq().SeqNo, done: make(chan struct{})}
+	c.mu.Lock()
+	if c.state == over {
+		c.mu.Unlock()
+		a.respond(req, tx, sip.StatusCallTransactionDoesNotExists)
+		return
+	}
+	ok := c.accept(req, answer)
+	c.waiting, c.accepted = w, w.seq
+	err = tx.Respond(ok)
+	c.mu.Unlock()
+	if err != nil {
+		return
+	}
+	c.resend(tx, ok, w)
+	if late := len(sessionBody(header(req, "content-type", "c"), req.Body())) == 0; late && isDone(w.done) {
+		if err := c.takeAnswer(w); err != nil {
+			c.hangUp(err)
+		}
+	}
+}
+
+// renegotiate takes an offer and gives our answer, or our offer when there is
+// none in an INVITE.
+func (c *Call) renegotiate(req *sip.Request, offerBack bool) ([]byte, error) {
+	body := sessionBody(header(req, "content-type", "c"), req.Body())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stream == nil || c.state == over {
+		return nil, ErrEnded
+	}
+	if len(body) == 0 {
+		if !offerBack {
+			return nil, nil
+		}
+		return c.local.offer(c.laws, sendRecv), nil
+	}
+	offer, err := parseSDP(body)
+	if err != nil {
+		return nil, err
+	}
+	g, err := offer.agree(c.source())
+	if err != nil {
+		return nil, err
+	}
+	answer := c.local.answer(offer, g)
+	c.agree(g)
+	return answer, nil
+}
+
+// inDialog finds the call of a request inside a dialog and checks its number;
+// nil: it was answered.
+func (a *Agent) inDialog(req *sip.Request, tx sip.ServerTransaction) *Call {
+	c := a.dialog(req.CallID().Value(), rawParam(req.To().Params, "tag"))
+	if c == nil {
+		a.respond(req, tx, sip.StatusCallTransactionDoesNotExists)
+		return nil
+	}
+	if status := c.dlg.accepts(req, a.flowOf(req)); status != 0 {
+		a.respond(req, tx, status)
+		return nil
+	}
+	return c
+}
+
+// onBye ends a call. Both sides may say BYE at once: each gets its 200 (trap 19).
+func (a *Agent) onBye(req *sip.Request, tx sip.ServerTransaction) {
+	c := a.inDialog(req, tx)
+	if c == nil {
+		return
+	}
+	a.respond(req, tx, sip.StatusOK)
+	c.finish(ErrHungUp, false)
+}
+
+// onUpdate refreshes a session, or renegotiates it without an ACK (RFC 3311).
+func (a *Agent) onUpdate(req *sip.Request, tx sip.ServerTransaction) {
+	c := a.inDialog(req, tx)
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	pending := c.waiting != nil || c.inviting
+	c.mu.Unlock()
+	if len(req.Body()) > 0 && pending {
+		a.respond(req, tx, sip.StatusRequestPending) // RFC 3311 §5.2
+		return
+	}
+	answer, err := c.renegotiate(req, false)
+	if err != nil {
+		a.respond(req, tx, sip.StatusNotAcceptableHere)
+		return
+	}
+	c.mu.Lock()
+	res := c.accept(req, answer)
+	c.mu.Unlock()
+	_ = tx.Respond(res)
+}
+
+// onInfo takes keys of telephones that know no telephone-event (TELEPHONY 2.6);
+// where it was agreed, keys come that way only.
+func (a *Agent) onInfo(req *sip.Request, tx sip.ServerTransaction) {
+	c := a.inDialog(req, tx)
+	if c == nil {
+		return
+	}
+	key := infoKey(mediaType(header(req, "content-type", "c")), string(req.Body()))
+	c.mu.Lock()
+	wanted := c.format.KeyPT == 0 && c.state != over
+	c.mu.Unlock()
+	if key != 0 && wanted {
+		select {
+		case c.info <- key:
+		default: // more keys than anybody asks for
+		}
+	}
+	a.respond(req, tx, sip.StatusOK)
+}
+
+// infoKey reads "Signal=5\r\nDuration=160" or a plain "5".
+func infoKey(kind, body string) rune {
+	text := strings.TrimSpace(body)
+	if kind == dtmfRelayType {
+		text = ""
+		for line := range strings.FieldsFuncSeq(body, func(r rune) bool { return r == '\r' || r == '\n' }) {
+			name, value, _ := strings.Cut(line, "=")
+			if strings.EqualFold(strings.TrimSpace(name), "signal") {
+				text = strings.TrimSpace(value)
+			}
+		}
+	}
+	if len(text) != 1 || !strings.Contains("0123456789*#ABCD", strings.ToUpper(text)) {
+		return 0
+	}
+	return rune(strings.ToUpper(text)[0])
+}
+
+// onOptions answers the question of a peer whether a dialog still stands.
+func (a *Agent) onOptions(req *sip.Request, tx sip.ServerTransaction) {
+	if c := a.inDialog(req, tx); c != nil {
+		a.respond(req, tx, sip.StatusOK, sip.NewHeader("Allow", allow), sip.NewHeader("Accept", acceptBodies))
+	}
+}
+
+// requires tells whether a request requires an extension.
+func requires(req *sip.Request, extension string) bool {
+	for _, v := range headers(req, "require") {
+		for t := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(t), extension) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,395 @@
+package sip
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// Limits of one message.
+const (
+	maxMessage = 60 << 10 // octets; what fits a datagram and the parser's buffer
+	maxHeaders = 256      // lines; a call through 34 proxies has some 60
+	maxNumber  = 1<<31 - 1
+)
+
+// raw is a message split into lines, as it stood on the wire: what the parser
+// hides (case, duplicates, order) is what must be looked at before it parses.
+type raw struct {
+	first   string
+	headers []rawHeader
+	body    []byte
+}
+
+type rawHeader struct {
+	name  string // lower case, compact forms written out
+	value string // folded lines joined
+}
+
+// compact are the short forms of header names (RFC 3261 §7.3.3 and the
+// registry); sipgo knows only some of them.
+var compact = map[string]string{
+	"a": "accept-contact", "b": "referred-by", "c": "content-type", "d": "request-disposition",
+	"e": "content-encoding", "f": "from", "i": "call-id", "j": "reject-contact", "k": "supported",
+	"l": "content-length", "m": "contact", "o": "event", "r": "refer-to", "s": "subject", "t": "to",
+	"u": "allow-events", "v": "via", "x": "session-expires", "y": "identity",
+}
+
+// scan splits a message. It fails only on what is no SIP at all: no header
+// line, no empty line, or beyond the limits.
+func scan(data []byte) (*raw, bool) {
+	head, body, ok := bytes.Cut(data, []byte("\r\n\r\n"))
+	if !ok || len(data) > maxMessage {
+		return nil, false
+	}
+	m := &raw{body: body}
+	for i, line := range strings.Split(string(head), "\r\n") {
+		switch {
+		case i == 0:
+			m.first = line
+		case line == "":
+		case line[0] == ' ' || line[0] == '\t':
+			if n := len(m.headers); n > 0 {
+				h := &m.headers[n-1]
+				h.value = strings.TrimRight(h.value, " \t") + " " + strings.TrimLeft(line, " \t")
+			}
+		default:
+			if len(m.headers) == maxHeaders {
+				return nil, false
+			}
+			name, value, _ := strings.Cut(line, ":")
+			name = strings.ToLower(strings.TrimSpace(name))
+			if long, ok := compact[name]; ok {
+				name = long
+			}
+			m.headers = append(m.headers, rawHeader{name, value})
+		}
+	}
+	for i := range m.headers {
+		m.headers[i].value = strings.TrimSpace(m.headers[i].value)
+	}
+	return m, m.first != "" && len(m.headers) > 0
+}
+
+// get gives the first value of a header, "" when it is not there.
+func (m *raw) get(name string) string {
+	for _, h := range m.headers {
+		if h.name == name {
+			return h.value
+		}
+	}
+	return ""
+}
+
+// has tells whether a header is there, be it empty.
+func (m *raw) has(name string) bool { return m.count(name) > 0 }
+
+func (m *raw) count(name string) (n int) {
+	for _, h := range m.headers {
+		if h.name == name {
+			n++
+		}
+	}
+	return n
+}
+
+// list gives the comma-separated tokens of all headers of a name, lower case.
+func (m *raw) list(name string) (tokens []string) {
+	for _, h := range m.headers {
+		if h.name != name {
+			continue
+		}
+		for t := range strings.SplitSeq(h.value, ",") {
+			if t = strings.ToLower(strings.TrimSpace(t)); t != "" {
+				tokens = append(tokens, t)
+			}
+		}
+	}
+	return tokens
+}
+
+// requestLine splits "INVITE sip:800123456@example.it SIP/2.0". ok is false for
+// what is no request; an error status (400, 505) for one that is bad.
+func (m *raw) requestLine() (method, uri string, status int, ok bool) {
+	if strings.HasPrefix(m.first, "SIP/") {
+		return "", "", 0, false
+	}
+	at := strings.LastIndex(m.first, " SIP/")
+	if at < 0 {
+		return "", "", 0, false
+	}
+	version := strings.TrimRight(m.first[at+1:], " ")
+	f := strings.Split(m.first, " ")
+	method = f[0]
+	switch {
+	case !isToken(method):
+		return "", "", 0, false
+	case version != "SIP/2.0" && isVersion(version):
+		return method, "", sip.StatusVersionNotSupported, true
+	case len(f) != 3 || f[2] != "SIP/2.0" || f[1] == "":
+		return method, "", sip.StatusBadRequest, true // RFC 3261 §7.1: exactly two spaces
+	}
+	return method, f[1], 0, true
+}
+
+// isVersion matches SIP/7.0.
+func isVersion(s string) bool {
+	major, minor, ok := strings.Cut(strings.TrimPrefix(s, "SIP/"), ".")
+	return ok && isDigits(major) && isDigits(minor)
+}
+
+// isToken is RFC 3261 §25.1's token.
+func isToken(s string) bool {
+	for _, c := range []byte(s) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("-.!%*_+`'~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+func isDigits(s string) bool {
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// cseq splits "1 INVITE".
+func (m *raw) cseq() (number uint32, method string, ok bool) {
+	f := strings.Fields(m.get("cseq"))
+	if len(f) != 2 {
+		return 0, "", false
+	}
+	n, err := strconv.ParseUint(f[0], 10, 32)
+	return uint32(n), f[1], err == nil && n <= maxNumber // RFC 3261 §8.1.1.5
+}
+
+// nameAddr is one address of a From, Contact, P-Asserted-Identity, Diversion…
+type nameAddr struct {
+	display string
+	uri     string
+	params  string // what follows, without the first semicolon
+}
+
+// addresses reads a comma-separated list of addresses. It never fails: what is
+// no address yields an empty uri, which nobody accepts.
+func addresses(value string) (list []nameAddr) {
+	const most = 32 // addresses of one header; more is nonsense
+	for value != "" && len(list) < most {
+		var a nameAddr
+		a, value = nextAddress(value)
+		list = append(list, a)
+	}
+	return list
+}
+
+// nextAddress takes one address off the front.
+func nextAddress(s string) (a nameAddr, rest string) {
+	quoted, bracket := false, false
+	open, shut, end := -1, -1, len(s)
+scan:
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"' && !bracket:
+			quoted = !quoted
+		case quoted:
+		case c == '<' && open < 0:
+			open, bracket = i, true
+		case c == '>' && bracket:
+			shut, bracket = i, false
+		case c == ',' && !bracket:
+			end = i
+			break scan
+		}
+	}
+	one := s[:end]
+	if end < len(s) {
+		rest = s[end+1:]
+	}
+	if open >= 0 && shut > open {
+		a.display = unquote(strings.TrimSpace(one[:open]))
+		a.uri = strings.TrimSpace(one[open+1 : shut])
+		_, a.params, _ = strings.Cut(one[shut+1:], ";")
+		return a, rest
+	}
+	// Without brackets everything after ; belongs to the header (RFC 3261 §20.10).
+	a.uri, a.params, _ = strings.Cut(one, ";")
+	a.uri = strings.TrimSpace(a.uri)
+	return a, rest
+}
+
+// unquote takes the quotes and backslashes off a display name.
+func unquote(s string) string {
+	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
+		return s
+	}
+	var b strings.Builder
+	for i := 1; i < len(s)-1; i++ {
+		if s[i] == '\\' && i+1 < len(s)-1 {
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// quote makes a display name fit to stand in a header.
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r < ' ' || r == 0x7f:
+			b.WriteByte(' ') // a line break in a name must not become a header
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// param finds a parameter in "a;tag=x;lr"; names compare without case.
+func param(params, name string) (value string, ok bool) {
+	for p := range strings.SplitSeq(params, ";") {
+		k, v, _ := strings.Cut(p, "=")
+		if strings.EqualFold(strings.TrimSpace(k), name) {
+			return strings.Trim(strings.TrimSpace(v), `"`), true
+		}
+	}
+	return "", false
+}
+
+// tag is the tag of a From or To value.
+func tag(value string) string {
+	a, _ := nextAddress(value)
+	t, _ := param(a.params, "tag")
+	return t
+}
+
+// uriParts splits an address into what we ask of it. The user part comes
+// unescaped: %75se%72 is user (RFC 3261 §19.1.4).
+func uriParts(uri string) (scheme, user, host string) {
+	scheme, rest, ok := strings.Cut(uri, ":")
+	if !ok {
+		return "", "", ""
+	}
+	scheme = strings.ToLower(strings.TrimSpace(scheme))
+	rest, _, _ = strings.Cut(rest, "?")
+	if scheme == "tel" { // RFC 3966: tel:+390551234567;phone-context=…
+		user, _, _ = strings.Cut(rest, ";")
+		return scheme, unescape(user), ""
+	}
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		user, host = rest[:at], rest[at+1:]
+		user, _, _ = strings.Cut(user, ":") // a password has no business here
+	} else {
+		host = rest
+	}
+	host, _, _ = strings.Cut(host, ";")
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && i > strings.LastIndexByte(host, ']') {
+		host = host[:i]
+	}
+	return scheme, unescape(user), strings.ToLower(strings.Trim(host, "[]"))
+}
+
+// unescape resolves %XX; what is no escape stays as it is.
+func unescape(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// viaTop splits the topmost Via: branch, where answers go, and whether the
+// sender wants them at the port it sent from (RFC 3581).
+func viaTop(value string) (branch, sentBy string, port int, rport bool) {
+	one := value
+	quoted := false
+	for i := 0; i < len(value); i++ { // the first of several in one line
+		if value[i] == '"' {
+			quoted = !quoted
+		}
+		if value[i] == ',' && !quoted {
+			one = value[:i]
+			break
+		}
+	}
+	head, params, _ := strings.Cut(one, ";")
+	branch, _ = param(params, "branch")
+	if v, ok := param(params, "rport"); ok && v == "" {
+		rport = true
+	}
+	f := strings.Fields(head)
+	if len(f) == 0 {
+		return branch, "", 0, rport
+	}
+	// "SIP / 2.0 / UDP first.example.com: 4000" may have blanks: take what
+	// follows the transport.
+	if i := strings.LastIndexByte(head, '/'); i >= 0 {
+		if g := strings.Fields(head[i+1:]); len(g) > 1 {
+			sentBy = strings.Join(g[1:], "")
+		}
+	}
+	port = sip.DefaultUdpPort
+	if i := strings.LastIndexByte(sentBy, ':'); i > strings.LastIndexByte(sentBy, ']') {
+		if n, err := strconv.ParseUint(sentBy[i+1:], 10, 16); err == nil && n > 0 {
+			port = int(n)
+		}
+	}
+	return branch, sentBy, port, rport
+}
+
+// parse hands the message to sipgo's parser; a panic in there is an error.
+func parse(p *sip.Parser, data []byte) (msg sip.Message, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			msg, err = nil, fmt.Errorf("the parser stumbled: %v", r)
+		}
+	}()
+	return p.ParseSIP(data)
+}
+
+// header gives the first value of any of the names, as the parser kept them.
+func header(msg sip.Message, names ...string) string {
+	for _, name := range names {
+		if list := msg.GetHeaders(name); len(list) > 0 {
+			return list[0].Value()
+		}
+	}
+	return ""
+}
+
+// rawParam finds a parameter that sipgo may have kept with blanks or capitals.
+func rawParam(p sip.HeaderParams, name string) string {
+	for _, kv := range p {
+		if strings.EqualFold(strings.TrimSpace(kv.K), name) {
+			return strings.TrimSpace(kv.V)
+		}
+	}
+	return ""
+}

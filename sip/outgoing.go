@@ -1,0 +1,501 @@
+package sip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/pronto-desk/pronto/sip/audio"
+	"github.com/pronto-desk/pronto/sip/media"
+)
+
+const (
+	firstAnswer = 5 * time.Second                                 // four transmissions without a word: nobody is there, the next operator is better
+	ringLongest = 3 * time.Minute                                 // TELEPHONY 1.3: sipgo has no Timer C; queue gives up long before
+	cancelWait  = 32 * time.Second                                // 64·T1 for the 487 (RFC 3261 §9.1)
+	elsewhere   = `SIP;cause=200;text="Call completed elsewhere"` // RFC 3326 §2, trap 3
+)
+
+var (
+	defaultLaws  = []uint8{uint8(audio.PCMA), uint8(audio.PCMU)}
+	errElsewhere = errors.New("sip: answered elsewhere")
+)
+
+// Caller is what an operator's telephone shows while it rings.
+type Caller struct {
+	Number string // E.164, or "" when withheld
+	Name   string // may be empty
+}
+
+// DialOptions are the ways a call can be made by Dial.
+type DialOptions struct {
+	From      string         // number of the caller, said in From
+	Name      string         // display name, said in From
+	Asserted  string         // P-Asserted-Identity, when not empty
+	Anonymous bool           // From anonymous@anonymous.invalid and Privacy: id (RFC 3323)
+	Diversion string         // number the call was diverted from (RFC 5806)
+	Laws      []uint8        // payload types to offer, in order; default PCMA (8), PCMU (0)
+	Via       netip.AddrPort // where to send the INVITE
+	TCP       bool           // over TCP instead of UDP
+	LateOffer bool           // no SDP in the INVITE: the answer goes in the ACK
+}
+
+// Dial makes a call and returns when it is answered; `to` is a number or a user
+// part. Errors are those of Ring.
+func (a *Agent) Dial(ctx context.Context, to string, o DialOptions) (*Call, error) {
+	f, err := a.outFlow(o.Via, o.TCP)
+	if err != nil {
+		return nil, err
+	}
+	host := hostText(o.Via.Addr())
+	target := sip.Uri{Scheme: "sip", User: escapeUser(to), Host: host, Port: int(o.Via.Port())}
+	remote := sip.ToHeader{Address: sip.Uri{Scheme: "sip", User: target.User, Host: host}}
+	local := sip.FromHeader{DisplayName: escapeName(o.Name), Address: sip.Uri{Scheme: "sip", User: escapeUser(o.From), Host: hostText(f.local.Addr())}}
+	var extra []sip.Header
+	if o.Anonymous {
+		local = anonymousFrom
+		extra = append(extra, sip.NewHeader("Privacy", "id"))
+	}
+	if o.Asserted != "" {
+		extra = append(extra, sip.NewHeader("P-Asserted-Identity", "<sip:"+escapeUser(o.Asserted)+"@"+bracketed(f.local.Addr())+">"))
+	}
+	if o.Diversion != "" {
+		extra = append(extra, sip.NewHeader("Diversion", "<sip:"+escapeUser(o.Diversion)+"@"+bracketed(f.local.Addr())+">;reason=unconditional"))
+	}
+	laws := o.Laws
+	if len(laws) == 0 {
+		laws = defaultLaws
+	}
+	var decided atomic.Bool
+	c := a.newCall(local, remote, target, f, laws, identity{to: to})
+	results := make(chan error, 1)
+	if err := a.invite(ctx, c, extra, o.LateOffer, &decided, results); err != nil {
+		return nil, err
+	}
+	select {
+	case err := <-results:
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
+	case <-ctx.Done():
+		if decided.CompareAndSwap(false, true) {
+			return nil, context.Cause(ctx)
+		}
+		if err := <-results; err != nil { // answered in the same instant
+			return nil, err
+		}
+		return c, nil
+	}
+}
+
+// Ring makes the telephones of an extension ring and gives the one that was
+// lifted first; the others are cancelled. Errors: ErrUnreachable, ErrDeclined
+// (see *StatusError), ErrNoAnswer, or the cause of ctx, whose end cancels the
+// ringing.
+func (a *Agent) Ring(ctx context.Context, extension string, who Caller) (media.Leg, error) {
+	bindings := a.bindings(ctx, extension, time.Now())
+	if len(bindings) == 0 {
+		return nil, fmt.Errorf("ring %s: %w: not registered", extension, ErrUnreachable)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var decided atomic.Bool
+	type result struct {
+		call *Call
+		err  error
+	}
+	results := make(chan result, len(bindings))
+	for _, b := range bindings {
+		c, extra, err := a.callTo(b, who)
+		if err != nil {
+			results <- result{err: err}
+			continue
+		}
+		one := make(chan error, 1)
+		if err := a.invite(ctx, c, extra, false, &decided, one); err != nil {
+			results <- result{err: err}
+			continue
+		}
+		a.later(func() {
+			err := <-one
+			results <- result{c, err}
+		})
+	}
+	var worst error
+	for range bindings {
+		select {
+		case r := <-results:
+			if r.err == nil {
+				cancel(errElsewhere)
+				return r.call, nil
+			}
+			worst = weightier(worst, r.err)
+			if isGlobal(r.err) && decided.CompareAndSwap(false, true) {
+				return nil, fmt.Errorf("ring %s: %w", extension, r.err) // RFC 3261 §21.6: nowhere else either
+			}
+		case <-ctx.Done():
+			if decided.CompareAndSwap(false, true) {
+				return nil, context.Cause(ctx)
+			}
+			for r := range results { // lifted in the same instant: that counts
+				if r.err == nil {
+					cancel(errElsewhere)
+					return r.call, nil
+				}
+				if errors.Is(r.err, ErrNoCodec) {
+					return nil, fmt.Errorf("ring %s: %w", extension, r.err)
+				}
+			}
+		}
+	}
+	return nil, fmt.Errorf("ring %s: %w", extension, worst)
+}
+
+// weightier keeps the answer that says most: a no weighs more than silence.
+func weightier(a, b error) error {
+	if a == nil || errors.Is(b, ErrDeclined) && !errors.Is(a, ErrDeclined) {
+		return b
+	}
+	return a
+}
+
+func isGlobal(err error) bool {
+	var s *StatusError
+	return errors.As(err, &s) && s.Code >= 600
+}
+
+// callTo prepares the call to one telephone.
+func (a *Agent) callTo(b Binding, who Caller) (*Call, []sip.Header, error) {
+	var target sip.Uri
+	if err := sip.ParseUri(b.Contact, &target); err != nil {
+		return nil, nil, fmt.Errorf("%w: contact: %w", ErrUnreachable, err)
+	}
+	target.Headers = nil // RFC 4475 §3.3.14: never trusted
+	f, err := a.outFlow(b.Source, b.Transport == "tcp")
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	f = a.wayTo(f, target)
+	remote := sip.ToHeader{Address: sip.Uri{Scheme: "sip", User: b.Extension, Host: hostText(f.local.Addr())}}
+	local := anonymousFrom
+	var extra []sip.Header
+	if who.Number != "" {
+		host := hostText(f.local.Addr())
+		local = sip.FromHeader{DisplayName: escapeName(who.Name), Address: sip.Uri{Scheme: "sip", User: escapeUser(who.Number), Host: host}}
+		name := ""
+		if who.Name != "" {
+			name = quote(who.Name) + " "
+		}
+		extra = append(extra, sip.NewHeader("P-Asserted-Identity", name+"<sip:"+escapeUser(who.Number)+"@"+bracketed(f.local.Addr())+">"))
+	} else if who.Name != "" {
+		local.DisplayName = escapeName(who.Name)
+	}
+	return a.newCall(local, remote, target, f, defaultLaws, identity{to: b.Extension}), extra, nil
+}
+
+// anonymousFrom is the caller who does not want to be known (RFC 3323 §4.1.1.3).
+var anonymousFrom = sip.FromHeader{DisplayName: "Anonymous", Address: sip.Uri{Scheme: "sip", User: "anonymous", Host: "anonymous.invalid"}}
+
+func (a *Agent) newCall(local sip.FromHeader, remote sip.ToHeader, target sip.Uri, f flow, laws []uint8, id identity) *Call {
+	c := &Call{a: a, arrived: time.Now(), identity: id, laws: laws, info: make(chan rune, infoKeys)}
+	c.ctx, c.cancel = context.WithCancelCause(a.ctx)
+	c.dlg = newClientDialog(a, local, remote, target, f)
+	return c
+}
+
+// outFlow is a way to an address.
+func (a *Agent) outFlow(to netip.AddrPort, tcp bool) (flow, error) {
+	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	local, ok := a.localFor(to.Addr())
+	if !ok {
+		return flow{}, fmt.Errorf("sip: no address of ours reaches %s", to)
+	}
+	if tcp {
+		return a.tcpFlow(to, local), nil
+	}
+	return a.udpFlow(local, to), nil
+}
+
+// invite sends an INVITE and follows it on a goroutine to its very end. What
+// came of it is sent to results once: nil when the far side answered and the
+// call is joined. decided is swapped by whoever settles the matter first: an
+// answer, or the one who no longer wants it.
+func (a *Agent) invite(ctx context.Context, c *Call, extra []sip.Header, late bool, decided *atomic.Bool, results chan<- error) error {
+	if !a.add(c) {
+		return errStopping
+	}
+	stream, err := c.open(nil)
+	if err != nil {
+		a.remove(c)
+		return fmt.Errorf("dial: %w", err)
+	}
+	c.stream = stream
+	c.local = local{id: uint64(c.arrived.Unix()), version: 1, addr: stream.Addr()}
+	a.enrol(c)
+	req, f := c.dlg.request(sip.INVITE, 0)
+	c.ackSeq = req.CSeq().SeqNo
+	req.AppendHeader(&sip.ContactHeader{Address: ownURI("pronto", f)})
+	req.AppendHeader(sip.NewHeader("Allow", allow))
+	req.AppendHeader(sip.NewHeader("Supported", "timer"))
+	for _, h := range extra {
+		req.AppendHeader(h)
+	}
+	if !late {
+		req.AppendHeader(sip.NewHeader("Content-Type", sdpType))
+		req.SetBody(c.local.offer(c.laws, sendRecv))
+	}
+	tx, err := a.start(ctx, req, f)
+	if err != nil {
+		c.finish(ErrUnreachable, false)
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	tx.OnRetransmission(func(res *sip.Response) { a.onStray(res) }) // another 2xx: a fork
+	if !a.begin() {
+		tx.Terminate()
+		c.finish(errStopping, false)
+		return errStopping
+	}
+	go func() {
+		defer a.work.Done()
+		defer a.caught("INVITE")
+		a.follow(ctx, c, req, f, tx, late, decided, results)
+	}()
+	return nil
+}
+
+// follow reads what comes back for an INVITE.
+func (a *Agent) follow(ctx context.Context, c *Call, req *sip.Request, f flow, tx sip.ClientTransaction, late bool, decided *atomic.Bool, results chan<- error) {
+	told := false
+	tell := func(err error) {
+		if !told {
+			told = true
+			results <- err
+		}
+	}
+	fail := func(err error) {
+		tell(err)
+		c.finish(err, false)
+	}
+	limit := time.NewTimer(firstAnswer)
+	defer limit.Stop()
+	var canceled, provisional bool
+	unwanted, gone := ctx.Done(), c.ctx.Done()
+	cancel := func(reason error) {
+		if canceled {
+			return
+		}
+		canceled = true
+		unwanted, gone = nil, nil
+		limit.Reset(cancelWait)
+		if a.stopping() {
+			limit.Reset(byeLongest)
+		}
+		tell(reason)
+		if provisional {
+			a.cancelInvite(ctx, req, f, reason)
+		}
+	}
+	for {
+		select {
+		case res := <-tx.Responses():
+			switch {
+			case res.IsProvisional():
+				if !provisional && canceled {
+					a.cancelInvite(ctx, req, f, context.Cause(ctx)) // RFC 3261 §9.1: held back until now
+				}
+				if !provisional && !canceled {
+					limit.Reset(ringLongest)
+				}
+				provisional = true
+				continue
+			case res.IsSuccess():
+				err := c.joined(res, late)
+				switch {
+				case !canceled && err == nil && decided.CompareAndSwap(false, true):
+					tell(nil)
+					c.watch()
+				case err != nil && !canceled:
+					tell(err)
+					c.finish(err, true)
+				default: // trap 2: it crossed our CANCEL, or another telephone was quicker
+					tell(errElsewhere)
+					c.finish(errElsewhere, true)
+				}
+				return
+			default:
+				fail(statusError(res.StatusCode, res.Reason))
+				return
+			}
+		case <-unwanted:
+			cancel(context.Cause(ctx))
+		case <-gone:
+			cancel(c.gone())
+		case <-limit.C:
+			switch {
+			case canceled: // neither 487 nor anything else
+				tx.Terminate()
+				fail(ErrUnreachable)
+				return
+			case !provisional:
+				tx.Terminate()
+				fail(fmt.Errorf("%w: no response", ErrUnreachable))
+				return
+			}
+			cancel(ErrNoAnswer)
+		case <-tx.Done():
+			fail(fmt.Errorf("%w: %w", ErrUnreachable, tx.Err()))
+			return
+		case <-a.stopped:
+			tx.Terminate()
+			fail(errStopping)
+			return
+		}
+	}
+}
+
+// joined acknowledges a 2xx and agrees to what it says.
+func (c *Call) joined(res *sip.Response, late bool) error {
+	c.dlg.confirm(res)
+	s, err := parseSDP(sessionBody(header(res, "content-type", "c"), res.Body()))
+	var body []byte
+	if err == nil && late {
+		var g agreement
+		if g, err = s.agree(c.source()); err == nil {
+			c.mu.Lock()
+			body = c.local.answer(s, g)
+			if c.state != over {
+				c.agree(g)
+			}
+			c.mu.Unlock()
+		}
+	} else if err == nil {
+		err = c.takeDescription(s)
+	}
+	c.mu.Lock()
+	ended := c.state == over
+	if !ended {
+		c.state = talking
+	}
+	ack, f := c.dlg.request(sip.ACK, c.ackSeq)
+	if body != nil {
+		ack.AppendHeader(sip.NewHeader("Content-Type", sdpType))
+		ack.SetBody(body)
+	}
+	c.ack, c.ackFlow = ack, f
+	c.mu.Unlock()
+	c.sendAck()
+	if ended { // we hung up while it rang: now it must hear of it
+		c.a.later(func() { c.bye(nil) })
+		return c.gone()
+	}
+	if err != nil && !errors.Is(err, ErrNoCodec) {
+		err = fmt.Errorf("%w: %w", ErrNoCodec, err)
+	}
+	return err
+}
+
+func (c *Call) sendAck() {
+	c.mu.Lock()
+	ack, f := c.ack, c.ackFlow
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(c.a.ctx, dialLongest)
+	defer cancel()
+	if err := c.a.post(ctx, ack.Clone(), f); err != nil {
+		c.a.log.Debug("sip: ACK not sent", "error", err)
+	}
+}
+
+// acknowledgeAgain repeats the ACK for a 2xx that came again; false: it is
+// another one. It runs on the reader's goroutine.
+func (c *Call) acknowledgeAgain(res *sip.Response) bool {
+	c.mu.Lock()
+	mine := c.ack != nil && res.CSeq().SeqNo == c.ackSeq
+	c.mu.Unlock()
+	c.dlg.mu.Lock()
+	mine = mine && rawParam(res.To().Params, "tag") == c.dlg.remoteTag
+	c.dlg.mu.Unlock()
+	if mine {
+		c.a.later(c.sendAck)
+	}
+	return mine
+}
+
+// cancelInvite sends a CANCEL (RFC 3261 §9.1): the INVITE's own Via, no body.
+func (a *Agent) cancelInvite(ctx context.Context, invite *sip.Request, f flow, why error) {
+	req := sip.NewRequest(sip.CANCEL, invite.Recipient)
+	req.AppendHeader(sip.HeaderClone(invite.Via()))
+	forwards := sip.MaxForwardsHeader(maxForwards)
+	req.AppendHeader(&forwards)
+	sip.CopyHeaders("Route", invite, req)
+	for _, h := range []sip.Header{invite.From(), invite.To(), invite.CallID()} {
+		req.AppendHeader(sip.HeaderClone(h))
+	}
+	req.AppendHeader(&sip.CSeqHeader{SeqNo: invite.CSeq().SeqNo, MethodName: sip.CANCEL})
+	if errors.Is(why, errElsewhere) {
+		req.AppendHeader(sip.NewHeader("Reason", elsewhere))
+	}
+	a.later(func() { _, _ = a.ask(a.ctx, req, f, cancelWait) })
+}
+
+// onStray gets 2xx that belong to no call of ours any more, and those of a
+// second branch: somebody lifted a handset and must be told (trap 3).
+func (a *Agent) onStray(res *sip.Response) {
+	if !res.IsSuccess() || res.CSeq() == nil || res.CSeq().MethodName != sip.INVITE || res.From() == nil || res.To() == nil {
+		return
+	}
+	c := a.dialog(res.CallID().Value(), rawParam(res.From().Params, "tag"))
+	if c == nil {
+		return
+	}
+	c.dlg.mu.Lock()
+	same := c.dlg.remoteTag == rawParam(res.To().Params, "tag")
+	second := &dialog{a: a, callID: c.dlg.callID, localTag: c.dlg.localTag, local: c.dlg.local, remote: c.dlg.remote, target: c.dlg.target, seq: c.ackSeq, flow: c.dlg.flow}
+	c.dlg.mu.Unlock()
+	if same {
+		c.acknowledgeAgain(res)
+		return
+	}
+	second.confirm(res)
+	a.later(func() {
+		ack, f := second.request(sip.ACK, res.CSeq().SeqNo)
+		_ = a.post(a.ctx, ack, f)
+		bye, f := second.request(sip.BYE, 0)
+		_, _ = a.ask(a.ctx, bye, f, byeWait)
+	})
+}
+
+// escapeUser makes text fit for the user part of an address.
+func escapeUser(s string) string {
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || slices.Contains([]byte("-_.!~*'()&=+$,"), c) {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
+
+// escapeName makes a name fit to stand between the quotes that sipgo writes.
+func escapeName(s string) string {
+	if s == "" {
+		return ""
+	}
+	q := quote(s)
+	return q[1 : len(q)-1]
+}
+
+func bracketed(a netip.Addr) string {
+	if a.Is6() {
+		return "[" + a.String() + "]"
+	}
+	return a.String()
+}

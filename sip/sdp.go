@@ -1,0 +1,374 @@
+package sip
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/pronto-desk/pronto/sip/audio"
+	"github.com/pronto-desk/pronto/sip/media"
+)
+
+// Limits of a session description. Real ones have a handful of lines.
+const (
+	maxSDP        = 16 << 10 // octets; what a browser offers with video stays below
+	maxSDPMedia   = 16       // m= lines
+	maxSDPFormats = 64       // formats of one m= line
+)
+
+// ownKeyPT is the payload type we offer for keys: 101 is what every telephone uses.
+const ownKeyPT = 101
+
+var (
+	errSDPTooLong = errors.New("session description too long")
+	errNoSDP      = errors.New("no session description")
+)
+
+// direction is a=sendrecv and its siblings, as seen by who wrote the line.
+type direction uint8
+
+const (
+	sendRecv direction = iota // RFC 4566 §6: the default
+	sendOnly
+	recvOnly
+	inactive
+)
+
+func (d direction) String() string {
+	return [...]string{"sendrecv", "sendonly", "recvonly", "inactive"}[d]
+}
+
+// sends and receives speak of whoever wrote the line.
+func (d direction) sends() bool    { return d == sendRecv || d == sendOnly }
+func (d direction) receives() bool { return d == sendRecv || d == recvOnly }
+
+// directionOf is the inverse of sends and receives.
+func directionOf(sends, receives bool) direction {
+	switch {
+	case sends && receives:
+		return sendRecv
+	case sends:
+		return sendOnly
+	case receives:
+		return recvOnly
+	}
+	return inactive
+}
+
+// sdp is a session description as far as a telephone desk cares. The codec is
+// lenient on purpose: carriers and exchanges omit s= and t=, mix up the order,
+// forget the last CRLF (TELEPHONY 2.8).
+type sdp struct {
+	id, version string // of o=
+	media       []sdpMedia
+}
+
+// sdpMedia is one m= line with the attributes that follow it.
+type sdpMedia struct {
+	kind    string // audio, video, image…
+	port    uint16
+	proto   string
+	formats []string
+	addr    string // of c=, the session's when the media has none
+	dir     direction
+	maps    map[uint8]string // payload type → "PCMA/8000" in capitals
+	rtcp    netip.AddrPort   // a=rtcp (RFC 3605); port 0: none
+}
+
+// parseSDP reads a description. Unknown lines are passed over; an error means
+// that there is no description at all or that it is beyond the limits.
+func parseSDP(body []byte) (*sdp, error) {
+	if len(body) > maxSDP {
+		return nil, errSDPTooLong
+	}
+	s := &sdp{}
+	var sessionAddr string
+	sessionDir, version := sendRecv, false
+	for line := range strings.FieldsFuncSeq(string(body), func(r rune) bool { return r == '\r' || r == '\n' }) {
+		line = strings.TrimSpace(line)
+		if len(line) < 2 || line[1] != '=' {
+			continue
+		}
+		value := strings.TrimSpace(line[2:])
+		var m *sdpMedia
+		if len(s.media) > 0 {
+			m = &s.media[len(s.media)-1]
+		}
+		switch line[0] {
+		case 'v':
+			version = true
+		case 'o':
+			if f := strings.Fields(value); len(f) >= 6 {
+				// The user name may hold a space: count from the end.
+				s.id, s.version = f[len(f)-5], f[len(f)-4]
+			}
+		case 'c':
+			addr := connectionAddr(value)
+			if m != nil {
+				m.addr = addr
+			} else {
+				sessionAddr = addr
+			}
+		case 'm':
+			if len(s.media) == maxSDPMedia {
+				return nil, errSDPTooLong
+			}
+			next, ok := parseMediaLine(value)
+			if !ok {
+				continue
+			}
+			next.dir = sessionDir
+			s.media = append(s.media, next)
+		case 'a':
+			if m == nil {
+				if d, ok := parseDirection(value); ok {
+					sessionDir = d
+				}
+				continue
+			}
+			m.attribute(value)
+		}
+	}
+	if !version && len(s.media) == 0 {
+		return nil, errNoSDP
+	}
+	for i := range s.media {
+		if s.media[i].addr == "" {
+			// Also when c= comes after the media it was meant for all of it.
+			s.media[i].addr = sessionAddr
+		}
+	}
+	return s, nil
+}
+
+// parseMediaLine reads "audio 49170/2 RTP/AVP 8 0 101".
+func parseMediaLine(value string) (sdpMedia, bool) {
+	f := strings.Fields(value)
+	if len(f) < 3 {
+		return sdpMedia{}, false
+	}
+	port, _, _ := strings.Cut(f[1], "/")
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return sdpMedia{}, false
+	}
+	formats := f[3:]
+	if len(formats) > maxSDPFormats {
+		formats = formats[:maxSDPFormats]
+	}
+	return sdpMedia{kind: strings.ToLower(f[0]), port: uint16(n), proto: f[2], formats: formats, maps: map[uint8]string{}}, true
+}
+
+// connectionAddr takes the address out of "IN IP4 192.0.2.1/127".
+func connectionAddr(value string) string {
+	f := strings.Fields(value)
+	if len(f) < 3 {
+		return ""
+	}
+	addr, _, _ := strings.Cut(f[2], "/")
+	return addr
+}
+
+func parseDirection(value string) (direction, bool) {
+	switch strings.ToLower(value) {
+	case "sendrecv":
+		return sendRecv, true
+	case "sendonly":
+		return sendOnly, true
+	case "recvonly":
+		return recvOnly, true
+	case "inactive":
+		return inactive, true
+	}
+	return sendRecv, false
+}
+
+// attribute notes an a= line of a media.
+func (m *sdpMedia) attribute(value string) {
+	if d, ok := parseDirection(value); ok {
+		m.dir = d
+		return
+	}
+	name, rest, _ := strings.Cut(value, ":")
+	rest = strings.TrimSpace(rest)
+	switch strings.ToLower(name) {
+	case "rtpmap":
+		pt, codec, ok := strings.Cut(rest, " ")
+		n, err := strconv.ParseUint(pt, 10, 7)
+		if ok && err == nil && len(m.maps) < maxSDPFormats {
+			m.maps[uint8(n)] = strings.ToUpper(strings.TrimSpace(codec))
+		}
+	case "rtcp": // RFC 3605 §2.1: a=rtcp:53020 [IN IP4 126.16.64.4]
+		f := strings.Fields(rest)
+		if len(f) == 0 {
+			return
+		}
+		port, err := strconv.ParseUint(f[0], 10, 16)
+		if err != nil || port == 0 {
+			return
+		}
+		addr := netip.Addr{}
+		if len(f) >= 4 {
+			addr, _ = netip.ParseAddr(f[3])
+		}
+		m.rtcp = netip.AddrPortFrom(addr, uint16(port))
+	}
+}
+
+// codec says what a format of this media means: "PCMA/8000".
+func (m *sdpMedia) codec(pt uint8) string {
+	if c, ok := m.maps[pt]; ok {
+		return c
+	}
+	switch pt { // RFC 3551 §6: static payload types need no rtpmap
+	case uint8(audio.PCMA):
+		return "PCMA/8000"
+	case uint8(audio.PCMU):
+		return "PCMU/8000"
+	}
+	return ""
+}
+
+// usable tells whether we can talk over this media at all.
+func (m *sdpMedia) usable() bool {
+	// RTP/AVPF is what some send who would take RTP/AVP; SAVP is not ours here.
+	return m.kind == "audio" && m.port != 0 && (strings.EqualFold(m.proto, "RTP/AVP") || strings.EqualFold(m.proto, "RTP/AVPF"))
+}
+
+// agreement is what an offer and its answer come to.
+type agreement struct {
+	index  int // of the m= line
+	format media.Format
+	peer   media.Peer
+	dir    direction // ours: what our answer says, or would say
+}
+
+// agree finds the first audio with PCMA or PCMU, in the order of who wrote the
+// description. source is where the SIP message came from.
+func (s *sdp) agree(source netip.Addr) (agreement, error) {
+	for i := range s.media {
+		m := &s.media[i]
+		if !m.usable() {
+			continue
+		}
+		format, ok := m.choose()
+		if !ok {
+			continue
+		}
+		addr, err := netip.ParseAddr(m.addr)
+		// RFC 2543 §B.5: 0.0.0.0 was how one held before there were directions.
+		held := err == nil && addr.IsUnspecified()
+		if err != nil {
+			addr = source // a host name, or nothing: what sends the sound shows itself
+		}
+		peer := media.Peer{
+			Source:  source,
+			Send:    m.dir.receives() && !held,
+			Receive: m.dir.sends(),
+		}
+		if !held {
+			peer.RTP = netip.AddrPortFrom(addr.Unmap(), m.port)
+			peer.RTCP = netip.AddrPortFrom(addr.Unmap(), m.port+1) // RFC 3550 §11
+			if m.rtcp.Port() != 0 {
+				peer.RTCP = netip.AddrPortFrom(peer.RTP.Addr(), m.rtcp.Port())
+				if m.rtcp.Addr().IsValid() && !m.rtcp.Addr().IsUnspecified() {
+					peer.RTCP = netip.AddrPortFrom(m.rtcp.Addr().Unmap(), m.rtcp.Port())
+				}
+			}
+		}
+		return agreement{index: i, format: format, peer: peer, dir: directionOf(peer.Send, peer.Receive)}, nil
+	}
+	return agreement{}, ErrNoCodec
+}
+
+// choose takes the first format that is G.711, and the keys' format with the
+// same clock (RFC 4733 §2.1).
+func (m *sdpMedia) choose() (f media.Format, ok bool) {
+	for _, text := range m.formats {
+		n, err := strconv.ParseUint(text, 10, 7)
+		if err != nil {
+			continue
+		}
+		pt := uint8(n)
+		codec := strings.TrimSuffix(m.codec(pt), "/1") // "PCMA/8000/1" says the number of channels
+		switch {
+		case codec == "PCMA/8000" && !ok:
+			f.Law, f.PT, ok = audio.PCMA, pt, true
+		case codec == "PCMU/8000" && !ok:
+			f.Law, f.PT, ok = audio.PCMU, pt, true
+		case codec == "TELEPHONE-EVENT/8000" && f.KeyPT == 0:
+			f.KeyPT = pt
+		}
+	}
+	return f, ok
+}
+
+// local is our side of a session: what does not change between offers.
+type local struct {
+	id      uint64 // of o=
+	version uint64 // of o=; one more with every change (RFC 3264 §8)
+	addr    netip.AddrPort
+	last    string // the description sent last, without o=
+}
+
+// write completes a body with o=, whose version moves only when the body did.
+func (l *local) write(rest string) []byte {
+	if l.last != "" && l.last != rest {
+		l.version++
+	}
+	l.last = rest
+	ip := family(l.addr.Addr())
+	return fmt.Appendf(nil, "v=0\r\no=pronto %d %d IN %s %s\r\ns=Pronto\r\nc=IN %s %s\r\nt=0 0\r\n%s",
+		l.id, l.version, ip, l.addr.Addr(), ip, l.addr.Addr(), rest)
+}
+
+func family(a netip.Addr) string {
+	if a.Is6() && !a.Is4In6() {
+		return "IP6"
+	}
+	return "IP4"
+}
+
+// offer says everything we can do.
+func (l *local) offer(laws []uint8, dir direction) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "m=audio %d RTP/AVP", l.addr.Port())
+	for _, law := range laws {
+		fmt.Fprintf(&b, " %d", law)
+	}
+	fmt.Fprintf(&b, " %d\r\n", ownKeyPT)
+	for _, law := range laws {
+		fmt.Fprintf(&b, "a=rtpmap:%d %s/8000\r\n", law, audio.Law(law))
+	}
+	fmt.Fprintf(&b, "a=rtpmap:%d telephone-event/8000\r\na=fmtp:%d 0-15\r\na=ptime:20\r\na=%s\r\n", ownKeyPT, ownKeyPT, dir)
+	return l.write(b.String())
+}
+
+// answer mirrors an offer: as many m= lines, all but one refused with port 0
+// (RFC 3264 §6), the payload types of whoever offered.
+func (l *local) answer(o *sdp, a agreement) []byte {
+	var b strings.Builder
+	for i := range o.media {
+		m := &o.media[i]
+		if i != a.index {
+			formats := strings.Join(m.formats, " ")
+			if formats == "" {
+				formats = "0"
+			}
+			fmt.Fprintf(&b, "m=%s 0 %s %s\r\n", m.kind, m.proto, formats)
+			continue
+		}
+		fmt.Fprintf(&b, "m=audio %d %s %d", l.addr.Port(), m.proto, a.format.PT)
+		if a.format.KeyPT != 0 {
+			fmt.Fprintf(&b, " %d", a.format.KeyPT)
+		}
+		fmt.Fprintf(&b, "\r\na=rtpmap:%d %s/8000\r\n", a.format.PT, a.format.Law)
+		if a.format.KeyPT != 0 {
+			fmt.Fprintf(&b, "a=rtpmap:%d telephone-event/8000\r\na=fmtp:%d 0-15\r\n", a.format.KeyPT, a.format.KeyPT)
+		}
+		fmt.Fprintf(&b, "a=ptime:20\r\na=%s\r\n", a.dir)
+	}
+	return l.write(b.String())
+}
