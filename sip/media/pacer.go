@@ -117,7 +117,8 @@ func (p *pacer) run(ctx context.Context, now func() time.Duration) {
 			timer.Reset(-behind)
 			select {
 			case <-timer.C:
-			case <-p.wake: // perhaps somebody whose turn is earlier
+			case <-p.wake: // somebody whose turn may be earlier, but not in the past
+				n = int64(now()/slotTime) + 1
 			case <-ctx.Done():
 			}
 			continue

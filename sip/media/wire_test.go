@@ -242,4 +242,6 @@ func (p *phone) send(to netip.AddrPort, all ...[]byte) {
 func aLawFormat() Format { return Format{Law: audio.PCMA, PT: 8, KeyPT: 101} }
 func uLawFormat() Format { return Format{Law: audio.PCMU, PT: 0, KeyPT: 96} }
 
-func (p *phone) peer() Peer { return Peer{RTP: p.addr, Source: p.addr.Addr(), Send: true, Receive: true} }
+func (p *phone) peer() Peer {
+	return Peer{RTP: p.addr, Source: p.addr.Addr(), Send: true, Receive: true}
+}

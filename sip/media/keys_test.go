@@ -1,0 +1,237 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// collect takes all keys that wait.
+func collect(s *Stream) string {
+	var keys []rune
+	for {
+		key, wait := s.keyboard.take()
+		if wait != nil {
+			return string(keys)
+		}
+		keys = append(keys, key)
+	}
+}
+
+func TestKeysAreHeardOnce(t *testing.T) {
+	named := netip.AddrPortFrom(rossiIP, 4000)
+	press := func(code uint8, from int, to int) func(*phone) [][]byte {
+		return func(p *phone) [][]byte { return p.keyPackets(code)[from:to] }
+	}
+	for _, c := range []struct {
+		name string
+		send []func(*phone) [][]byte
+		want string
+	}{
+		{"whole", []func(*phone) [][]byte{press(1, 0, 7)}, "1"},
+		{"first packets lost", []func(*phone) [][]byte{press(2, 3, 7)}, "2"},
+		{"only the last end packet arrives", []func(*phone) [][]byte{press(3, 6, 7)}, "3"},
+		{"only the first packet arrives", []func(*phone) [][]byte{press(4, 0, 1)}, "4"},
+		{"the same key twice", []func(*phone) [][]byte{press(5, 0, 7), press(5, 0, 7)}, "55"},
+		{"the end of the first lost", []func(*phone) [][]byte{press(6, 0, 2), press(6, 0, 7)}, "66"},
+		{"every key", []func(*phone) [][]byte{func(p *phone) [][]byte {
+			var all [][]byte
+			for code := range uint8(16) {
+				all = append(all, p.keyPackets(code)...)
+			}
+			return all
+		}}, "0123456789*#ABCD"},
+		{"flash is no key", []func(*phone) [][]byte{press(16, 0, 7), press(7, 0, 7)}, "7"},
+		{"two keys with packets mixed up", []func(*phone) [][]byte{func(p *phone) [][]byte {
+			a, b := p.keyPackets(8), p.keyPackets(9)
+			return [][]byte{a[0], a[2], a[1], b[0], a[6], a[5], b[1], a[4], b[6]}
+		}}, "89"},
+		{"duplicates on the way", []func(*phone) [][]byte{func(p *phone) [][]byte {
+			a := p.keyPackets(0)
+			return [][]byte{a[0], a[0], a[1], a[1], a[6], a[6]}
+		}}, "0"},
+		{"nine seconds long, in two segments", []func(*phone) [][]byte{func(p *phone) [][]byte {
+			a := p.keyPackets(1)[:4]
+			p.ts += 0xFFFF - 1120
+			b := p.keyPackets(1)
+			b[0][1] &= 0x7f // a further segment has no marker
+			return append(a, b...)
+		}}, "1"},
+		{"too short to be an event", []func(*phone) [][]byte{func(p *phone) [][]byte {
+			return [][]byte{p.keyPackets(1)[0][:15]}
+		}}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWire()
+				s := open(t, start(t, w))
+				f := aLawFormat()
+				rossi := newPhone(t, w.listen, named, f)
+				s.Agree(f, rossi.peer())
+				for _, send := range c.send {
+					rossi.say(s.Addr(), frameOf(0))
+					rossi.send(s.Addr(), send(rossi)...)
+				}
+				synctest.Wait()
+				if keys := collect(s); keys != c.want {
+					t.Errorf("keys %q, want %q", keys, c.want)
+				}
+			})
+		})
+	}
+}
+
+func TestKeysOfAnotherTypeAreNotKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		s := open(t, start(t, w))
+		rossi := newPhone(t, w.listen, netip.AddrPortFrom(rossiIP, 4000), Format{PT: 8, KeyPT: 96})
+		s.Agree(aLawFormat(), rossi.peer()) // 101
+		rossi.send(s.Addr(), rossi.keyPackets(1)...)
+		synctest.Wait()
+		s.Agree(Format{PT: 8, KeyPT: 96}, rossi.peer())
+		rossi.send(s.Addr(), rossi.keyPackets(2)...)
+		synctest.Wait()
+		if keys := collect(s); keys != "2" {
+			t.Errorf("keys %q", keys)
+		}
+	})
+}
+
+func TestTypedAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		s := open(t, start(t, w))
+		rossi := newPhone(t, w.listen, netip.AddrPortFrom(rossiIP, 4000), aLawFormat())
+		s.Agree(aLawFormat(), rossi.peer())
+		waiting := func(ch <-chan struct{}) bool {
+			select {
+			case <-ch:
+				return true
+			default:
+				return false
+			}
+		}
+		before := s.Pressed()
+		if waiting(before) {
+			t.Error("a key waits before any was pressed")
+		}
+		rossi.send(s.Addr(), rossi.keyPackets(1)...)
+		rossi.send(s.Addr(), rossi.keyPackets(2)...)
+		synctest.Wait()
+		if !waiting(before) || !waiting(s.Pressed()) {
+			t.Error("Pressed does not tell")
+		}
+		for _, want := range "12" {
+			if key, err := s.Key(t.Context()); key != want || err != nil {
+				t.Errorf("key %q, %v, want %q", key, err, want)
+			}
+		}
+		if waiting(s.Pressed()) {
+			t.Error("Pressed tells of keys that were taken")
+		}
+		time.AfterFunc(time.Second, func() { rossi.send(s.Addr(), rossi.keyPackets(3)...) })
+		if key, err := s.Key(t.Context()); key != '3' || err != nil {
+			t.Errorf("key %q, %v", key, err)
+		}
+		for range 40 {
+			rossi.send(s.Addr(), rossi.keyPackets(9)...)
+		}
+		synctest.Wait()
+		if keys := collect(s); len(keys) != typedAhead {
+			t.Errorf("%d keys kept", len(keys))
+		}
+		if d := s.Stats().Dropped; d["keys"] != 40-typedAhead {
+			t.Errorf("dropped %v", d)
+		}
+		hungUp := errors.New("hung up")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(hungUp) })
+		if _, err := s.Key(ctx); err != hungUp {
+			t.Errorf("Key: %v", err)
+		}
+		time.AfterFunc(time.Second, s.Close)
+		if _, err := s.Key(t.Context()); err != ErrClosed {
+			t.Errorf("Key: %v", err)
+		}
+	})
+}
+
+func TestSendKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		s := open(t, start(t, w))
+		f := uLawFormat()
+		rossi := newPhone(t, w.listen, netip.AddrPortFrom(rossiIP, 4000), f)
+		s.Agree(f, rossi.peer())
+		<-time.After(time.Second)
+		begun := time.Now()
+		if err := s.SendKeys(t.Context(), "5#a"); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(begun); d < 460*time.Millisecond || d > 480*time.Millisecond {
+			t.Errorf("three keys took %v", d)
+		}
+		<-time.After(time.Second)
+		synctest.Wait()
+		all := rossi.packets()
+		continuous(t, all, audioSlack)
+		var m keyMemory
+		var keys []rune
+		var events []packet
+		for _, p := range all {
+			if p.pt == f.KeyPT {
+				events = append(events, p)
+				if key := m.press(p.header, p.payload); key != 0 {
+					keys = append(keys, key)
+				}
+			}
+		}
+		if string(keys) != "5#A" || len(events) != 21 {
+			t.Fatalf("keys %q in %d packets", string(keys), len(events))
+		}
+		for i, p := range events {
+			e := parseEvent(p.payload)
+			k := i % 7
+			if p.marker != (k == 0) || e.end != (k >= 4) || e.duration != uint16(160*min(k+1, 5)) || p.ts != events[i-k].ts {
+				t.Errorf("packet %d: marker %v, %+v, time %d", i, p.marker, e, p.ts-events[0].ts)
+			}
+		}
+		if gap := events[7].ts - events[0].ts; gap != 1280 {
+			t.Errorf("the second key is %d samples after the first", gap)
+		}
+		if err := s.SendKeys(t.Context(), "12x"); !errors.Is(err, ErrBadKey) {
+			t.Errorf("a key that is none: %v", err)
+		}
+		s.Agree(Format{PT: 0}, rossi.peer())
+		if err := s.SendKeys(t.Context(), "1"); err != ErrNoKeys {
+			t.Errorf("a peer without keys: %v", err)
+		}
+	})
+}
+
+func TestSendKeysEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		s := open(t, start(t, w))
+		rossi := newPhone(t, w.listen, netip.AddrPortFrom(rossiIP, 4000), aLawFormat())
+		s.Agree(aLawFormat(), rossi.peer())
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		if err := s.SendKeys(ctx, "11111111"); err != context.DeadlineExceeded {
+			t.Errorf("SendKeys: %v", err)
+		}
+		synctest.Wait()
+		rossi.forget()
+		<-time.After(time.Second)
+		synctest.Wait()
+		for _, p := range rossi.packets() {
+			if p.pt == 101 {
+				t.Fatal("keys go on after the context ended")
+			}
+		}
+	})
+}
