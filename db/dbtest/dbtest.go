@@ -25,12 +25,13 @@ import (
 )
 
 const (
-	serverVar   = "TEST_DATABASE_URL" // a server to use instead of a private one; its user may create databases
-	slots       = 64                  // test binaries of one user at the same time
-	stepLongest = 2 * time.Minute     // to start the server, or to clone: on a machine that is busy with other tests
-	poolSize    = 8                   // connections of one test
-	templateKey = 0x70726f6e746f      // advisory lock while a template is made: "pronto"
-	namePrefix  = "pronto_test_"
+	serverVar    = "TEST_DATABASE_URL" // a server to use instead of a private one; its user may create databases
+	slots        = 64                  // test binaries of one user at the same time
+	stepLongest  = 2 * time.Minute     // to start the server, or to clone: on a machine that is busy with other tests
+	closeLongest = 10 * time.Second
+	poolSize     = 8              // connections of one test
+	templateKey  = 0x70726f6e746f // advisory lock while a template is made: "pronto"
+	namePrefix   = "pronto_test_"
 )
 
 // settings trade safety after a power cut, which no test looks at, for speed.
@@ -60,7 +61,15 @@ func New(t testing.TB) *db.DB {
 	if err != nil {
 		t.Fatalf("open a test database: %v", err)
 	}
-	t.Cleanup(d.Close) // before the drop, which was registered first
+	t.Cleanup(func() { // before the drop, which was registered first
+		closed := make(chan struct{})
+		go func() { d.Close(); close(closed) }()
+		select {
+		case <-closed:
+		case <-time.After(closeLongest):
+			t.Errorf("the test kept a connection: a transaction was not ended, or rows not closed")
+		}
+	})
 	return d
 }
 

@@ -86,7 +86,7 @@ type Server struct {
 	owner    owner
 	bin      string // directory of the programs
 	socket   string // directory of the socket
-	lock     *os.File
+	free     func() // gives up the directory
 
 	life context.Context // ends with Stop
 	end  context.CancelFunc
@@ -108,17 +108,17 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{dir: dir, log: c.Log, settings: c.Settings}
-	if s.lock, err = hold(filepath.Join(dir, lockName)); err != nil {
+	if s.free, err = hold(filepath.Join(dir, lockName)); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLongest)
 	defer cancel()
 	if err := s.prepare(ctx); err != nil {
-		s.lock.Close()
+		s.free()
 		return nil, err
 	}
 	if s.child, err = s.launch(ctx); err != nil {
-		s.lock.Close()
+		s.free()
 		return nil, fmt.Errorf("start PostgreSQL in %s: %w", s.cluster(), err)
 	}
 	s.life, s.end = context.WithCancel(context.Background())
@@ -143,20 +143,22 @@ func absolute(dir string) (string, error) {
 	return filepath.EvalSymlinks(dir)
 }
 
-// hold takes the directory's lock, which lasts as long as this process.
-func hold(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+// hold takes the directory's lock, which lasts as long as this process or until
+// free. It is a bare descriptor: an *os.File would be closed, and the lock given
+// up, as soon as nobody refers to the Server, whose PostgreSQL still runs.
+func hold(path string) (free func(), err error) {
+	fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_CREAT|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, &SetupError{"the data directory cannot be written: " + err.Error(), "choose another with --data, or give it to this user", nil}
+		return nil, &SetupError{fmt.Sprintf("the data directory cannot be written: %s: %v", path, err), "choose another with --data, or give it to this user", nil}
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
+	if err := syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		syscall.Close(fd)
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, &SetupError{"another pronto is running on " + filepath.Dir(path), "stop it, or choose another directory with --data", ErrInUse}
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return f, nil
+	return sync.OnceFunc(func() { syscall.Close(fd) }), nil
 }
 
 // prepare leaves a whole cluster in which nobody works.
@@ -372,7 +374,7 @@ func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.child.end(fastLongest)
-	s.lock.Close() // a second time it fails, and nothing is lost
+	s.free()
 }
 
 // Attach finds the address of a server that another process runs on the same
