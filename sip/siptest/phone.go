@@ -1,0 +1,259 @@
+package siptest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pronto-desk/pronto/sip"
+	"github.com/pronto-desk/pronto/sip/media"
+)
+
+// Phone is a telephone with ears on a Wire: a doctor's, which dials, or an
+// operator's, which rings. It runs a user agent and a media engine of its own.
+type Phone struct {
+	wire   *Wire
+	agent  *sip.Agent
+	engine *media.Engine
+	desk   netip.AddrPort
+	ear    ear
+	cursor int // how far Hears has come in what was heard
+
+	mu      sync.Mutex // guards call, rung and lifted
+	call    *sip.Call
+	rung    chan struct{} // closed when it rings
+	lifted  chan lift     // what to do with a ringing call
+	hearing chan struct{} // closed when nobody listens any more
+	stop    func()
+	done    chan struct{}
+}
+
+type lift struct {
+	status int // 0: answer
+	result chan error
+}
+
+// NewPhone makes a telephone at an address of the wire and runs it until Close.
+// desk is where it dials to and whose calls it takes.
+func NewPhone(w *Wire, addr netip.Addr, desk netip.AddrPort) (*Phone, error) {
+	p := &Phone{wire: w, desk: desk, rung: make(chan struct{}), lifted: make(chan lift), done: make(chan struct{})}
+	conn, err := w.Listen(netip.AddrPortFrom(addr, 5060))
+	if err != nil {
+		return nil, err
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	p.engine = media.New(media.Config{MinPort: 40000, MaxPort: 40999, Listen: w.Media, Log: quiet})
+	p.agent, err = sip.New(sip.Config{
+		Packet: []net.PacketConn{conn}, Media: p.engine, Log: quiet, Handle: p.ring, UserAgent: "siptest",
+		Trunks: []sip.Trunk{{Name: "desk", Networks: []netip.Prefix{netip.PrefixFrom(desk.Addr(), desk.Addr().BitLen())}}},
+	})
+	if err == nil {
+		err = p.agent.Listen()
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("telephone at %s: %w", addr, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p.stop = cancel
+	go func() { // ends with Close
+		defer close(p.done)
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = p.engine.Run(ctx) })
+		_ = p.agent.Run(ctx)
+		wg.Wait()
+	}()
+	return p, nil
+}
+
+// Close ends the telephone and whatever call it has.
+func (p *Phone) Close() {
+	p.stop()
+	<-p.done
+}
+
+// Dial rings the desk and returns when it has answered.
+func (p *Phone) Dial(ctx context.Context, number string, o sip.DialOptions) error {
+	o.Via = p.desk
+	call, err := p.agent.Dial(ctx, number, o)
+	if err != nil {
+		return err
+	}
+	p.begin(call)
+	return nil
+}
+
+// begin keeps the call and listens to it.
+func (p *Phone) begin(call *sip.Call) {
+	hearing := make(chan struct{})
+	p.mu.Lock()
+	p.call, p.hearing = call, hearing
+	p.mu.Unlock()
+	go func() { // ends with the call
+		defer close(hearing)
+		_ = call.Stream().Hear(context.Background(), func(alaw []byte) bool {
+			p.ear.listen(alaw)
+			return true
+		})
+	}()
+}
+
+// ring is what the telephone does when the desk calls it: it rings until it is
+// lifted, declined or no longer called.
+func (p *Phone) ring(ctx context.Context, call *sip.Call) {
+	p.mu.Lock()
+	close(p.rung)
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		p.rung = make(chan struct{})
+		p.mu.Unlock()
+	}()
+	select {
+	case l := <-p.lifted:
+		if l.status != 0 {
+			l.result <- call.Refuse(ctx, l.status, 0)
+			return
+		}
+		err := call.Answer(ctx)
+		if err == nil {
+			p.begin(call)
+		}
+		l.result <- err
+		<-ctx.Done()
+	case <-ctx.Done():
+	}
+}
+
+// Rings waits until the telephone rings, at most longest.
+func (p *Phone) Rings(ctx context.Context, longest time.Duration) error {
+	p.mu.Lock()
+	rung := p.rung
+	p.mu.Unlock()
+	if err := wait(ctx, longest, rung); err != nil {
+		return errors.New("the telephone does not ring")
+	}
+	return nil
+}
+
+// Lift answers a ringing telephone; Decline refuses with a SIP status.
+func (p *Phone) Lift(ctx context.Context) error                { return p.decide(ctx, 0) }
+func (p *Phone) Decline(ctx context.Context, status int) error { return p.decide(ctx, status) }
+
+func (p *Phone) decide(ctx context.Context, status int) error {
+	l := lift{status, make(chan error, 1)}
+	select {
+	case p.lifted <- l:
+		return <-l.result
+	case <-ctx.Done():
+		return errors.New("the telephone does not ring")
+	}
+}
+
+// Hears waits until exactly these names are heard, one after the other, from
+// where the last Hears has stopped, at most longest for the first.
+func (p *Phone) Hears(ctx context.Context, longest time.Duration, names ...string) error {
+	timer := time.NewTimer(longest)
+	defer timer.Stop()
+	for {
+		list, more := p.ear.after(p.cursor)
+		n := min(len(list), len(names))
+		for i := range n {
+			if list[i].Name != names[i] {
+				return fmt.Errorf("heard %s, expected %v", say(list), names)
+			}
+		}
+		if n == len(names) {
+			p.cursor += n
+			return nil
+		}
+		select {
+		case <-more:
+		case <-timer.C:
+			return fmt.Errorf("heard %q in %s, expected %v", say(list), longest, names)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// HearsAtLast is Hears that lets other names pass before the first.
+func (p *Phone) HearsAtLast(ctx context.Context, longest time.Duration, names ...string) error {
+	timer := time.NewTimer(longest)
+	defer timer.Stop()
+	for {
+		list, more := p.ear.after(p.cursor)
+		at := slices.IndexFunc(list, func(h Heard) bool { return h.Name == names[0] })
+		if at >= 0 {
+			p.cursor += at
+			return p.Hears(ctx, longest, names...)
+		}
+		select {
+		case <-more:
+		case <-timer.C:
+			return fmt.Errorf("heard %q in %s, expected %v among it", say(list), longest, names)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Names are all the names heard so far.
+func (p *Phone) Names() []string { return p.ear.names() }
+
+// Press sends keys as RFC 4733 events.
+func (p *Phone) Press(ctx context.Context, keys string) error {
+	c, err := p.current()
+	if err != nil {
+		return err
+	}
+	return c.Stream().SendKeys(ctx, keys)
+}
+
+// Say speaks: d of frames that carry text.
+func (p *Phone) Say(ctx context.Context, text string, d time.Duration) error {
+	c, err := p.current()
+	if err != nil {
+		return err
+	}
+	return c.Stream().Play(ctx, Spell(text, d))
+}
+
+// HangUp ends the call and waits until nobody listens to it any more.
+func (p *Phone) HangUp(ctx context.Context) error {
+	c, err := p.current()
+	if err != nil {
+		return err
+	}
+	c.Hangup(ctx)
+	return p.Gone(ctx, 5*time.Second)
+}
+
+// Gone waits until the call is over, whoever ended it, at most longest.
+func (p *Phone) Gone(ctx context.Context, longest time.Duration) error {
+	c, err := p.current()
+	if err != nil {
+		return err
+	}
+	if err := wait(ctx, longest, c.Done()); err != nil {
+		return errors.New("the call goes on")
+	}
+	<-p.hearing
+	return nil
+}
+
+func (p *Phone) current() (*sip.Call, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.call == nil {
+		return nil, errors.New("there is no call")
+	}
+	return p.call, nil
+}
+
