@@ -122,7 +122,7 @@ func parseCustomers(r io.Reader) (list []Customer, bad []BadLine, err error) {
 		at, _ := lines.FieldPos(0)
 		// Numbers separated by ";" in a file whose separator it is.
 		if n := columns[colNumbers]; comma == ';' && len(fields) > width && n == width-1 {
-			fields = append(fields[:n:n], strings.Join(fields[n:], " "))
+			fields = append(fields[:n:n], strings.Join(fields[n:], ";"))
 		}
 		if len(fields) != width {
 			if blank(fields) {
