@@ -175,48 +175,54 @@ func (q *Queue) Leave(ctx context.Context, contact uuid.UUID, at time.Time) erro
 
 const leaveTries = 5 // one for each time that an offer begins or ends just then
 
-// leave is Leave, for a reason of ours when it is not "".
+// errMoved is a place that is no longer where it was read to be.
+var errMoved = errors.New("the place has moved")
+
+// leave is Leave, for a reason of ours when it is not "". Each try is a
+// transaction of its own: an update that waited for a row and then does not
+// match it keeps the row locked all the same, and a place must not be locked
+// before the seat.
 func (q *Queue) leave(ctx context.Context, contact uuid.UUID, reason string, at time.Time) error {
-	err := q.db.Tx(ctx, func(tx *db.Tx) error {
-		for range leaveTries {
-			// In read committed each statement sees what was committed before it.
-			tag, err := tx.Exec(ctx, `update places set state = 'left', left_at = @at where contact_id = @contact and state = 'waiting'`,
-				args{"contact": contact, "at": at})
-			if err != nil {
-				return err
-			}
-			if tag.RowsAffected() == 1 {
-				w := q.work(tx, at)
-				w.contact(journal.Left, contact, why(reason))
-				return w.do(ctx)
-			}
-			state, o, err := readPlace(ctx, tx, contact)
-			switch {
-			case errors.Is(err, pgx.ErrNoRows):
-				return nil // it never had a place
-			case err != nil:
-				return err
-			case state == placeTaken || state == placeLeft:
-				return nil
-			case o == nil:
-				continue // the offer has just ended
-			}
-			_, err = q.conclude(ctx, tx, o.ID, end{to: Withdrawn, reason: "left", place: placeLeft}, at)
-			if errors.Is(err, ErrTooLate) {
-				continue // it ended otherwise
-			} else if err != nil {
-				return err
-			}
-			w := q.work(tx, at)
-			w.contact(journal.Left, contact, why(reason))
-			return w.do(ctx)
-		}
-		return fmt.Errorf("its offers changed %d times", leaveTries)
-	})
+	err := errMoved
+	for try := 0; try < leaveTries && errors.Is(err, errMoved); try++ {
+		err = q.db.Tx(ctx, func(tx *db.Tx) error { return q.leaveOnce(ctx, tx, contact, reason, at) })
+	}
 	if err != nil {
 		return fmt.Errorf("leave the queue: %w", err)
 	}
 	return nil
+}
+
+func (q *Queue) leaveOnce(ctx context.Context, tx *db.Tx, contact uuid.UUID, reason string, at time.Time) error {
+	state, o, err := readPlace(ctx, tx, contact)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil // it never had a place
+	case err != nil:
+		return err
+	case state == placeTaken || state == placeLeft:
+		return nil
+	case state == placeOffered && o == nil:
+		return errMoved
+	case state == placeOffered:
+		_, err := q.conclude(ctx, tx, o.ID, end{to: Withdrawn, reason: "left", place: placeLeft}, at)
+		if errors.Is(err, ErrTooLate) {
+			return errMoved // the offer has ended otherwise
+		} else if err != nil {
+			return err
+		}
+	case state == placeWaiting:
+		tag, err := tx.Exec(ctx, `update places set state = 'left', left_at = @at where contact_id = @contact and state = 'waiting'`,
+			args{"contact": contact, "at": at})
+		if err != nil {
+			return err
+		} else if tag.RowsAffected() == 0 {
+			return errMoved // it has just been offered
+		}
+	}
+	w := q.work(tx, at)
+	w.contact(journal.Left, contact, why(reason))
+	return w.do(ctx)
 }
 
 // Waiting is a caller in the queue, for screens.

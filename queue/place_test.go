@@ -195,7 +195,7 @@ func TestWakeAcrossNodes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer pool.Close()
+		t.Cleanup(pool.Close) // after all that is deferred
 		up := pool.Wakeups.Subscribe("up")
 		running.Go(func() { _ = pool.Listen(ctx) })
 		<-up.C() // listening wakes everybody
