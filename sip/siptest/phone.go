@@ -256,4 +256,3 @@ func (p *Phone) current() (*sip.Call, error) {
 	}
 	return p.call, nil
 }
-
