@@ -196,8 +196,9 @@ func (s *Server) prepare(ctx context.Context) error {
 
 // address is the URL of a server on a socket.
 func address(socket, password string) string {
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(superuser, password), Path: "/" + database,
-		RawQuery: url.Values{"host": {socket}, "port": {port}, "sslmode": {"disable"}}.Encode()}
+	query := url.Values{"host": {socket}, "port": {port}, "sslmode": {"disable"}}.Encode()
+	query = strings.ReplaceAll(query, "+", "%20") // a plus is a plus in PostgreSQL's addresses
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(superuser, password), Path: "/" + database, RawQuery: query}
 	return u.String()
 }
 
@@ -374,6 +375,9 @@ func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.child.end(fastLongest)
+	if s.socket != s.cluster() {
+		_ = os.Remove(s.socket) // the short one; if it is not empty it may stay
+	}
 	s.free()
 }
 

@@ -167,8 +167,7 @@ func (s *Server) evict(ctx context.Context, cluster string) error {
 	}
 }
 
-// workers finds the processes of PostgreSQL whose working directory is the
-// cluster. A pid in postmaster.pid proves nothing: it may be a zombie, which has
+// workers finds the processes of PostgreSQL that work in the cluster. A pid in postmaster.pid proves nothing: it may be a zombie, which has
 // no directory any more, or somebody else's by now.
 func workers(cluster string) []int {
 	if real, err := filepath.EvalSymlinks(cluster); err == nil { // an administrator may have moved it to another disk
@@ -184,12 +183,18 @@ func workers(cluster string) []int {
 		if err != nil {
 			continue
 		}
-		if cwd, err := os.Readlink("/proc/" + e.Name() + "/cwd"); err != nil || cwd != cluster {
+		cwd, _ := os.Readlink("/proc/" + e.Name() + "/cwd") // "" when it has ended, or is not ours to see
+		dir, _ := os.Readlink("/proc/" + e.Name() + "/fd/" + strconv.Itoa(firstFD))
+		if cwd != cluster && dir != cluster { // initdb stands elsewhere, but has it open from us
 			continue
 		}
 		comm, err := os.ReadFile("/proc/" + e.Name() + "/comm")
-		if name := strings.TrimSpace(string(comm)); err == nil && (name == "postgres" || name == "postmaster") {
-			pids = append(pids, pid) // an administrator's shell is not one
+		if err != nil {
+			continue
+		}
+		switch strings.TrimSpace(string(comm)) {
+		case "postgres", "postmaster", "initdb": // an administrator's shell is not one
+			pids = append(pids, pid)
 		}
 	}
 	return pids
