@@ -87,6 +87,8 @@ func place(callers []caller, seats []free, has []int, c int, tried []bool) bool 
 const freeSQL = `select ` + seatColumns + `, array(select topic_id from user_topics k where k.user_id = s.user_id)` + seatsFirst + `
 	where s.doing = 'idle' and s.declared = 'available' and u.active order by s.idle_since, s.user_id for update of s skip locked`
 
+const freeCountSQL = `select count(*) from seats s join users u on u.id = s.user_id where s.doing = 'idle' and s.declared = 'available' and u.active`
+
 // A caller of a node that has fallen silent is probably gone with it. When no
 // seat is free nobody need be read.
 const callersSQL = `
@@ -98,45 +100,72 @@ const callersSQL = `
 		and exists (select from seats where doing = 'idle' and declared = 'available')
 	order by p.urgency, p.t0, p.contact_id`
 
+// How often, and after which pause (doubled each time), Match looks again at what
+// somebody else had locked: short transactions, of which some change nothing and
+// so wake nobody. The sum is some 300 ms; after that the next beat looks.
+const (
+	lookAgain      = 5
+	lookAgainPause = 10 * time.Millisecond
+)
+
 // Match offers callers to operators, as many as it can: callers by urgency, then
 // by T0, then by id; each to the longest idle of the seats that are available,
 // idle and skilled for the topic, and whose operator has not refused this caller
 // within a minute. It returns how many offers it made.
 func (q *Queue) Match(ctx context.Context, at time.Time) (made int, err error) {
-	err = q.db.Tx(ctx, func(tx *db.Tx) (err error) {
-		made, err = q.match(ctx, tx, at)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("match: %w", err)
+	pause := lookAgainPause
+	for range 1 + lookAgain {
+		var n int
+		var skipped bool
+		err := q.db.Tx(ctx, func(tx *db.Tx) (err error) {
+			n, skipped, err = q.match(ctx, tx, at)
+			return err
+		})
+		if err != nil {
+			return made, fmt.Errorf("match: %w", err)
+		}
+		made += n
+		if !skipped {
+			break
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return made, fmt.Errorf("match: %w", context.Cause(ctx))
+		}
+		at = at.Add(pause)
+		pause *= 2
 	}
 	return made, nil
 }
 
-func (q *Queue) match(ctx context.Context, tx *db.Tx, at time.Time) (int, error) {
-	seats, callers, err := q.candidates(ctx, tx, at)
+// match is one transaction of Match. It tells whether it had to skip somebody.
+func (q *Queue) match(ctx context.Context, tx *db.Tx, at time.Time) (made int, skipped bool, err error) {
+	seats, callers, skipped, err := q.candidates(ctx, tx, at)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	for {
 		has := pair(callers, seats)
 		gone, err := lockChosen(ctx, tx, callers, has)
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		if len(gone) == 0 {
-			return q.offer(ctx, tx, callers, seats, has, at)
+			made, err = q.offer(ctx, tx, callers, seats, has, at)
+			return made, skipped, err
 		}
-		// Some have left just now. Who is behind them may have their seats.
+		// Some are leaving just now. Who is behind them may have their seats.
+		skipped = true
 		callers = slices.DeleteFunc(callers, func(c caller) bool { return gone[c.contact] })
 	}
 }
 
-// candidates takes the lock and then reads who is free and who waits. They are
-// three statements in one round: each has its own snapshot (read committed), so
-// the two that read see what the match before this one has committed. A lock
+// candidates takes the lock and then reads who is free and who waits, and whether
+// there are more free seats than it could lock. They are four statements in one round: each has its own snapshot (read committed), so
+// those that read see what the match before this one has committed. A lock
 // taken within the reading statement would come after its snapshot.
-func (q *Queue) candidates(ctx context.Context, tx *db.Tx, at time.Time) (seats []free, callers []caller, err error) {
+func (q *Queue) candidates(ctx context.Context, tx *db.Tx, at time.Time) (seats []free, callers []caller, skipped bool, err error) {
 	var b pgx.Batch
 	b.Queue(`select pg_advisory_xact_lock(@class, @lock)`, args{"class": matchLockClass, "lock": matchLock})
 	b.Queue(freeSQL).Query(func(rows pgx.Rows) (err error) {
@@ -150,10 +179,12 @@ func (q *Queue) candidates(ctx context.Context, tx *db.Tx, at time.Time) (seats 
 			})
 			return err
 		})
+	var all int
+	b.Queue(freeCountSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&all) })
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
-	return seats, callers, nil
+	return seats, callers, all > len(seats) && len(callers) > 0, nil
 }
 
 func scanFree(row pgx.CollectableRow) (f free, err error) {

@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
+
+	"github.com/pronto-desk/pronto/db"
 )
 
 // possible tells by trying everything whether all these callers can be served.
@@ -194,5 +197,80 @@ func TestSilentNode(t *testing.T) {
 	south.ok(south.beat(background, after(19)))
 	if o := d.offered(theirs, after(20)); o.node != "south" {
 		t.Fatalf("the offer's node is %q", o.node)
+	}
+}
+
+// TestMatchLooksAgain: a seat or a place that somebody has locked for a moment,
+// and then does not change, is not forgotten; one that stays locked holds up
+// nobody else.
+func TestMatchLooksAgain(t *testing.T) {
+	for _, c := range []struct {
+		name, lock string
+		wait       bool
+	}{
+		{"seat", `select from seats for update`, true},
+		{"place", `select from places for update`, true},
+		{"a seat that stays locked", `select from seats where user_id = (select id from users where name = 'other') for update`, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDesk(t)
+			d.sits("anna", after(0), 0, "software")
+			d.sits("other", after(0), 0, "software")
+			rossi := d.waits("software", 2, after(1))
+			moved := d.db.Wakeups.Subscribe(PlaceTopic(rossi.contact))
+			defer moved.Close()
+			tx, err := d.db.Pool.Begin(background)
+			d.ok(err)
+			_, err = tx.Exec(background, c.lock)
+			d.ok(err)
+			made := make(chan int)
+			go func() {
+				n, err := d.Match(background, after(2))
+				d.ok(err)
+				made <- n
+			}()
+			if c.wait {
+				<-time.After(5 * lookAgainPause) // the match has looked and found it locked
+			} else {
+				for d.state(rossi) != placeOffered {
+					<-moved.C()
+				}
+			}
+			d.ok(tx.Rollback(background))
+			if n := <-made; n != 1 {
+				t.Fatalf("%d offers were made", n)
+			}
+		})
+	}
+}
+
+// TestMatchSeesWhatCameBefore: a match that had to wait for its turn knows what
+// was committed meanwhile, or it would give the operator to the wrong caller.
+func TestMatchSeesWhatCameBefore(t *testing.T) {
+	d := newDesk(t)
+	anna := d.sits("anna", after(0), 0, "software")
+	d.waits("software", 2, after(1))
+	urgent, topic := d.call(after(2)), d.topic("software")
+	made := make(chan int)
+	d.ok(d.db.Tx(background, func(tx *db.Tx) error {
+		if _, err := tx.Exec(background, `select pg_advisory_xact_lock($1, $2)`, matchLockClass, matchLock); err != nil {
+			return err
+		}
+		go func() {
+			n, err := d.Match(background, after(3))
+			d.ok(err)
+			made <- n
+		}()
+		for waits := false; !waits; {
+			if err := d.db.Pool.QueryRow(background, `select exists (select from pg_locks where locktype = 'advisory' and not granted
+				and database = (select oid from pg_database where datname = current_database()))`).Scan(&waits); err != nil {
+				return err
+			}
+		}
+		_, err := d.Join(background, tx, Entry{Contact: urgent, Topic: topic, Urgency: 1, T0: after(2), At: after(2)})
+		return err
+	}))
+	if n := <-made; n != 1 || d.seat(anna).Contact.UUID != urgent {
+		t.Fatalf("%d offers, and anna has %v, not %v", n, d.seat(anna).Contact.UUID, urgent)
 	}
 }

@@ -7,8 +7,9 @@
 //
 // Rows are locked in one order, so that no two transactions wait for each other:
 // the seat, its offer, the place, the contact, then the journal's streams. Match
-// never waits for a seat or a place: it skips what somebody is just changing,
-// and that change makes it run again.
+// never waits for a seat or a place: it skips what somebody is just changing and
+// looks again, so that a node which stalls in the middle of a change holds up
+// nobody but that one seat.
 package queue
 
 import (
