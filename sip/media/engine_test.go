@@ -174,14 +174,38 @@ func TestPacerKeepsItsDeadlines(t *testing.T) {
 		}
 		<-time.After(10 * time.Second)
 		synctest.Wait()
-		busiest := 0
-		for i := range e.pacer.phases {
-			busiest = max(busiest, len(e.pacer.phases[i]))
+		var phases []int
+		for _, p := range e.pacer.phases {
+			phases = append(phases, len(p))
 		}
-		if busiest != 2 {
-			t.Errorf("40 streams, and a phase with %d", busiest)
+		slices.Sort(phases)
+		if got := phases[len(phases)-3:]; !slices.Equal(got, []int{8, 16, 16}) {
+			t.Errorf("40 streams in phases of %v", phases)
 		}
 	})
+}
+
+// Beyond the company the phases fill evenly, and those who leave make room.
+func TestPhasesFillEvenly(t *testing.T) {
+	p := &pacer{wake: make(chan struct{}, 1)}
+	var all []*Stream
+	for range 1000 {
+		s := &Stream{}
+		p.add(s)
+		all = append(all, s)
+	}
+	for i := range p.phases {
+		if n := len(p.phases[i]); n != 50 {
+			t.Errorf("phase %d has %d of 1000", i, n)
+		}
+	}
+	for _, s := range all {
+		p.remove(s)
+		p.remove(s)
+	}
+	if _, n := p.next(0); n != 0 {
+		t.Errorf("%d left", n)
+	}
 }
 
 // stuckConn delays one write.

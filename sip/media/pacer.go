@@ -14,6 +14,13 @@ const (
 	slotTime = time.Millisecond
 	slots    = int64(audio.FrameTime / slotTime) // phases the streams are spread over, so that they do not all send at once
 
+	// company is how many streams share a phase before the next one is opened:
+	// their packets leave within a tenth of a millisecond.
+	company = 16
+	// slotStride is the way from one phase to the next that is opened: prime to
+	// slots, so that it comes by all of them, far from each other.
+	slotStride = 7
+
 	// behindLongest is how late frames may still be sent. A peer's jitter buffer
 	// bridges some 100 ms; what comes later is thrown away there, so it is not
 	// sent, and the sound goes on where it was.
@@ -32,13 +39,20 @@ type pacer struct {
 	count  int
 }
 
-// add puts a stream into the emptiest phase.
+// add puts a stream into the first phase that has room, else into the emptiest:
+// waking up costs as much as sending several packets, so a few streams share a
+// phase, and many are spread.
 func (p *pacer) add(s *Stream) {
 	p.mu.Lock()
-	best := 0
-	for i := range p.phases {
-		if len(p.phases[i]) < len(p.phases[best]) {
-			best = i
+	best := int64(0)
+	for i := range slots {
+		phase := i * slotStride % slots
+		if len(p.phases[phase]) < company {
+			best = phase
+			break
+		}
+		if len(p.phases[phase]) < len(p.phases[best]) {
+			best = phase
 		}
 	}
 	p.phases[best] = append(p.phases[best], s)
