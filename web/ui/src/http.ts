@@ -1,0 +1,109 @@
+// Commands and readings over HTTP. The cookie says who we are.
+
+import type {
+  CallType, Contact, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict,
+} from './contract'
+
+const PREFIX = '/api/v1'
+
+/** No answer within this, in ms, and the command counts as not arrived. */
+const PATIENCE = 15_000
+
+/** The server's refusal, or (status 0) no server. */
+export class Refused extends Error {
+  constructor(
+    readonly status: number,
+    readonly detail: string,
+    readonly conflicts: Record<string, Conflict> | undefined = undefined,
+  ) {
+    super(detail)
+  }
+  /** Trying again later can help. */
+  get away(): boolean {
+    return this.status === 0 || this.status >= 500 || this.status === 429
+  }
+}
+
+async function request<T>(method: string, path: string, body?: unknown, leaving = false): Promise<T> {
+  let response: Response
+  try {
+    response = await fetch(PREFIX + path, {
+      method,
+      headers: body === undefined ? {} : { 'Content-Type': 'application/json' },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      credentials: 'same-origin',
+      keepalive: leaving,
+      signal: leaving ? undefined : AbortSignal.timeout(PATIENCE),
+    })
+  } catch {
+    throw new Refused(0, '')
+  }
+  if (!response.ok) {
+    let problem: Partial<Problem> = {}
+    try {
+      problem = (await response.json()) as Problem
+    } catch {
+      // a proxy's page, not ours
+    }
+    throw new Refused(response.status, problem.detail ?? problem.title ?? '', problem.conflicts)
+  }
+  if (response.status === 204) return undefined as T
+  try {
+    return (await response.json()) as T
+  } catch {
+    throw new Refused(0, '')
+  }
+}
+
+const q = encodeURIComponent
+
+export interface TicketFilter {
+  status: 'open' | 'closed' | 'all'
+  owner: 'me' | 'none' | ''
+  q: string
+}
+
+export const api = {
+  me: () => request<Me>('GET', '/me'),
+  topics: () => request<{ items: Topic[] }>('GET', '/topics'),
+  callTypes: () => request<{ items: CallType[] }>('GET', '/call-types'),
+
+  declare: (operator: string, declared: Declared, reason: string) =>
+    request<Seat>('PUT', `/operators/${q(operator)}/state`, { declared, reason }),
+  /** seconds */
+  extend: (operator: string, seconds: number) => request<Seat>('POST', `/operators/${q(operator)}/wrapup`, { extend: seconds }),
+
+  painted: (offer: string) => request<void>('POST', `/offers/${q(offer)}/painted`),
+  decline: (offer: string) => request<void>('POST', `/offers/${q(offer)}/decline`),
+
+  tickets: (f: TicketFilter, cursor: string, limit = 50) => {
+    const p = new URLSearchParams({ status: f.status, limit: String(limit) })
+    if (f.owner) p.set('owner', f.owner)
+    if (f.q) p.set('q', f.q)
+    if (cursor) p.set('cursor', cursor)
+    return request<{ items: Ticket[]; next: string | null }>('GET', `/tickets?${p}`)
+  },
+  ticket: (number: string) => request<TicketPage>('GET', `/tickets/${q(number)}`),
+  patch: (number: string, base: object, set: object, leaving = false) =>
+    request<Ticket>('PATCH', `/tickets/${q(number)}`, { base, set }, leaving),
+  take: (number: string) => request<Ticket>('POST', `/tickets/${q(number)}/take`),
+  note: (number: string, text: string) => request<Ticket>('POST', `/tickets/${q(number)}/notes`, { text }),
+  close: (number: string, outcome: Outcome, solution: string) =>
+    request<Ticket>('POST', `/tickets/${q(number)}/close`, { outcome, solution }),
+  reopen: (number: string) => request<Ticket>('POST', `/tickets/${q(number)}/reopen`),
+
+  messages: (state: 'new' | 'all') => request<{ items: Message[] }>('GET', `/messages?state=${state}`),
+  heard: (id: string) => request<unknown>('POST', `/messages/${q(id)}/heard`),
+  takeMessage: (id: string) => request<unknown>('POST', `/messages/${q(id)}/take`),
+
+  ringBacks: () => request<{ items: Contact[] }>('GET', '/ringbacks'),
+  takeRingBack: (contact: string) => request<unknown>('POST', `/ringbacks/${q(contact)}/take`),
+}
+
+/** Where a contact's sound is. */
+export const recordingURL = (contact: string) => `${PREFIX}/contacts/${q(contact)}/recording`
+
+/** The socket's address. */
+export function socketURL(): string {
+  return `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}${PREFIX}/socket`
+}

@@ -1,0 +1,88 @@
+// Where the operator is: the part of the address after #, so that a list with
+// its filters can be kept, sent and gone back to.
+
+export type Filter = 'mine' | 'unowned' | 'open' | 'all'
+const FILTERS: readonly Filter[] = ['mine', 'unowned', 'open', 'all']
+
+export type Route =
+  | { page: 'station' }
+  | { page: 'tickets'; filter: Filter; q: string }
+  | { page: 'ticket'; number: string }
+  | { page: 'messages'; all: boolean }
+  | { page: 'ringbacks' }
+  | { page: 'operators' }
+  | { page: 'unknown' }
+
+export function parse(hash: string): Route {
+  const [path = '', query = ''] = hash.replace(/^#/, '').split('?', 2)
+  const parts = path.split('/').filter(Boolean)
+  const params = new URLSearchParams(query)
+  switch (parts[0]) {
+    case undefined:
+      return { page: 'station' }
+    case 'ticket': {
+      if (parts[1]) return { page: 'ticket', number: decoded(parts[1]) }
+      const filter = FILTERS.find((f) => f === params.get('f')) ?? 'mine'
+      return { page: 'tickets', filter, q: params.get('q') ?? '' }
+    }
+    case 'segreteria':
+      return { page: 'messages', all: params.get('f') === 'all' }
+    case 'richiamare':
+      return { page: 'ringbacks' }
+    case 'operatori':
+      return { page: 'operators' }
+    default:
+      return { page: 'unknown' }
+  }
+}
+
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    return part // a broken escape names no ticket
+  }
+}
+
+export function href(route: Route): string {
+  switch (route.page) {
+    case 'station':
+    case 'unknown':
+      return '#/'
+    case 'tickets': {
+      const p = new URLSearchParams({ f: route.filter })
+      if (route.q) p.set('q', route.q)
+      return `#/ticket?${p}`
+    }
+    case 'ticket':
+      return `#/ticket/${encodeURIComponent(route.number)}`
+    case 'messages':
+      return route.all ? '#/segreteria?f=all' : '#/segreteria'
+    case 'ringbacks':
+      return '#/richiamare'
+    case 'operators':
+      return '#/operatori'
+  }
+}
+
+class Here {
+  route = $state.raw<Route>({ page: 'station' })
+  /** The last list looked at, to go back to. */
+  list = $state('#/ticket?f=mine')
+
+  start(): () => void {
+    const read = () => {
+      this.route = parse(location.hash)
+      if (this.route.page === 'tickets') this.list = href(this.route)
+    }
+    read()
+    window.addEventListener('hashchange', read)
+    return () => window.removeEventListener('hashchange', read)
+  }
+
+  go(route: Route): void {
+    location.hash = href(route)
+  }
+}
+
+export const here = new Here()

@@ -1,0 +1,32 @@
+// An operator's state in words, wherever it is shown.
+
+import type { Declared, Doing, Seat } from './contract'
+import type { Words } from './words'
+
+/** The declared state with its reason: `In pausa: Pranzo`. */
+export function declaredWords(seat: Seat, w: Words): string {
+  if (seat.declared !== 'break') return w.declared[seat.declared] ?? seat.declared
+  const why = w.pausedBy[seat.reason] ?? w.reasons[seat.reason] ?? seat.reason
+  return why ? `${w.declared.break}: ${why}` : w.declared.break
+}
+
+/** The instant from which the shown state holds. An operator who is available waits since the last call. */
+export function stateSince(seat: Seat): string {
+  if (seat.doing !== 'idle') return seat.doing_at
+  if (seat.declared === 'available' && seat.doing_at > seat.declared_at) return seat.doing_at
+  return seat.declared_at
+}
+
+export function declaredIcon(declared: Declared): 'check' | 'pause' | 'pen' | 'off' {
+  return ({ available: 'check', break: 'pause', admin: 'pen', off: 'off' } as const)[declared] ?? 'off'
+}
+
+export function doingIcon(doing: Doing): 'check' | 'ring' | 'phone' | 'wrap' {
+  return ({ idle: 'check', offered: 'ring', talking: 'phone', wrapping: 'wrap' } as const)[doing] ?? 'check'
+}
+
+/** The desk itself paused the operator: nobody answered, or the telephone could not be reached. */
+export function pausedByDesk(seat: Seat | null): '' | 'missed' | 'phone_unreachable' {
+  if (seat?.declared !== 'break') return ''
+  return seat.reason === 'missed' || seat.reason === 'phone_unreachable' ? seat.reason : ''
+}
