@@ -384,9 +384,6 @@ func (c checkCommand) Run(ctx context.Context) error {
 	fmt.Printf("Sound:    UDP ports %d-%d\n", s.minPort, s.maxPort)
 	fmt.Println("Console: ", s.http, s.publicURL)
 	if s.database == "" {
-		if err := private.Check(s.data); err != nil {
-			return fmt.Errorf("private database: %w", err)
-		}
 		fmt.Println("Database: private, in", s.data)
 		if _, err := os.Stat(s.data); errors.Is(err, os.ErrNotExist) {
 			fmt.Println("The data directory does not exist yet: `pronto serve` makes it.")

@@ -124,8 +124,8 @@ func (h *house) recover(ctx context.Context) error {
 	if err := h.queue.Recover(ctx, at); err != nil {
 		return fmt.Errorf("recover the queue: %w", err)
 	}
-	if found.Any() {
-		h.log.Warn("recovered after a crash", "found", found)
+	if len(found.Messages)+len(found.Faults) > 0 {
+		h.log.Warn("finished what a crash left", "messages", found.Messages, "calls_to_ring_back", found.Faults)
 	}
 	return nil
 }

@@ -84,7 +84,8 @@ func run(ctx context.Context, args []string) int {
 		for _, line := range strings.Split(err.Error(), "\n") {
 			fmt.Fprintln(os.Stderr, "pronto:", line)
 		}
-		if errors.Is(err, errConfig) || errors.Is(err, private.ErrSetup) {
+		var setup *private.SetupError
+		if errors.Is(err, errConfig) || errors.As(err, &setup) {
 			return exitConfig
 		}
 		return exitFault

@@ -44,7 +44,7 @@ func (p *phones) Ring(ctx context.Context, offer *queue.Offer, contact *tickets.
 			return nil, context.Cause(pending)
 		}
 	}
-	leg, err := p.agent.Ring(pending, offer.Extension, sip.Caller{Number: contact.Caller, Name: contact.CallerName()})
+	leg, err := p.agent.Ring(pending, offer.Extension, sip.Caller{Number: contact.Caller, Name: callerName(contact)})
 	if err != nil {
 		return nil, p.unanswered(ctx, pending, offer, err)
 	}
@@ -55,6 +55,18 @@ func (p *phones) Ring(ctx context.Context, offer *queue.Offer, contact *tickets.
 		return nil, fmt.Errorf("accept offer %s: %w", offer.ID, err)
 	}
 	return leg, nil
+}
+
+// callerName is what the telephone's display says beside the number: the doctor,
+// or the practice of several.
+func callerName(c *tickets.Contact) string {
+	switch len(c.Customers) {
+	case 0:
+		return ""
+	case 1:
+		return c.Customers[0].Name
+	}
+	return c.Customers[0].Practice
 }
 
 // unanswered tells the queue why a telephone was not lifted, unless the queue

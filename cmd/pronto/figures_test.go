@@ -1,0 +1,279 @@
+//go:build figures
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// TestFigures measures what the desk promises, on the shipped program, and
+// prints a table (`make bench`). It asserts only that the work was done: a
+// figure is read, never passed or failed by a machine's mood.
+func TestFigures(t *testing.T) {
+	var table []string
+	row := func(what, must, value string) {
+		table = append(table, fmt.Sprintf("| %-58s | %-12s | %s |", what, must, value))
+	}
+	began := time.Now()
+	s := newServer(t, func(s *server) { s.operators = 3 })
+	row("start to ready, empty directory", "<= 4 s", time.Since(began).Round(time.Millisecond).String())
+	if code := s.stop(); code != 0 {
+		t.Fatalf("SIGTERM: exit %d", code)
+	}
+	began = time.Now()
+	s.start()
+	row("start to ready, later", "<= 1 s", time.Since(began).Round(time.Millisecond).String())
+
+	k := newRawTrunk(t, s.sip)
+	took, cpu := answerRate(t, s, k, 20, 15*time.Second)
+	row("INVITE to 200, 20 calls/s, contact committed", "p99 <= 30 ms", spread(took))
+	row("CPU per call answered and hung up, PostgreSQL included", "", fmt.Sprintf("%.2f ms", cpu*1000/float64(len(took))))
+
+	row("queue decision to call.offered on the socket", "p99 <= 30 ms", spread(popDelays(t, s, k, 40)))
+
+	cpuShare, kb := waitingWithMusic(t, s, k, 100, 15*time.Second)
+	row("100 callers with music: share of one core", "<= 15 %", fmt.Sprintf("%.1f %%", cpuShare*100))
+	row("100 callers with music: memory each", "<= 150 KB", fmt.Sprintf("%.0f KB", kb))
+	t.Logf("\n| %-58s | %-12s | measured |\n| --- | --- | --- |\n%s", "what", "must", strings.Join(table, "\n"))
+}
+
+// spread is the median and the 99th percentile of some times.
+func spread(d []time.Duration) string {
+	if len(d) == 0 {
+		return "nothing measured"
+	}
+	slices.Sort(d)
+	return fmt.Sprintf("median %.1f ms, p99 %.1f ms (n=%d)",
+		float64(d[len(d)/2].Microseconds())/1000, float64(d[min(len(d)-1, len(d)*99/100)].Microseconds())/1000, len(d))
+}
+
+// answerRate rings at a rate for a while, and hangs up as soon as it is answered.
+func answerRate(t *testing.T, s *server, k *rawTrunk, rate int, length time.Duration) ([]time.Duration, float64) {
+	type result struct {
+		took time.Duration
+		err  error
+	}
+	n := rate * int(length/time.Second)
+	results := make(chan result, n)
+	before := cpuOf(t, s.cmd.Process.Pid)
+	tick := time.NewTicker(time.Second / time.Duration(rate))
+	defer tick.Stop()
+	for range n {
+		<-tick.C
+		c, err := k.invite("800000001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { // its end is read from results
+			status, took, err := c.answer()
+			if err == nil && status != 200 {
+				err = fmt.Errorf("answered %d", status)
+			}
+			if err == nil {
+				err = c.hangUp()
+			}
+			results <- result{took, err}
+		}()
+	}
+	var took []time.Duration
+	for range n {
+		r := <-results
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		took = append(took, r.took)
+	}
+	return took, cpuOf(t, s.cmd.Process.Pid) - before
+}
+
+// popDelays measures from the commit of an offer to its arrival on the
+// operator's socket.
+func popDelays(t *testing.T, s *server, k *rawTrunk, n int) []time.Duration {
+	_, program := built(t)
+	phone := exec.Command(program, "--server", s.sip, "--register", "1001", "--password", s.secrets().Phones["1001"], "--answer-after", "100ms", "--talk", "100ms", "--for", "10m")
+	if err := phone.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = phone.Process.Kill(); _ = phone.Wait() }()
+	token := s.newToken("anna")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	ws, _, err := websocket.DefaultDialer.DialContext(ctx, "ws://"+s.http+"/api/v1/socket", http.Header{"Authorization": {"Bearer " + token}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close()
+	if err := ws.WriteJSON(map[string]any{"type": "hello", "epoch": "", "seq": 0}); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 10*time.Second, "anna to be available", func() error {
+		_, err := s.do("PUT", "/operators/anna/state", map[string]string{"declared": "available"}, nil)
+		return err
+	})
+	var delays []time.Duration
+	for range n {
+		c, err := k.invite("800000001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := c.answer(); err != nil {
+			t.Fatal(err)
+		}
+		c.press("12")
+		for {
+			_ = ws.SetReadDeadline(time.Now().Add(30 * time.Second))
+			_, text, err := ws.ReadMessage()
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := time.Now()
+			var e struct {
+				Kind string
+				Data struct {
+					Offer struct {
+						ID        string
+						OfferedAt time.Time `json:"offered_at"`
+					}
+				}
+			}
+			if err := json.Unmarshal(text, &e); err != nil {
+				t.Fatal(err)
+			}
+			if e.Kind == "call.offered" {
+				delays = append(delays, at.Sub(e.Data.Offer.OfferedAt))
+				_ = ws.WriteJSON(map[string]any{"type": "painted", "offer": e.Data.Offer.ID})
+				break
+			}
+		}
+		select {
+		case <-c.bye:
+			c.rtp.Close()
+		case <-time.After(rawWait):
+			t.Fatal("the operator's telephone did not end the talk")
+		}
+		s.must("PUT", "/operators/anna/state", map[string]string{"declared": "available"}, nil)
+	}
+	s.declare("anna", "off")
+	return delays
+}
+
+// waitingWithMusic lets n callers wait and measures the server meanwhile.
+func waitingWithMusic(t *testing.T, s *server, k *rawTrunk, n int, length time.Duration) (share, kbEach float64) {
+	before := rssOf(t, s.cmd.Process.Pid)
+	var calls []*rawCall
+	for range n {
+		c, err := k.invite("800000001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, _, err := c.answer(); err != nil || status != 200 {
+			t.Fatalf("answered %d: %v", status, err)
+		}
+		c.press("12")
+		calls = append(calls, c)
+	}
+	within(t, time.Minute, "everybody to have heard the number and the music to play", func() error {
+		told := 0
+		for _, c := range s.contacts("") {
+			if endingOf(c) == "" && c.NumberTold {
+				told++
+			}
+		}
+		if told < n {
+			return fmt.Errorf("%d of %d", told, n)
+		}
+		return nil
+	})
+	kept := time.NewTimer(10 * time.Second) // the kind words after the number end, the collector comes round
+	<-kept.C
+	cpu := serverCPU(t, s.cmd.Process.Pid)
+	measured := time.NewTimer(length)
+	<-measured.C
+	share = (serverCPU(t, s.cmd.Process.Pid) - cpu) / length.Seconds()
+	kbEach = float64(rssOf(t, s.cmd.Process.Pid)-before) / float64(n)
+	for _, c := range calls {
+		if err := c.hangUp(); err != nil {
+			t.Error(err)
+		}
+	}
+	return share, kbEach
+}
+
+const ticksPerSecond = 100 // USER_HZ on every Linux that Go runs on
+
+// serverCPU is the CPU time of one process, in seconds.
+func serverCPU(t *testing.T, pid int) float64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+2:]))
+	user, _ := strconv.ParseFloat(f[11], 64)
+	system, _ := strconv.ParseFloat(f[12], 64)
+	return (user + system) / ticksPerSecond
+}
+
+// cpuOf is the CPU time of a process and of all below it, those that have ended
+// included: the private PostgreSQL counts.
+func cpuOf(t *testing.T, pid int) float64 {
+	t.Helper()
+	children := map[int][]int{}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	times := map[int]float64{}
+	for _, e := range entries {
+		id, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
+		if err != nil {
+			continue // gone meanwhile
+		}
+		f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+2:]))
+		parent, _ := strconv.Atoi(f[1])
+		children[parent] = append(children[parent], id)
+		for _, i := range []int{11, 12, 13, 14} {
+			v, _ := strconv.ParseFloat(f[i], 64)
+			times[id] += v / ticksPerSecond
+		}
+	}
+	sum := 0.0
+	for todo := []int{pid}; len(todo) > 0; todo = todo[1:] {
+		sum += times[todo[0]]
+		todo = append(todo, children[todo[0]]...)
+	}
+	return sum
+}
+
+// rssOf is the resident memory of one process, in KB.
+func rssOf(t *testing.T, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(text), "\n") {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, _ := strconv.Atoi(strings.Fields(rest)[0])
+			return kb
+		}
+	}
+	t.Fatal("no VmRSS")
+	return 0
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// rawTrunk is a carrier made of plain text on one UDP socket: it shares nothing
+// with the user agent it rings, and costs little enough to measure it with.
+type rawTrunk struct {
+	t      testing.TB
+	conn   *net.UDPConn
+	server *net.UDPAddr
+
+	mu    sync.Mutex // guards calls and serial
+	calls map[string]*rawCall
+	next  int
+}
+
+// rawCall is one call of a rawTrunk.
+type rawCall struct {
+	trunk   *rawTrunk
+	id      string
+	number  string
+	rtp     *net.UDPConn
+	remote  *net.UDPAddr // the server's RTP
+	toTag   string
+	contact string
+	sent    time.Time
+	answers chan rawAnswer
+	bye     chan struct{} // closed when the server hangs up
+}
+
+type rawAnswer struct {
+	status int
+	at     time.Time
+	text   string
+}
+
+const rawWait = 10 * time.Second // for any answer
+
+func newRawTrunk(t testing.TB, server string) *rawTrunk {
+	t.Helper()
+	to, err := net.ResolveUDPAddr("udp", server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadBuffer(4 << 20)
+	k := &rawTrunk{t: t, conn: conn, server: to, calls: map[string]*rawCall{}}
+	done := make(chan struct{})
+	go func() { defer close(done); k.read() }() // ends when conn is closed
+	t.Cleanup(func() { conn.Close(); <-done })
+	return k
+}
+
+var (
+	rawCallID  = regexp.MustCompile(`(?mi)^(?:Call-ID|i):\s*(\S+)`)
+	rawToTag   = regexp.MustCompile(`(?mi)^(?:To|t):.*;tag=([^;\s]+)`)
+	rawContact = regexp.MustCompile(`(?mi)^(?:Contact|m):\s*<([^>]+)>`)
+	rawMedia   = regexp.MustCompile(`(?m)^m=audio (\d+)`)
+	rawHost    = regexp.MustCompile(`(?m)^c=IN IP4 (\S+)`)
+)
+
+func (k *rawTrunk) read() {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := k.conn.Read(buf)
+		if err != nil {
+			return
+		}
+		at, text := time.Now(), string(buf[:n])
+		id := rawCallID.FindStringSubmatch(text)
+		if id == nil {
+			continue
+		}
+		k.mu.Lock()
+		c := k.calls[id[1]]
+		k.mu.Unlock()
+		switch {
+		case c == nil:
+		case strings.HasPrefix(text, "SIP/2.0 "):
+			status, _ := strconv.Atoi(text[8:11])
+			if status >= 200 {
+				select {
+				case c.answers <- rawAnswer{status, at, text}:
+				default: // a retransmission
+				}
+			}
+		case strings.HasPrefix(text, "BYE "):
+			k.answerBye(text)
+			select {
+			case <-c.bye:
+			default:
+				close(c.bye)
+			}
+		}
+	}
+}
+
+// answerBye says 200 with the headers that came.
+func (k *rawTrunk) answerBye(bye string) {
+	var kept []string
+	for _, line := range strings.Split(bye, "\r\n") {
+		name, _, _ := strings.Cut(line, ":")
+		switch strings.ToLower(strings.TrimSpace(name)) {
+		case "via", "from", "to", "call-id", "cseq":
+			kept = append(kept, line)
+		}
+	}
+	k.send("SIP/2.0 200 OK\r\n" + strings.Join(kept, "\r\n") + "\r\nContent-Length: 0\r\n\r\n")
+}
+
+func (k *rawTrunk) send(text string) {
+	_, _ = k.conn.WriteToUDP([]byte(text), k.server)
+}
+
+// invite sends an INVITE for a number; answer waits for what comes of it.
+func (k *rawTrunk) invite(number string) (*rawCall, error) {
+	rtp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	k.next++
+	id := fmt.Sprintf("raw-%d-%d", k.conn.LocalAddr().(*net.UDPAddr).Port, k.next)
+	c := &rawCall{trunk: k, id: id, number: number, rtp: rtp, answers: make(chan rawAnswer, 1), bye: make(chan struct{})}
+	k.calls[id] = c
+	k.mu.Unlock()
+	sdp := fmt.Sprintf("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio %d RTP/AVP 8 101\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\n",
+		rtp.LocalAddr().(*net.UDPAddr).Port)
+	c.sent = time.Now()
+	k.send(c.request("INVITE", 1, "sip:"+number+"@"+k.server.String(), "Content-Type: application/sdp\r\n", sdp))
+	return c, nil
+}
+
+// request is the text of a request of this call.
+func (c *rawCall) request(method string, cseq int, uri, headers, body string) string {
+	to := fmt.Sprintf("<sip:%s@%s>", c.number, c.trunk.server)
+	if c.toTag != "" {
+		to += ";tag=" + c.toTag
+	}
+	me := c.trunk.conn.LocalAddr()
+	return fmt.Sprintf("%s %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s-%s\r\nMax-Forwards: 70\r\nFrom: <sip:+390551234567@127.0.0.1>;tag=%s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %d %s\r\nContact: <sip:doctor@%s>\r\n%sContent-Length: %d\r\n\r\n%s",
+		method, uri, me, c.id, method, c.id, to, c.id, cseq, method, me, headers, len(body), body)
+}
+
+// answer waits for the final answer and acknowledges it; it gives the time from
+// the INVITE to it.
+func (c *rawCall) answer() (status int, took time.Duration, err error) {
+	select {
+	case a := <-c.answers:
+		if tag := rawToTag.FindStringSubmatch(a.text); tag != nil {
+			c.toTag = tag[1]
+		}
+		c.contact = "sip:" + c.number + "@" + c.trunk.server.String()
+		if m := rawContact.FindStringSubmatch(a.text); m != nil {
+			c.contact = m[1]
+		}
+		c.trunk.send(c.request("ACK", 1, c.contact, "", ""))
+		port, host := rawMedia.FindStringSubmatch(a.text), rawHost.FindStringSubmatch(a.text)
+		if port != nil && host != nil {
+			c.remote, err = net.ResolveUDPAddr("udp", host[1]+":"+port[1])
+		}
+		return a.status, a.at.Sub(c.sent), err
+	case <-time.After(rawWait):
+		return 0, 0, errors.New("no answer to the INVITE of " + c.id)
+	}
+}
+
+// press sends keys as RFC 4733 §2.5 wants their ends: three packets with the E
+// bit, the same timestamp.
+func (c *rawCall) press(keys string) {
+	for i, key := range []byte(keys) {
+		pkt := make([]byte, 16)
+		pkt[0], pkt[1] = 0x80, 101|0x80
+		binary.BigEndian.PutUint32(pkt[4:], uint32(1000+i*4000))
+		binary.BigEndian.PutUint32(pkt[8:], 0x1234)
+		pkt[12], pkt[13] = key-'0', 0x80|10
+		binary.BigEndian.PutUint16(pkt[14:], 800)
+		for n := range 3 {
+			binary.BigEndian.PutUint16(pkt[2:], uint16(1+i*3+n))
+			_, _ = c.rtp.WriteToUDP(pkt, c.remote)
+			pkt[1] = 101
+		}
+	}
+}
+
+// hangUp says BYE and waits for its answer.
+func (c *rawCall) hangUp() error {
+	c.trunk.send(c.request("BYE", 2, c.contact, "", ""))
+	defer c.rtp.Close()
+	select {
+	case a := <-c.answers:
+		if a.status != 200 && a.status != 481 {
+			return fmt.Errorf("BYE of %s: %d", c.id, a.status)
+		}
+		return nil
+	case <-c.bye:
+		return nil
+	case <-time.After(rawWait):
+		return errors.New("no answer to the BYE of " + c.id)
+	}
+}

@@ -1,0 +1,743 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/dbtest"
+	"github.com/pronto-desk/pronto/ivr/prompts"
+	"github.com/pronto-desk/pronto/sip"
+	"github.com/pronto-desk/pronto/sip/siptest"
+	"github.com/pronto-desk/pronto/tickets"
+	"github.com/pronto-desk/pronto/tickets/calendar"
+)
+
+// TestCalls plays every conversation of testdata/calls on the whole server: the
+// wiring of cmd/pronto, SIP, sound, web, sockets and SQL. Only the wire and the
+// clock are replaced, so a ten-minute wait takes no time.
+func TestCalls(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/calls/*.txt")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no call scripts: %v", err)
+	}
+	for _, path := range scripts {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			playScript(t, path, string(text))
+		})
+	}
+}
+
+// playScript plays one script in a bubble of its own.
+func playScript(t *testing.T, name, text string) {
+	url, dir := dbtest.URL(t), dataDir(t)
+	synctest.Test(t, func(t *testing.T) {
+		lines := strings.Split(text, "\n")
+		stage := &stage{t: t, operators: map[string]*actor{}, callers: map[string]*actor{}}
+		for i, line := range lines {
+			words := fields(line)
+			if len(words) == 0 {
+				continue
+			}
+			if stage.house == nil && words[0] != "at" {
+				t.Fatalf("%s:%d: a script begins with `at DATE TIME`", name, i+1)
+			}
+			var err error
+			if words[0] == "at" {
+				err = stage.open(url, dir, words[1:])
+			} else {
+				err = stage.play(words)
+			}
+			if err != nil {
+				stage.explain()
+				stage.close()
+				t.Fatalf("%s:%d: %s: %v", name, i+1, strings.TrimSpace(line), err)
+			}
+		}
+		if err := stage.close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// fields splits a line at spaces, keeps "quoted words" together and drops
+// comments.
+func fields(line string) (words []string) {
+	line = strings.TrimSpace(line)
+	for line != "" && line[0] != '#' {
+		var word string
+		if line[0] == '"' {
+			end := strings.IndexByte(line[1:], '"')
+			if end < 0 {
+				return append(words, line[1:])
+			}
+			word, line = line[1:1+end], line[2+end:]
+		} else {
+			word, line, _ = strings.Cut(line, " ")
+			word = strings.TrimSuffix(word, ",")
+		}
+		words = append(words, word)
+		line = strings.TrimLeft(line, " ,")
+	}
+	return words
+}
+
+// stage is the desk and everybody around it, while a script is played.
+type stage struct {
+	t         *testing.T
+	ctx       context.Context
+	house     *house
+	db        *db.DB
+	wire      *siptest.Wire
+	browsers  *pipes
+	cancel    context.CancelFunc
+	ended     chan error
+	lib       *prompts.Library
+	secrets   demoSecrets
+	operators map[string]*actor
+	callers   map[string]*actor
+	token     string
+}
+
+// actor is a caller or an operator: a telephone, for operators a page too.
+type actor struct {
+	name   string
+	phone  *siptest.Phone
+	page   *page
+	token  string
+	number string
+}
+
+// callerNumbers are the demo's doctors and some others by the names of scripts.
+var callerNumbers = map[string]string{
+	"rossi": "+390551234567", "bianchi": "+390559876543", "deangelis": "+393477654321", "ignoto": "+390577000001", "nascosto": "",
+	"primo": "+390577000011", "secondo": "+390577000012",
+}
+
+const (
+	patience = 2 * time.Minute // for whatever a script waits for; virtual time costs nothing
+	deskPort = 5060
+)
+
+var deskAddr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, 1}), deskPort)
+
+// open sets the clock and opens the desk with the demo's data.
+func (s *stage) open(url, dir string, words []string) error {
+	at, err := time.ParseInLocation("2006-01-02 15:04", strings.Join(words, " "), calendar.Rome())
+	if err != nil {
+		return err
+	}
+	<-time.After(time.Until(at)) // the bubble's clock, before anything starts
+	ctx, cancel := context.WithCancel(context.Background())
+	s.ctx, s.cancel = ctx, cancel
+	if s.db, err = db.Open(ctx, db.Config{URL: url, Log: slog.New(slog.DiscardHandler)}); err != nil {
+		return err
+	}
+	s.wire = siptest.NewWire(1)
+	s.wire.Delay = 5 * time.Millisecond
+	conn, err := s.wire.Listen(deskAddr)
+	if err != nil {
+		return err
+	}
+	s.browsers = newPipes()
+	s.lib = spelledPrompts()
+	s.house, err = build(settings{
+		data: dir, realm: "pronto", minPort: 20000, maxPort: 21999, grace: time.Minute, logLevel: "info",
+		trunks: []trunk{{name: "carrier", networks: []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24")}}},
+	}, s.db, edges{packet: []net.PacketConn{conn}, rtp: s.wire.Media, prompts: s.lib, http: s.browsers, log: slog.New(slog.NewTextHandler(logTo{s.t}, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	if err != nil {
+		return err
+	}
+	if err := s.house.seedDemo(ctx, 3); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "demo.json"))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, &s.secrets); err != nil {
+		return err
+	}
+	s.ended = make(chan error, 1)
+	go func() { s.ended <- s.house.run(ctx) }() // ends with close
+	if s.token, err = s.house.web.Users().Token(ctx, "carla", time.Hour*24*365); err != nil {
+		return err
+	}
+	synctest.Wait()
+	return nil
+}
+
+// logTo sends log lines to the test.
+type logTo struct{ t *testing.T }
+
+func (l logTo) Write(p []byte) (int, error) {
+	l.t.Log(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+// spelledPrompts are the Italian prompts with sounds that spell their names.
+func spelledPrompts() *prompts.Library {
+	return prompts.New(siptest.Prompts())
+}
+
+// close ends everybody, then the desk, and asks what must hold after any day.
+func (s *stage) close() error {
+	var faults []error
+	for _, people := range []map[string]*actor{s.callers, s.operators} {
+		for _, a := range people {
+			if a.page != nil {
+				a.page.close()
+			}
+			if a.phone != nil {
+				a.phone.Close()
+			}
+		}
+	}
+	s.cancel()
+	if err := <-s.ended; err != nil {
+		faults = append(faults, fmt.Errorf("the desk ended with %w", err))
+	}
+	check, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for what, sql := range map[string]string{
+		"contacts without an ending":            `select count(*) from contacts where ending is null`,
+		"places still held":                     `select count(*) from places where state in ('waiting', 'offered')`,
+		"offers still pending":                  `select count(*) from offers where state = 'pending'`,
+		"seats still with a caller":             `select count(*) from seats where doing in ('offered', 'talking')`,
+		"messages without sound":                `select count(*) from recordings where state <> 'complete'`,
+		"contacts that were served twice":       `select count(*) from (select contact_id from offers where state = 'accepted' group by 1 having count(*) > 1) x`,
+		"tickets whose numbers leave a gap":     `select count(*) from ticket_counters c where c.last <> (select count(*) from tickets t where t.year = c.year)`,
+		"closed tickets without a closing time": `select count(*) from tickets where status = 'closed' and closed_at is null`,
+	} {
+		var n int
+		if err := s.db.Pool.QueryRow(check, sql).Scan(&n); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", what, err))
+		} else if n != 0 {
+			faults = append(faults, fmt.Errorf("%d %s", n, what))
+		}
+	}
+	s.db.Close()
+	return errors.Join(faults...)
+}
+
+// explain prints the journals of all contacts, for a script that fails.
+func (s *stage) explain() {
+	if s.house == nil {
+		return
+	}
+	list, err := s.house.book.Contacts(context.Background(), tickets.ContactFilter{Limit: 20})
+	if err != nil {
+		s.t.Log(err)
+	}
+	for _, c := range list {
+		s.t.Logf("%s %s → %s: %s (%s)", c.T0.In(calendar.Rome()).Format("15:04:05"), c.Caller, c.Dialled, endingOf(c), kinds(c))
+	}
+	for name, a := range s.callers {
+		s.t.Logf("%s heard %v", name, a.phone.Names())
+	}
+}
+
+// play plays one line.
+func (s *stage) play(w []string) error {
+	if len(w) < 2 {
+		return errors.New("a line is: who does what")
+	}
+	switch w[0] {
+	case "ticket":
+		return s.ticket(w[1], w[2:])
+	case "contact", "journal":
+		return s.contact(w[0], w[1], w[2:])
+	case "waits":
+		return s.wait(w[1])
+	case "list":
+		return s.list(w[1], w[2:])
+	}
+	if _, isOperator := s.secrets.Users[w[0]]; isOperator {
+		a, err := s.operator(w[0])
+		if err != nil {
+			return err
+		}
+		return s.operatorDoes(a, w[1], w[2:])
+	}
+	number, known := callerNumbers[w[0]]
+	if !known {
+		return fmt.Errorf("nobody is called %s", w[0])
+	}
+	a := s.callers[w[0]]
+	if a == nil {
+		phone, err := siptest.NewPhone(s.wire, netip.AddrFrom4([4]byte{10, 0, 2, byte(len(s.callers) + 1)}), deskAddr)
+		if err != nil {
+			return err
+		}
+		a = &actor{name: w[0], phone: phone, number: number}
+		s.callers[w[0]] = a
+	}
+	return s.callerDoes(a, w[1], w[2:])
+}
+
+func (s *stage) wait(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return err
+	}
+	<-time.After(d)
+	return nil
+}
+
+// callerDoes is what callers can do.
+func (s *stage) callerDoes(a *actor, verb string, w []string) error {
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	switch verb {
+	case "dials":
+		o := sip.DialOptions{From: a.number, Asserted: a.number}
+		if a.number == "" {
+			o = sip.DialOptions{Anonymous: true}
+		}
+		err := a.phone.Dial(ctx, w[0], o)
+		if len(w) == 3 && w[1] == "gets" { // dials 800999999 gets 404
+			var refused *sip.StatusError
+			if !errors.As(err, &refused) || strconv.Itoa(refused.Code) != w[2] {
+				return fmt.Errorf("got %v", err)
+			}
+			return nil
+		}
+		return err
+	case "presses":
+		return a.phone.Press(ctx, w[0])
+	}
+	return s.speaks(ctx, a, verb, w)
+}
+
+// speaks is what everybody with a telephone can do.
+func (s *stage) speaks(ctx context.Context, a *actor, verb string, w []string) error {
+	switch verb {
+	case "hears":
+		return a.phone.Hears(ctx, patience, s.heard(w)...)
+	case "hears-at-last":
+		return a.phone.HearsAtLast(ctx, patience, s.heard(w)...)
+	case "says": // says 3m10s "il certificato di Bianchi"
+		d, err := time.ParseDuration(w[0])
+		if err != nil {
+			return err
+		}
+		return a.phone.Say(ctx, strings.Join(w[1:], " "), d)
+	case "waits":
+		return s.wait(w[0])
+	case "hangs": // hangs up
+		return a.phone.HangUp(ctx)
+	case "is": // is cut off
+		return a.phone.Gone(ctx, patience)
+	}
+	return fmt.Errorf("nobody can %s", verb)
+}
+
+// heard turns the words of `hears` into the clips that are spoken.
+func (s *stage) heard(w []string) []string {
+	switch w[0] {
+	case "menu":
+		var list []prompts.Choice
+		for i, t := range demoTopics {
+			list = append(list, prompts.Choice{Key: rune('1' + i), Code: t.Code, Name: t.Name})
+		}
+		return siptest.Read(s.lib.Menu(list).ALaw)
+	case "numero":
+		return siptest.Read(s.lib.Number(w[1]).ALaw)
+	case "orari": // orari 800123456
+		service, err := s.house.book.Service(s.ctx, w[1])
+		if err != nil {
+			return []string{err.Error()}
+		}
+		return siptest.Read(s.lib.Hours(service.Hours).ALaw)
+	case "riapre": // riapre 2026-12-28 08:00
+		at, err := time.ParseInLocation("2006-01-02 15:04", w[1]+" "+w[2], calendar.Rome())
+		if err != nil {
+			return []string{err.Error()}
+		}
+		return siptest.Read(s.lib.Reopens(at, time.Now()).ALaw)
+	}
+	return []string{strings.Join(w, " ")}
+}
+
+// operator is somebody of the demo with a telephone; the page opens with the
+// first line that names them.
+func (s *stage) operator(name string) (*actor, error) {
+	if a := s.operators[name]; a != nil {
+		return a, nil
+	}
+	phone, err := siptest.NewPhone(s.wire, netip.AddrFrom4([4]byte{10, 0, 1, byte(len(s.operators) + 1)}), deskAddr)
+	if err != nil {
+		return nil, err
+	}
+	token, err := s.house.web.Users().Token(s.ctx, name, time.Hour*24*365)
+	if err != nil {
+		return nil, err
+	}
+	a := &actor{name: name, phone: phone, token: token}
+	s.operators[name] = a
+	return a, nil
+}
+
+// extension is an operator's telephone number.
+func extension(name string) string {
+	for n := 1; ; n++ {
+		if demoOperator(n) == name {
+			return strconv.Itoa(demoFirstPhone + n - 1)
+		}
+	}
+}
+
+// operatorDoes is what operators can do at their telephone and on their page.
+func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	me := "/operators/" + a.name + "/state"
+	switch verb {
+	case "registers":
+		ext := extension(a.name)
+		return a.phone.Register(ctx, ext, s.secrets.Phones[ext], time.Hour*12)
+	case "opens": // opens the page
+		var err error
+		a.page, err = openPage(ctx, s.browsers, a.token)
+		return err
+	case "sits": // telephone, page, available
+		for _, v := range []string{"registers", "opens", "declares"} {
+			if err := s.operatorDoes(a, v, []string{"available"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	case "declares":
+		return s.api(ctx, a.token, "PUT", me, map[string]string{"declared": w[0]}, nil)
+	case "takes": // takes a break
+		if w[0] == "a" {
+			return s.api(ctx, a.token, "PUT", me, map[string]string{"declared": "break", "reason": "Pausa"}, nil)
+		}
+		return s.api(ctx, a.token, "POST", "/tickets/"+w[1]+"/take", struct{}{}, nil) // takes ticket N
+	case "sees": // sees "Mario Rossi" certificati 2026-1
+		return a.page.sees(ctx, w)
+	case "rings":
+		return a.phone.Rings(ctx, patience)
+	case "lifts":
+		if err := a.phone.Rings(ctx, patience); err != nil {
+			return err
+		}
+		return a.phone.Lift(ctx)
+	case "declines":
+		if err := a.phone.Rings(ctx, patience); err != nil {
+			return err
+		}
+		return a.phone.Decline(ctx, 486)
+	case "refuses": // Rifiuta on the page
+		return a.page.refuse(ctx, s, a.token)
+	case "notes": // notes 2026-1 "rinviato a INPS"
+		return s.api(ctx, a.token, "POST", "/tickets/"+w[0]+"/notes", map[string]string{"text": w[1]}, nil)
+	case "writes": // writes 2026-1 subject "…"
+		return s.api(ctx, a.token, "PATCH", "/tickets/"+w[0], map[string]any{"base": map[string]any{}, "set": map[string]any{w[1]: w[2]}}, nil)
+	case "closes": // closes 2026-1 risolto "rinviato a INPS"
+		return s.api(ctx, a.token, "POST", "/tickets/"+w[0]+"/close", map[string]string{"outcome": w[1], "solution": w[2]}, nil)
+	case "does": // does idle|talking|wrapping, declared break missed
+		return s.seat(a.name, w)
+	}
+	return s.speaks(ctx, a, verb, w)
+}
+
+// seat waits until an operator's seat says all the words: doing, declared, reason.
+func (s *stage) seat(name string, w []string) error {
+	var last string
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		seats, err := s.house.queue.Seats(s.ctx)
+		if err != nil {
+			return err
+		}
+		for _, seat := range seats {
+			if seat.Operator != name {
+				continue
+			}
+			have := []string{string(seat.Doing), string(seat.Declared), seat.Reason}
+			last = strings.Join(have, " ")
+			if !slices.ContainsFunc(w, func(word string) bool { return !slices.Contains(have, word) }) {
+				return nil
+			}
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	return fmt.Errorf("the seat is %q", last)
+}
+
+// ticket holds a ticket against words: its status, topic, owner NAME, subject…
+func (s *stage) ticket(number string, w []string) error {
+	t, err := s.house.book.TicketOf(s.ctx, number)
+	if err != nil {
+		return err
+	}
+	have := []string{string(t.Status), t.Outcome, t.CallType, string(t.Channel), t.RequesterName, t.RequesterNumber, t.FaultType, t.Subject, "urgency-" + strconv.Itoa(t.Urgency)}
+	if t.Topic != nil {
+		have = append(have, t.Topic.Code)
+	}
+	if t.Owner != nil {
+		have = append(have, "owner", t.Owner.Name)
+	}
+	for _, word := range w {
+		if !slices.Contains(have, word) {
+			return fmt.Errorf("the ticket says %q, not %q", have, word)
+		}
+	}
+	return nil
+}
+
+// contact holds the newest contact of a caller against its ending and more
+// (contact rossi served told), or against its whole journal, in order.
+func (s *stage) contact(what, caller string, w []string) error {
+	var c tickets.Record
+	for end := time.Now().Add(patience); ; { // the ending is written a moment after the hang-up
+		list, err := s.house.book.Contacts(s.ctx, tickets.ContactFilter{Limit: 50})
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(list, func(r tickets.Record) bool { return r.Caller == callerNumbers[caller] })
+		if i < 0 {
+			return errors.New("no contact")
+		}
+		c = list[i]
+		if endingOf(c) != "" || time.Now().After(end) {
+			break
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	if what == "journal" {
+		if got := kinds(c); got != strings.Join(w, " ") {
+			return fmt.Errorf("the journal says %q", got)
+		}
+		return nil
+	}
+	have := []string{endingOf(c), c.Match, c.CallerSource}
+	if c.NumberTold {
+		have = append(have, "told")
+	} else {
+		have = append(have, "not-told")
+	}
+	if c.HasRecording {
+		have = append(have, "recorded")
+	}
+	if c.RingBack != nil {
+		have = append(have, "ring-back-"+*c.RingBack)
+	}
+	if c.Ticket != nil {
+		have = append(have, "ticket", *c.Ticket)
+	} else {
+		have = append(have, "no-ticket")
+	}
+	if c.Operator != nil {
+		have = append(have, "by", *c.Operator)
+	}
+	for _, word := range w {
+		if !slices.Contains(have, word) {
+			return fmt.Errorf("the contact is %q, not %q (%s)", have, word, kinds(c))
+		}
+	}
+	return nil
+}
+
+// list holds the length of a list: list ringbacks 1, list messages 2, list contacts 3.
+func (s *stage) list(what string, w []string) error {
+	path := "/" + what
+	if what == "messages" {
+		path += "?state=new"
+	}
+	var got struct{ Items []json.RawMessage }
+	if err := s.api(s.ctx, s.token, "GET", path, nil, &got); err != nil {
+		return err
+	}
+	if strconv.Itoa(len(got.Items)) != w[0] {
+		return fmt.Errorf("there are %d", len(got.Items))
+	}
+	return nil
+}
+
+// api asks the desk as a browser would, over a connection in memory.
+func (s *stage) api(ctx context.Context, token, method, path string, body, answer any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://desk/api/v1"+path, bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	client := &http.Client{Transport: &http.Transport{DialContext: s.browsers.dial, DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	said, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= 300 {
+		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, said)
+	}
+	if answer == nil {
+		return nil
+	}
+	return json.Unmarshal(said, answer)
+}
+
+// page is an operator's page as far as scripts see it: a socket that
+// acknowledges what it was shown.
+type page struct {
+	ws   *websocket.Conn
+	pops chan pop
+	gone chan struct{}
+}
+
+// pop is what a script looks at of a screen-pop.
+type pop struct {
+	text  string
+	offer string
+}
+
+func openPage(ctx context.Context, b *pipes, token string) (*page, error) {
+	dialer := websocket.Dialer{NetDialContext: b.dial}
+	ws, _, err := dialer.DialContext(ctx, "ws://desk/api/v1/socket", http.Header{"Authorization": {"Bearer " + token}})
+	if err != nil {
+		return nil, err
+	}
+	p := &page{ws: ws, pops: make(chan pop, 16), gone: make(chan struct{})}
+	if err := ws.WriteJSON(map[string]any{"type": "hello", "epoch": "", "seq": 0}); err != nil {
+		return nil, err
+	}
+	var first struct{ Type string }
+	if err := ws.ReadJSON(&first); err != nil || first.Type != "snapshot" {
+		return nil, fmt.Errorf("the socket begins with %q: %v", first.Type, err)
+	}
+	go p.read() // ends when the socket is closed
+	return p, nil
+}
+
+func (p *page) read() {
+	defer close(p.gone)
+	for {
+		_, text, err := p.ws.ReadMessage()
+		if err != nil {
+			return
+		}
+		var e struct {
+			Kind string
+			Data struct {
+				Offer *struct{ ID string }
+			}
+		}
+		if json.Unmarshal(text, &e) != nil || e.Kind != "call.offered" || e.Data.Offer == nil {
+			continue
+		}
+		_ = p.ws.WriteJSON(map[string]any{"type": "painted", "offer": e.Data.Offer.ID})
+		p.pops <- pop{string(text), e.Data.Offer.ID}
+	}
+}
+
+// sees waits for a screen-pop that holds all the words.
+func (p *page) sees(ctx context.Context, w []string) error {
+	if p == nil {
+		return errors.New("no page is open")
+	}
+	select {
+	case got := <-p.pops:
+		for _, word := range w {
+			if !strings.Contains(got.text, word) {
+				return fmt.Errorf("the page shows %s, without %q", got.text, word)
+			}
+		}
+		p.pops <- got // refuse looks at it too
+		return nil
+	case <-ctx.Done():
+		return errors.New("the page shows nothing")
+	}
+}
+
+func (p *page) refuse(ctx context.Context, s *stage, token string) error {
+	select {
+	case got := <-p.pops:
+		return s.api(ctx, token, "POST", "/offers/"+got.offer+"/decline", struct{}{}, nil)
+	case <-ctx.Done():
+		return errors.New("the page shows nothing to refuse")
+	}
+}
+
+func (p *page) close() {
+	_ = p.ws.Close()
+	<-p.gone
+}
+
+// pipes is the browsers' network: a listener whose connections are net.Pipe.
+type pipes struct {
+	come   chan net.Conn
+	closed chan struct{}
+}
+
+func newPipes() *pipes { return &pipes{make(chan net.Conn), make(chan struct{})} }
+
+func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case p.come <- theirs:
+		return ours, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Accept gives the next connection.
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.come:
+		return pipeConn{c}, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept.
+func (p *pipes) Close() error {
+	select {
+	case <-p.closed:
+	default:
+		close(p.closed)
+	}
+	return nil
+}
+
+// Addr is an address of this machine, as the console's is.
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80} }
+
+// pipeConn has an address, which limits per source need.
+type pipeConn struct{ net.Conn }
+
+func (pipeConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000} }
