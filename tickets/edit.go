@@ -86,7 +86,8 @@ func customerID(c *Customer) int64 {
 // nothing: *ConflictError when a field was changed meanwhile, *Refusal for a
 // value that is not allowed or a field without base, ErrNotFound. A field that
 // has the wanted value already is no conflict: the form that saves itself sends
-// twice what was lost on the way.
+// twice what was lost on the way. A new customer brings the name, the practice
+// and the authority of the register with it, where nobody typed others.
 func (b *Book) Edit(ctx context.Context, number string, by int64, base, set Fields, at time.Time) (*Ticket, error) {
 	return b.change(ctx, number, func(tx *db.Tx, t *Ticket) error {
 		wanted := map[string]any{}
@@ -122,8 +123,37 @@ func (b *Book) Edit(ctx context.Context, number string, by int64, base, set Fiel
 			}
 			return &ConflictError{conflicts}
 		}
+		if to, ok := wanted["customer"].(int64); ok && to != 0 {
+			if err := fromRegister(ctx, tx, t, to, set, wanted); err != nil {
+				return err
+			}
+		}
 		return writeFields(ctx, tx, t, wanted, by, at)
 	})
+}
+
+// fromRegister adds what the register says of a customer who was just told
+// apart: C4 asks for practice and authority on every ticket. What somebody typed
+// stays; only what is empty, or was the former customer's, is filled.
+func fromRegister(ctx context.Context, tx *db.Tx, t *Ticket, customer int64, set Fields, wanted map[string]any) error {
+	was := t.Customer
+	if was == nil {
+		was = &Customer{}
+	}
+	var name, practice, authority string
+	if err := tx.QueryRow(ctx, `select name, practice, authority from customers where id = $1`, customer).Scan(&name, &practice, &authority); err != nil {
+		return err
+	}
+	for _, f := range []struct{ field, now, was, is string }{
+		{"requester_name", t.RequesterName, was.Name, name},
+		{"practice", t.Practice, was.Practice, practice},
+		{"authority", t.Authority, was.Authority, authority},
+	} {
+		if _, typed := set[f.field]; !typed && (f.now == "" || f.now == f.was) && f.now != f.is {
+			wanted[f.field] = f.is
+		}
+	}
+	return nil
 }
 
 func (f field) show(t *Ticket) any {

@@ -62,10 +62,9 @@ type ContactFilter struct {
 	Limit  int // 0: PageDefault; at most PageMost
 }
 
-// recordSelect reads contacts; a where clause follows. The instants that the
-// queue knows best are taken from its rows where the contact has none yet.
+// recordSelect reads contacts; a where clause follows.
 const recordSelect = `select c.id, c.call_id, c.channel, c.caller, c.caller_source, c.dialled, coalesce(s.name, ''), c.match, c.urgency,
-	c.t0, c.ta, c.ts, c.tq, coalesce(c.tr, (select min(o.offered_at) from offers o where o.contact_id = c.id)), c.tc, c.te, c.tw, c.tk,
+	c.t0, c.ta, c.ts, c.tq, c.tr, c.tc, c.te, c.tw, c.tk,
 	c.ending, c.number_told, c.ring_back, coalesce(c.ticket_id, 0), t.number, u.name,
 	exists (select from recordings r where r.contact_id = c.id and r.state = 'complete'),
 	tp.id, tp.code, tp.name,

@@ -471,6 +471,35 @@ func TestEdit(t *testing.T) {
 	}
 }
 
+// TestCustomerBringsTheRegister: whoever is told apart by name brings practice
+// and authority along, but never over what somebody typed.
+func TestCustomerBringsTheRegister(t *testing.T) {
+	d := newDesk(t)
+	ctx := t.Context()
+	verdi, err := d.PutCustomer(ctx, Customer{Code: "2001", Name: "Luca Verdi", Practice: "Ambulatorio Nord", Authority: "Toscana Nord", Numbers: []string{"0557654321"}}, monday)
+	must(t, err)
+	shared, err := d.Book.Open(ctx, d.call("+390557654321", monday), Matter{At: monday}, nil)
+	must(t, err)
+	got, err := d.Edit(ctx, shared.Number, d.anna, Fields{"practice": ""}, Fields{"practice": "Via Roma"}, monday)
+	must(t, err)
+	got, err = d.Edit(ctx, got.Number, d.anna, Fields{"customer": nil}, Fields{"customer": verdi.ID}, monday)
+	must(t, err)
+	if got.RequesterName != "Luca Verdi" || got.Practice != "Via Roma" || got.Authority != "Toscana Nord" {
+		t.Errorf("%+v", got)
+	}
+	// It was somebody else after all: what came with Verdi goes with him.
+	got, err = d.Edit(ctx, got.Number, d.anna, Fields{"customer": verdi.ID, "requester_name": "Luca Verdi"}, Fields{"customer": d.rossi.ID, "requester_name": "La segretaria"}, monday)
+	must(t, err)
+	if got.RequesterName != "La segretaria" || got.Practice != "Via Roma" || got.Authority != "Toscana Centro" {
+		t.Errorf("%+v", got)
+	}
+	got, err = d.Edit(ctx, got.Number, d.anna, Fields{"customer": d.rossi.ID}, Fields{"customer": nil}, monday)
+	must(t, err)
+	if got.Customer != nil || got.Authority != "Toscana Centro" {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestEditRefuses(t *testing.T) {
 	d := newDesk(t)
 	number := d.ticket().Number
