@@ -126,6 +126,7 @@ type Agent struct {
 
 	ctx     context.Context // the agent's life; ends before the sockets do
 	cancel  context.CancelFunc
+	quit    chan struct{} // closed when Run begins to stop
 	stopped chan struct{} // closed when sockets are about to close
 	work    sync.WaitGroup
 
@@ -174,7 +175,7 @@ func New(c Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: c, log: c.Log, parser: sip.NewParser(), nonces: newNonces(),
-		packets: map[netip.AddrPort]*packetEdge{}, stopped: make(chan struct{}),
+		packets: map[netip.AddrPort]*packetEdge{}, quit: make(chan struct{}), stopped: make(chan struct{}),
 		limits:   limits{buckets: map[netip.Prefix]*bucket{}},
 		grumbles: grumbles{last: map[string]time.Time{}, less: map[string]int{}},
 		conns:    map[netip.AddrPort]*streamEdge{},
@@ -274,6 +275,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		left = append(left, c)
 	}
 	a.mu.Unlock()
+	close(a.quit)
 	for _, c := range left {
 		c.hangUp(errStopping)
 	}

@@ -441,22 +441,17 @@ func (c *Call) finish(cause error, sayBye bool) {
 // missing we wait for it, unless the server is stopping. Whatever is answered,
 // the call is over (TELEPHONY P13).
 func (c *Call) bye(w *waiting) {
-	longest := byeWait
-	if c.a.stopping() {
-		longest = byeLongest
-	} else if w != nil {
+	if w != nil {
 		t := time.NewTimer(64 * sip.T1)
 		defer t.Stop()
 		select {
 		case <-w.done:
 		case <-t.C:
-		case <-c.a.ctx.Done():
+		case <-c.a.quit:
 		}
 	}
-	ctx, cancel := context.WithCancel(c.a.ctx)
-	defer cancel()
 	req, f := c.dlg.request(sip.BYE, 0)
-	_, _ = c.a.ask(ctx, req, f, longest)
+	_, _ = c.a.ask(c.a.ctx, req, f, byeWait)
 }
 
 // gone is why the call is over.

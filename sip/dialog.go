@@ -237,12 +237,16 @@ func (a *Agent) ask(ctx context.Context, req *sip.Request, f flow, longest time.
 		return nil, err
 	}
 	defer tx.Terminate()
+	quit := a.quit
 	for {
 		select {
 		case res := <-tx.Responses():
 			if !res.IsProvisional() {
 				return res, nil
 			}
+		case <-quit: // not much longer then
+			quit = nil
+			defer time.AfterFunc(byeLongest, cancel).Stop()
 		case <-tx.Done():
 			return nil, fmt.Errorf("%s: %w", req.Method, tx.Err())
 		case <-ctx.Done():

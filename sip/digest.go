@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -193,10 +194,19 @@ func (n *nonces) spend(c credentials, now time.Time) bool {
 	return true
 }
 
+// onlyMD5 are telephones that give up when a second challenge names an
+// algorithm they do not know, whatever the order (seen with libre 1.0).
+var onlyMD5 = []string{"baresip v0.", "baresip v1.", "baresip v2."}
+
 // challenges are the WWW-Authenticate lines, in the order of the configuration.
-func (a *Agent) challenges(source netip.Addr, stale bool) (lines []string) {
+func (a *Agent) challenges(source netip.Addr, userAgent string, stale bool) (lines []string) {
 	nonce := a.newNonce(source, time.Now())
-	for _, algorithm := range a.cfg.Digests {
+	algorithms := a.cfg.Digests
+	old := slices.ContainsFunc(onlyMD5, func(name string) bool { return strings.HasPrefix(userAgent, name) })
+	if old && slices.Contains(algorithms, algorithmMD5) {
+		algorithms = []string{algorithmMD5}
+	}
+	for _, algorithm := range algorithms {
 		line := `Digest realm="` + a.cfg.Realm + `", nonce="` + nonce + `", algorithm=` + algorithm + `, qop="auth"`
 		if stale {
 			line += ", stale=true"

@@ -57,7 +57,7 @@ func credentialsOf(m *raw, realm string) (credentials, bool) {
 
 func (a *Agent) challenge(f flow, m *raw, stale bool) {
 	var lines []string
-	for _, c := range a.challenges(f.remote.Addr(), stale) {
+	for _, c := range a.challenges(f.remote.Addr(), m.get("user-agent"), stale) {
 		lines = append(lines, "WWW-Authenticate: "+c)
 	}
 	a.reply(f, m, sip.StatusUnauthorized, "Unauthorized", lines...)
@@ -150,7 +150,7 @@ func (a *Agent) unauthorized(req *sip.Request, tx sip.ServerTransaction, f flow,
 		a.grumble("sign-in refused", f.remote, "")
 	}
 	var lines []sip.Header
-	for _, c := range a.challenges(f.remote.Addr(), stale) {
+	for _, c := range a.challenges(f.remote.Addr(), header(req, "user-agent"), stale) {
 		lines = append(lines, sip.NewHeader("WWW-Authenticate", c))
 	}
 	a.respond(req, tx, sip.StatusUnauthorized, lines...)
