@@ -1,57 +1,155 @@
 // Package prompts is what callers hear: one sound and its spoken text per
 // prompt, embedded, and the sentences put together from them.
+//
+// make.sh makes the sounds from the table it.tsv; they are committed.
 package prompts
 
 import (
-	"time"
+	"embed"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path"
+	"slices"
+	"strings"
 
 	"github.com/pronto-desk/pronto/sip/audio"
-	"github.com/pronto-desk/pronto/tickets/calendar"
 )
 
-// Library is a set of clips by name.
-type Library struct{ clips map[string]audio.Clip }
-
-// Choice is one line of a menu.
-type Choice struct {
-	Key  rune   // '0'…'9'
-	Code string // of the topic, as in topics.code
-	Name string // of the topic, as an operator reads it
-}
-
-// Names of clips.
+// Names of clips that are played as they are.
 const (
 	Welcome   = "benvenuto"
 	NotHeard  = "non_capito"
 	Urgent    = "urgenza"
-	Waiting   = "attesa"
-	Music     = "musica"
+	Waiting   = "attesa"        // after the ticket's number
+	StillHere = "ancora_attesa" // later in the queue
+	Connected = "operatore"     // an operator is about to speak
+	Nobody    = "nessun_operatore"
+	Music     = "musica" // loops
 	Closed    = "chiuso"
-	LeaveWord = "lasci_messaggio"
+	LeaveWord = "lasci_messaggio" // the beep follows
 	Beep      = "beep"
-	Fault     = "guasto"
-	Goodbye   = "arrivederci"
-	TicketIs  = "numero_pratica"
 	WordTaken = "messaggio_registrato"
+	NoWord    = "messaggio_vuoto"
+	Fault     = "guasto" // the courtesy while the database is away
+	Goodbye   = "arrivederci"
 )
 
-// Italian returns the embedded Italian clips.
-func Italian() *Library { return New(nil) }
+// Names of clips that begin sentences; see Menu, Number, Hours and Reopens.
+const (
+	MenuIs      = "menu"
+	TicketIs    = "numero_pratica"
+	ServiceIs   = "servizio_attivo"
+	ReopensIs   = "riaprira"
+	topicPrefix = "menu_" // and the topic's code
+)
 
-// New returns a library of the given clips, for tests.
+// Library is a set of clips by name. It is safe for use by many calls at once.
+type Library struct{ clips map[string]audio.Clip }
+
+//go:embed it/*.al it/*.txt
+var italian embed.FS
+
+// Italian returns the embedded Italian clips.
+func Italian() *Library {
+	clips := map[string]audio.Clip{}
+	files, err := fs.Glob(italian, "it/*.al")
+	if err != nil {
+		panic(err) // cannot happen: the pattern is a constant
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(path.Base(file), ".al")
+		clips[name] = audio.Clip{
+			Name: name,
+			ALaw: mustRead(file),
+			Text: strings.TrimSpace(string(mustRead("it/" + name + ".txt"))),
+			Loop: name == Music,
+		}
+	}
+	return New(clips)
+}
+
+func mustRead(file string) []byte {
+	b, err := italian.ReadFile(file)
+	if err != nil {
+		panic(err) // a sound without its words is not embedded by a build whose tests passed
+	}
+	return b
+}
+
+// New returns a library of the given clips, which it keeps; for tests and for
+// prompts that a customer has spoken.
 func New(clips map[string]audio.Clip) *Library { return &Library{clips: clips} }
 
-// Clip returns the clip of a name.
-func (l *Library) Clip(name string) audio.Clip { return l.clips[name] }
+// Names are the names of all clips, sorted.
+func (l *Library) Names() []string { return slices.Sorted(maps.Keys(l.clips)) }
 
-// Menu asks for a topic.
-func (l *Library) Menu(choices []Choice) audio.Clip { return audio.Clip{Name: "menu"} }
+// Clip returns the clip of a name. A caller in a call is better served by a short
+// tone than by the end of the call: that is what an unknown name gives, without
+// text, and a line in the log.
+func (l *Library) Clip(name string) audio.Clip {
+	if c, ok := l.clips[name]; ok {
+		return c
+	}
+	slog.Error("a prompt is missing", "prompt", name)
+	return audio.Clip{Name: name, ALaw: audio.Tone(425, 200, -20)} // 425 Hz: the tone of Italian exchanges
+}
 
-// Number says a ticket's number.
-func (l *Library) Number(n string) audio.Clip { return audio.Clip{Name: "numero " + n} }
+// has says whether there is a clip of this name.
+func (l *Library) has(name string) bool { _, ok := l.clips[name]; return ok }
 
-// Hours says when a service answers.
-func (l *Library) Hours(h calendar.Hours) audio.Clip { return audio.Clip{Name: "orari"} }
+// Pauses of spoken punctuation, in milliseconds; whole frames.
+const (
+	shortPause = 160 // a comma
+	longPause  = 320 // a full stop, a colon, a semicolon
+)
 
-// Reopens says when a service answers again.
-func (l *Library) Reopens(next, now time.Time) audio.Clip { return audio.Clip{Name: "riapre"} }
+// sentence is a clip being put together: words one after the other, with the
+// pauses and the text of their punctuation.
+type sentence struct {
+	from  *Library
+	parts []audio.Clip
+	text  strings.Builder
+}
+
+// say adds clips by name.
+func (s *sentence) say(names ...string) {
+	for _, name := range names {
+		s.add(name, " ")
+	}
+}
+
+// join adds a clip that continues the word before it.
+func (s *sentence) join(name string) { s.add(name, "") }
+
+func (s *sentence) add(name, gap string) {
+	clip := s.from.Clip(name)
+	s.parts = append(s.parts, clip)
+	if clip.Text == "" {
+		return
+	}
+	if s.text.Len() > 0 {
+		s.text.WriteString(gap)
+	}
+	s.text.WriteString(clip.Text)
+}
+
+// comma, colon, semicolon and stop are punctuation: a pause, and a mark in the text.
+func (s *sentence) comma()     { s.pause(",", shortPause) }
+func (s *sentence) colon()     { s.pause(":", longPause) }
+func (s *sentence) semicolon() { s.pause(";", longPause) }
+func (s *sentence) stop()      { s.pause(".", longPause) }
+
+func (s *sentence) pause(mark string, ms int) {
+	s.parts = append(s.parts, audio.Clip{ALaw: audio.Silence(ms)})
+	if s.text.Len() > 0 && !strings.HasSuffix(s.text.String(), mark) {
+		s.text.WriteString(mark)
+	}
+}
+
+// clip is what was put together.
+func (s *sentence) clip(name string) audio.Clip {
+	c := audio.Join(name, s.parts...)
+	c.Text = s.text.String()
+	return c
+}
