@@ -178,28 +178,6 @@ func (q *Queue) Offer(ctx context.Context, id uuid.UUID) (*Offer, error) {
 	return &o, nil
 }
 
-// WaitPainted waits until the operator's page shows the offer, at most longest;
-// it tells whether it does.
-func (q *Queue) WaitPainted(ctx context.Context, offer uuid.UUID, longest time.Duration) bool {
-	sub := q.db.Wakeups.Subscribe(OfferTopic(offer))
-	defer sub.Close()
-	enough := time.NewTimer(longest)
-	defer enough.Stop()
-	for {
-		o, err := readOffer(ctx, q.db.Pool, offer)
-		if err != nil || o.PaintedAt != nil || o.State != Pending {
-			return err == nil && o.PaintedAt != nil
-		}
-		select {
-		case <-sub.C():
-		case <-enough.C:
-			return false
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
 // Watch returns a context that ends when the offer has come to nothing; its cause
 // is ErrDeclined, ErrTimedOut or ErrWithdrawn. It lasts RingLongest at most, also
 // when the database is away. An acceptance does not end it, so that what was

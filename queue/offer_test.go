@@ -117,16 +117,11 @@ func TestPainted(t *testing.T) {
 	d := newDesk(t)
 	d.sits("anna", after(0), 0, "software")
 	o := d.offered(d.waits("software", 2, after(1)), after(2))
-	if d.WaitPainted(background, o.ID, 0) {
-		t.Fatal("painted already")
-	}
-	seen := make(chan bool)
-	go func() { seen <- d.WaitPainted(background, o.ID, time.Minute) }()
+	woken := d.db.Wakeups.Subscribe(OfferTopic(o.ID))
+	defer woken.Close()
 	d.ok(d.Painted(background, o.ID, after(3)))
 	d.ok(d.Painted(background, o.ID, after(4)))
-	if !<-seen {
-		t.Fatal("not seen to be painted")
-	}
+	<-woken.C()
 	got, err := d.Offer(background, o.ID)
 	d.ok(err)
 	if got.PaintedAt == nil || !got.PaintedAt.Equal(after(3)) {
