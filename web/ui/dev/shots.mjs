@@ -26,9 +26,10 @@ async function story(name, tell, { as = 'anna', size = 'small', hash = '' } = {}
   const page = await context.newPage()
   page.on('console', (m) => { if (['error', 'warning'].includes(m.type())) said.push(`${name}: ${m.text()}`) })
   page.on('pageerror', (e) => said.push(`${name}: ${e}`))
+  const label = typeof size === 'string' ? size : `${size.width}`
   const shot = async (part = '', full = false) => {
     await page.waitForTimeout(350)
-    await page.screenshot({ path: join(out, `${name}${part ? `-${part}` : ''}-${size}.png`), fullPage: full })
+    await page.screenshot({ path: join(out, `${name}${part ? `-${part}` : ''}-${label}.png`), fullPage: full })
   }
   try {
     await page.goto(`${desk.url}/${hash}`)

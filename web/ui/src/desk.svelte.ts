@@ -7,7 +7,7 @@ import { nothing, phase, withSeat, withTicket, type Model, type Phase } from './
 import { Draft, type Answer, type Store } from './draft'
 import { ServerClock } from './clock'
 import { words, type Words } from './words'
-import type { CallType, Declared, Event, Outcome, Pop, Seat, Ticket, Topic } from './contract'
+import { personName, type CallType, type Declared, type Event, type Outcome, type Person, type Pop, type Seat, type Ticket, type Topic } from './contract'
 import type { Language } from './format'
 import { phone } from './format'
 
@@ -178,6 +178,18 @@ export class Desk {
     if (chosen) return chosen.name
     if (pop.match.sure === 'several') return this.w.caller.several
     return this.w.caller.unknown
+  }
+
+  /** The same in the middle of a sentence: a number says more than that it is unknown. */
+  whoShort(pop: Pop): string {
+    const customer = pop.ticket.customer ?? (pop.match.sure === 'certain' ? pop.match.customers[0] : null)
+    return customer?.name ?? (pop.contact.caller ? phone(pop.contact.caller) : this.w.caller.withheld)
+  }
+
+  /** A colleague's name; some answers carry only the name they sign in with. */
+  person(p: Person | string | null | undefined): string {
+    const name = personName(p)
+    return this.state?.operators.find((o) => o.operator === name)?.display_name ?? name
   }
 
   // Commands.

@@ -158,7 +158,7 @@ const it = {
     title: 'Non risposta',
     text: (who: string) =>
       who
-        ? `La chiamata di ${who} non ha avuto risposta ed è tornata in coda. Sei in pausa e non ricevi chiamate.`
+        ? `La chiamata (${who}) non ha avuto risposta ed è tornata in coda. Sei in pausa e non ricevi chiamate.`
         : 'Una chiamata non ha avuto risposta ed è tornata in coda. Sei in pausa e non ricevi chiamate.',
     unreachableTitle: 'Telefono non raggiungibile',
     unreachable: (ext: string) =>
@@ -184,8 +184,8 @@ const it = {
     empty: 'vuoto',
     savedAt: (time: string) => `Salvato alle ${time}`,
     saving: 'Salvataggio…',
-    typing: 'Modifiche non ancora salvate',
-    clean: 'Si salva da sola ogni 2 secondi',
+    typing: 'Da salvare…',
+    clean: 'Si salva da sola',
     away: 'Non salvato: il server non risponde. Il testo resta in questo PC e riprovo da solo.',
     refused: 'Non salvato',
     signedOut: 'Non salvato: la sessione è scaduta.',
@@ -201,7 +201,6 @@ const it = {
     asideHint: 'Il ticket resta aperto',
     leftOpen: 'Schede lasciate aperte',
     resume: 'Riprendi',
-    open: 'Apri',
   },
 
   wrap: {
@@ -391,7 +390,7 @@ const it = {
     none: 'Nessun operatore.',
     reachable: 'raggiungibile',
     unreachable: 'non raggiungibile',
-    available: (n: number) => (n === 1 ? '1 disponibile' : `${n} disponibili`),
+    available: (n: number) => (n === 1 ? '1 libero' : `${n} liberi`),
     talking: (n: number) => `${n} in conversazione`,
     paused: (n: number) => (n === 1 ? '1 in pausa' : `${n} in pausa`),
   },
@@ -543,7 +542,7 @@ const en: Words = {
     title: 'Missed call',
     text: (who) =>
       who
-        ? `The call from ${who} was not answered and is back in the queue. You are on break and get no calls.`
+        ? `The call (${who}) was not answered and is back in the queue. You are on break and get no calls.`
         : 'A call was not answered and is back in the queue. You are on break and get no calls.',
     unreachableTitle: 'Telephone unreachable',
     unreachable: (ext) =>
@@ -569,8 +568,8 @@ const en: Words = {
     empty: 'empty',
     savedAt: (time) => `Saved at ${time}`,
     saving: 'Saving…',
-    typing: 'Changes not saved yet',
-    clean: 'Saves itself every 2 seconds',
+    typing: 'To be saved…',
+    clean: 'Saves itself',
     away: 'Not saved: the server does not answer. The text stays on this PC and is tried again by itself.',
     refused: 'Not saved',
     signedOut: 'Not saved: the session has expired.',
@@ -586,7 +585,6 @@ const en: Words = {
     asideHint: 'The ticket stays open',
     leftOpen: 'Tickets left open',
     resume: 'Resume',
-    open: 'Open',
   },
 
   wrap: {
@@ -772,7 +770,7 @@ const en: Words = {
     none: 'No operators.',
     reachable: 'reachable',
     unreachable: 'unreachable',
-    available: (n) => `${n} available`,
+    available: (n) => `${n} free`,
     talking: (n) => `${n} talking`,
     paused: (n) => `${n} on break`,
   },
