@@ -64,7 +64,7 @@ func (s *Server) routes() chi.Router {
 	})
 	r.With(s.crossOrigin).Get("/api/v1/socket", s.getSocket) // outside of bounded: it stays open
 	r.Group(func(r chi.Router) {
-		r.Use(bounded, s.crossOrigin)
+		r.Use(requestTimes.bounded, s.crossOrigin)
 		r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 		r.Get("/readyz", s.getReady)
 		if s.Metrics != nil {

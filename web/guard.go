@@ -36,16 +36,21 @@ func (s *Server) headers(next http.Handler) http.Handler {
 	})
 }
 
+// bodyTimes is how long the parts of a request may take.
+type bodyTimes struct{ read, write, work time.Duration }
+
+var requestTimes = bodyTimes{bodyLongest, replyLongest, workLongest}
+
 // bounded gives a request's body a size and a time, and its answer a time, so
 // that no client holds a connection by dripping.
-func bounded(next http.Handler) http.Handler {
+func (b bodyTimes) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		at := time.Now()
 		conn := http.NewResponseController(w)
-		_ = conn.SetReadDeadline(at.Add(bodyLongest)) // not every ResponseWriter has one: httptest's recorder
-		_ = conn.SetWriteDeadline(at.Add(replyLongest))
+		_ = conn.SetReadDeadline(at.Add(b.read)) // not every ResponseWriter has one: httptest's recorder
+		_ = conn.SetWriteDeadline(at.Add(b.write))
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		ctx, cancel := context.WithTimeout(r.Context(), workLongest)
+		ctx, cancel := context.WithTimeout(r.Context(), b.work)
 		defer cancel()
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})

@@ -45,7 +45,8 @@ type hub struct {
 	mu      sync.Mutex // guards all below; taken before a socket's own
 	epoch   string
 	running bool
-	away    bool // the journal cannot be read: the database is away
+	begun   chan struct{} // closed when the reader stands in the journal: what is committed from then on is told
+	away    bool          // the journal cannot be read: the database is away
 	seq     uint64
 	ring    []*event // the latest, oldest first
 	size    int      // bytes of data in ring
@@ -55,15 +56,19 @@ type hub struct {
 }
 
 func newHub() *hub {
-	return &hub{sockets: map[*socket]struct{}{}, perUser: map[int64]int{}}
+	return &hub{sockets: map[*socket]struct{}{}, perUser: map[int64]int{}, begun: make(chan struct{})}
 }
 
-// start begins a life: nothing from before can be resumed.
+// start begins the life; there is one for each Server.
 func (h *hub) start() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.epoch, h.running, h.seq, h.ring, h.size = uuid.NewString(), true, 0, nil, 0
 }
+
+// follows notes that the reader stands in the journal. A snapshot taken before
+// that might lack what is never told.
+func (h *hub) follows() { close(h.begun) }
 
 // stop cuts every socket and waits for their goroutines.
 func (h *hub) stop() {

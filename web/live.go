@@ -105,6 +105,8 @@ func (s *Server) follow(ctx context.Context) {
 			continue
 		case !begun:
 			begun = true
+			s.hub.follows()
+			s.hub.setAway(false)
 			continue
 		}
 		if s.hub.setAway(false) {
@@ -186,11 +188,14 @@ func gather(lines []journal.Entry) news {
 			n.offered[l.User], n.waiting, onSeat = true, true, true
 		case journal.Talking:
 			n.talking[l.User], n.waiting, onSeat = true, true, true
-		case journal.Accepted, journal.Declined, journal.TimedOut, journal.Withdrawn, journal.Missed:
+		case journal.Accepted:
+			n.talking[l.User], n.waiting, onSeat = true, true, true
+		case journal.Declined, journal.TimedOut, journal.Withdrawn, journal.Missed:
 			n.waiting, onSeat = true, true
 		case journal.Released, journal.Wrapped, journal.Extended, journal.Declared:
 			onSeat = true
 		case journal.Painted:
+			onSeat = false // the seat stands as it stood
 			if id, err := uuid.Parse(text(l.Data["offer"])); err == nil {
 				n.painted = append(n.painted, id)
 			}

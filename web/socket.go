@@ -396,36 +396,41 @@ func (s *socket) askSnapshot(ctx context.Context, helpers *sync.WaitGroup) {
 // away the page is told so, and the state follows when it is back.
 func (s *socket) snapshot(ctx context.Context) {
 	for told := false; ; {
-		epoch, seq := s.server.hub.mark(s)
-		message, err := s.server.snapshotMessage(ctx, s.user, epoch, seq)
-		if err == nil {
-			s.release(message, seq)
+		err := s.trySnapshot(ctx)
+		if err == nil || ctx.Err() != nil {
 			return
 		}
-		if ctx.Err() != nil {
-			return
-		}
-		p := asProblem(err)
 		if !db.Away(err) {
 			s.log.Error("a snapshot could not be made", "err", err)
 		}
 		if !told {
 			told = true
-			s.say(fmt.Appendf(nil, `{"type":"away","detail":%q}`, p.Detail))
+			detail, _ := json.Marshal(asProblem(err).Detail) // a string: cannot fail
+			s.say(fmt.Appendf(nil, `{"type":"away","detail":%s}`, detail))
 		}
-		wait := time.NewTimer(snapshotRetry)
-		select {
-		case <-wait.C:
-		case <-s.done:
-			wait.Stop()
-			return
-		}
+		pause(ctx, snapshotRetry, s.done)
 	}
 }
 
-func (s *Server) snapshotMessage(ctx context.Context, u User, epoch string, seq uint64) ([]byte, error) {
+func (s *socket) trySnapshot(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, snapshotWork)
 	defer cancel()
+	select {
+	case <-s.server.hub.begun:
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	epoch, seq := s.server.hub.mark(s)
+	message, err := s.server.snapshotMessage(ctx, s.user, epoch, seq)
+	if err == nil {
+		s.release(message, seq)
+	}
+	return err
+}
+
+func (s *Server) snapshotMessage(ctx context.Context, u User, epoch string, seq uint64) ([]byte, error) {
 	now, err := s.state(ctx, u)
 	if err != nil {
 		return nil, err
