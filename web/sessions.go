@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/alexedwards/scs/v2"
+	"github.com/alexedwards/scs/v2/memstore"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pronto-desk/pronto/db"
@@ -26,6 +27,9 @@ const (
 // hashed: who reads the table cannot sign in.
 func newSessions(store scs.CtxStore, secure bool) *scs.SessionManager {
 	m := scs.New()
+	if unused, ok := m.Store.(*memstore.MemStore); ok {
+		unused.StopCleanup() // New starts a goroutine for a store that we do not use
+	}
 	m.Store = store
 	m.Lifetime = sessionLife
 	m.HashTokenInStore = true
