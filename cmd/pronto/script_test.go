@@ -291,6 +291,7 @@ func (s *stage) play(w []string) error {
 		if err != nil {
 			return err
 		}
+		synctest.Wait() // until it listens
 		a = &actor{name: w[0], phone: phone, number: number}
 		s.callers[w[0]] = a
 	}
@@ -391,6 +392,7 @@ func (s *stage) operator(name string) (*actor, error) {
 	if err != nil {
 		return nil, err
 	}
+	synctest.Wait() // until it listens
 	token, err := s.house.web.Users().Token(s.ctx, name, time.Hour*24*365)
 	if err != nil {
 		return nil, err
