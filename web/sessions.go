@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/alexedwards/scs/v2"
-	"github.com/alexedwards/scs/v2/memstore"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pronto-desk/pronto/db"
@@ -26,11 +25,11 @@ const (
 // newSessions is the session manager over our own table. Tokens are stored
 // hashed: who reads the table cannot sign in.
 func newSessions(store scs.CtxStore, secure bool) *scs.SessionManager {
-	m := scs.New()
-	if unused, ok := m.Store.(*memstore.MemStore); ok {
-		unused.StopCleanup() // New starts a goroutine for a store that we do not use
-	}
-	m.Store = store
+	// Not scs.New: it starts a goroutine for a store of its own, which never ends.
+	m := &scs.SessionManager{Store: store, Codec: scs.GobCodec{}, ErrorFunc: func(w http.ResponseWriter, _ *http.Request, _ error) {
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+	}}
+	m.Cookie.Path = "/"
 	m.Lifetime = sessionLife
 	m.HashTokenInStore = true
 	m.Cookie.Name = cookieName
