@@ -165,10 +165,10 @@ func domainProblem(err error) *problem {
 			p.Conflicts[field] = c
 		}
 		return p
-	case errors.As(err, &refusal) && refusal.Field != "":
-		return &problem{Status: http.StatusUnprocessableEntity, Title: "Valore non accettato", Detail: refusal.Reason, Field: refusal.Field}
+	case errors.As(err, &refusal) && (refusal.Field == "" || refusal.Field == "status" || refusal.Field == "ring_back"):
+		return problemf(http.StatusConflict, "%s", refusal.Reason) // somebody was quicker
 	case errors.As(err, &refusal):
-		return problemf(http.StatusConflict, "%s", refusal.Reason)
+		return &problem{Status: http.StatusUnprocessableEntity, Title: titles[http.StatusUnprocessableEntity], Detail: refusal.Reason, Field: refusal.Field}
 	}
 	return nil
 }
@@ -350,7 +350,7 @@ func (s *Server) getTickets(r *http.Request, me User) (any, error) {
 	switch f.Status {
 	case "", "open", "closed", "all":
 	default:
-		return nil, refused("status", "Uno di: open, closed, all.")
+		return nil, problemf(http.StatusUnprocessableEntity, "Lo stato è uno di: open, closed, all.")
 	}
 	switch q.Get("owner") {
 	case "":

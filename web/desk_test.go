@@ -33,14 +33,42 @@ var noon = time.Date(2026, 3, 2, 11, 0, 0, 0, time.UTC)
 
 // logged collects what a server logs.
 type logged struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu   sync.Mutex // guards buf and more
+	buf  bytes.Buffer
+	more chan struct{} // closed when something is logged
 }
 
 func (l *logged) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.more != nil {
+		close(l.more)
+		l.more = nil
+	}
 	return l.buf.Write(p)
+}
+
+// wait waits until a text has been logged.
+func (l *logged) wait(t testing.TB, text string) {
+	t.Helper()
+	late := time.After(testWait)
+	for {
+		l.mu.Lock()
+		if strings.Contains(l.buf.String(), text) {
+			l.mu.Unlock()
+			return
+		}
+		if l.more == nil {
+			l.more = make(chan struct{})
+		}
+		more := l.more
+		l.mu.Unlock()
+		select {
+		case <-more:
+		case <-late:
+			t.Fatalf("%q is not logged: %s", text, l)
+		}
+	}
 }
 
 func (l *logged) String() string {
@@ -85,6 +113,9 @@ var testHash = sync.OnceValues(func() (string, error) {
 
 func newDesk(t testing.TB, change ...func(*Config)) *desk {
 	t.Helper()
+	if test, ok := t.(*testing.T); ok {
+		test.Parallel() // each desk has a database of its own
+	}
 	return deskOn(t, dbtest.New(t), change...)
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -176,6 +177,7 @@ func TestTheReaderFollowsCommits(t *testing.T) {
 }
 
 func TestTheReaderReadsWhatTheOtherNodeWrote(t *testing.T) {
+	t.Parallel()
 	address := dbAddress(t)
 	here, there := deskDB(t, address), deskDB(t, address)
 	listening, cancel := context.WithCancel(t.Context())
@@ -211,32 +213,35 @@ func TestLinesThatNoScreenShowsAreNotTold(t *testing.T) {
 }
 
 func TestPaintedForgets(t *testing.T) {
-	p := newPainted()
-	ctx, cancel := context.WithCancel(t.Context())
-	id := uuid.New()
-	first, second := p.wait(ctx, id), p.wait(t.Context(), id)
-	cancel()
-	p.note(id)
-	<-first
-	<-second
-	ctx, cancel = context.WithCancel(t.Context())
-	gone := uuid.New()
-	p.wait(ctx, gone)
-	cancel()
-	for began := time.Now(); ; { // AfterFunc runs on a goroutine of its own
-		p.mu.Lock()
-		_, kept := p.offers[gone]
-		p.mu.Unlock()
-		if !kept {
-			break
+	synctest.Test(t, func(t *testing.T) {
+		p := newPainted()
+		ctx, cancel := context.WithCancel(t.Context())
+		id := uuid.New()
+		first, second := p.wait(ctx, id), p.wait(t.Context(), id)
+		cancel()
+		synctest.Wait()
+		p.note(id)
+		<-first
+		<-second
+
+		ctx, cancel = context.WithCancel(t.Context())
+		gone := uuid.New()
+		p.wait(ctx, gone)
+		cancel()
+		synctest.Wait()
+		if _, kept := p.offers[gone]; kept {
+			t.Errorf("an offer that nobody waits for is remembered")
 		}
-		if time.Since(began) > testWait {
-			t.Fatal("an offer that nobody waits for is remembered")
+		time.Sleep(paintKept + time.Second) //nolint:forbidigo // the bubble's time
+		p.note(uuid.New())
+		if _, kept := p.offers[id]; kept || len(p.offers) != 1 {
+			t.Errorf("a pop painted long ago is remembered")
 		}
-	}
+	})
 }
 
 func TestWhileTheDatabaseIsAway(t *testing.T) {
+	t.Parallel()
 	line := newCutLine(t, dbAddress(t))
 	d := deskOn(t, deskDB(t, line.address))
 	anna := d.browser("anna")
@@ -263,10 +268,10 @@ func TestWhileTheDatabaseIsAway(t *testing.T) {
 	if first.Type != "away" || first.Detail == "" {
 		t.Fatalf("a page that comes while it is away hears %+v", first)
 	}
-	for began := time.Now(); !strings.Contains(string(d.tick()), `"away":true`); { // the reader's next look
-		if time.Since(began) > testWait {
-			t.Fatalf("the tick says %s", d.tick())
-		}
+	d.DB.Wakeups.Wake("journal") // the reader looks, and cannot
+	d.log.wait(t, "the journal cannot be read")
+	if !strings.Contains(string(d.tick()), `"away":true`) {
+		t.Errorf("the tick says %s", d.tick())
 	}
 
 	line.mend()

@@ -49,6 +49,7 @@ var titles = map[int]string{
 	http.StatusConflict:              "Conflitto",
 	http.StatusRequestEntityTooLarge: "Richiesta troppo grande",
 	http.StatusUnsupportedMediaType:  "Formato non accettato",
+	http.StatusUnprocessableEntity:   "Valore non accettato",
 	http.StatusTooManyRequests:       "Troppe richieste",
 	http.StatusInternalServerError:   "Errore del sistema",
 	http.StatusServiceUnavailable:    "Servizio non disponibile",

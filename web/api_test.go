@@ -1,0 +1,295 @@
+package web
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pronto-desk/pronto/queue"
+	"github.com/pronto-desk/pronto/tickets"
+)
+
+func TestEverythingNeedsSomebodySignedIn(t *testing.T) {
+	d := newDesk(t)
+	stranger := &person{d: d, header: http.Header{"Sec-Fetch-Site": {"same-origin"}}}
+	id := uuid.NewString()
+	for _, at := range []string{
+		"GET /me", "GET /snapshot", "GET /operators", "PUT /operators/anna/state", "POST /operators/anna/wrapup", "POST /offers/" + id + "/painted",
+		"POST /offers/" + id + "/decline", "GET /topics", "GET /call-types", "GET /outcomes", "GET /tickets", "GET /tickets/2026-1", "PATCH /tickets/2026-1",
+		"POST /tickets/2026-1/take", "POST /tickets/2026-1/notes", "POST /tickets/2026-1/close", "POST /tickets/2026-1/reopen", "GET /contacts",
+		"GET /contacts/" + id, "GET /contacts/" + id + "/recording", "GET /messages", "POST /messages/" + id + "/heard", "POST /messages/" + id + "/take",
+		"GET /ringbacks", "POST /ringbacks/" + id + "/take", "GET /customers", "GET /nothing",
+	} {
+		method, path, _ := strings.Cut(at, " ")
+		stranger.ask(method, "/api/v1"+path, "{}").problem(t, http.StatusUnauthorized)
+	}
+	d.bearer("anna").get("/api/v1/nothing").problem(t, http.StatusNotFound)
+	d.bearer("anna").ask(http.MethodDelete, "/api/v1/me", nil).problem(t, http.StatusMethodNotAllowed)
+}
+
+func TestStateOfOperators(t *testing.T) {
+	d := newDesk(t)
+	anna, carla := d.bearer("anna"), d.bearer("carla")
+	const own = "/api/v1/operators/anna/state"
+	seat := decoded[seatView](t, anna.ask(http.MethodPut, own, map[string]string{"declared": "available"}).want(t, http.StatusOK).body)
+	if seat.Declared != queue.Available || seat.Operator != "anna" || seat.DisplayName != "Anna Bianchi" || seat.Extension != "1001" || !seat.CanRing || !seat.DeclaredAt.Equal(noon) {
+		t.Errorf("the answer is %+v", seat)
+	}
+	anna.ask(http.MethodPut, "/api/v1/operators/bruno/state", map[string]string{"declared": "off"}).problem(t, http.StatusForbidden)
+	anna.ask(http.MethodPut, "/api/v1/operators/nessuno/state", map[string]string{"declared": "off"}).problem(t, http.StatusForbidden)
+	carla.ask(http.MethodPut, "/api/v1/operators/bruno/state", map[string]string{"declared": "break", "reason": "Riunione"}).want(t, http.StatusOK)
+	carla.ask(http.MethodPut, "/api/v1/operators/nessuno/state", map[string]string{"declared": "off"}).problem(t, http.StatusNotFound)
+
+	d.mu.Lock()
+	d.cannot[d.userID("anna")] = "Il telefono 1001 non è registrato."
+	d.mu.Unlock()
+	if p := anna.ask(http.MethodPut, own, map[string]string{"declared": "available"}).problem(t, http.StatusConflict); p.Detail != "Il telefono 1001 non è registrato." {
+		t.Errorf("nothing rings: %q", p.Detail)
+	}
+	anna.ask(http.MethodPut, own, map[string]string{"declared": "off"}).want(t, http.StatusOK) // that needs no telephone
+
+	list := decoded[list[seatView]](t, anna.get("/api/v1/operators").want(t, http.StatusOK).body).Items
+	if len(list) < 2 || list[0].Operator != "anna" || list[0].CanRing || list[0].CannotRingWhy == "" || list[1].Reason != "Riunione" {
+		t.Errorf("the operators are %+v", list)
+	}
+	for body, want := range map[string]int{
+		`{"declared":"asleep"}`: http.StatusUnprocessableEntity, `{}`: http.StatusUnprocessableEntity,
+		`{"declared":"break","reason":"<script>"}`:     http.StatusUnprocessableEntity,
+		`{"declared":"off","reason":"Pausa"}`:          http.StatusUnprocessableEntity,
+		`{"declared":7}`:                               http.StatusBadRequest,
+		`{"declared":"off","segreto-che-non-c'è":"x"}`: http.StatusBadRequest,
+		`{"declared":"off"`:                            http.StatusBadRequest,
+		`{"declared":"off"} {}`:                        http.StatusBadRequest,
+		``:                                             http.StatusBadRequest,
+		`[]`:                                           http.StatusBadRequest,
+		`{"declared":"` + strings.Repeat("x", maxBody) + `"}`: http.StatusRequestEntityTooLarge,
+	} {
+		p := anna.ask(http.MethodPut, own, body).problem(t, want)
+		for _, sent := range []string{"asleep", "script", "segreto", "xxx"} {
+			if strings.Contains(p.Detail, sent) {
+				t.Errorf("%.40s: the answer repeats what was sent: %s", body, p.Detail)
+			}
+		}
+	}
+	form := &person{d: d, token: anna.token, header: http.Header{"Content-Type": {"text/plain"}}}
+	form.ask(http.MethodPut, own, `{"declared":"off"}`).problem(t, http.StatusUnsupportedMediaType)
+}
+
+func (d *desk) userID(name string) int64 {
+	return one[int64](d, `select id from users where name = $1`, name)
+}
+
+func TestWrapUp(t *testing.T) {
+	d := newDesk(t)
+	anna := d.bearer("anna")
+	const at = "/api/v1/operators/anna/wrapup"
+	anna.ask(http.MethodPost, at, map[string]int{"extend": 60}).problem(t, http.StatusNotFound) // never sat
+	must(t, d.Queue.Declare(t.Context(), d.userID("anna"), "break", "Pausa", d.now()))
+	anna.ask(http.MethodPost, at, map[string]int{"extend": 60}).problem(t, http.StatusConflict)
+	_, offer := d.offered("anna", "+390551234567")
+	must(t, d.Queue.Accept(t.Context(), offer.ID, d.now()))
+	must(t, d.Queue.Release(t.Context(), offer.ID, d.pass(time.Minute)))
+	seat := decoded[seatView](t, anna.ask(http.MethodPost, at, map[string]int{"extend": 60}).want(t, http.StatusOK).body)
+	if seat.Doing != queue.Wrapping || seat.DoingUntil == nil || !seat.DoingUntil.Equal(d.now().Add(63*time.Second)) {
+		t.Errorf("a minute more of wrap-up is %+v", seat)
+	}
+	for _, extend := range []int{0, -60, extendMost + 1} {
+		anna.ask(http.MethodPost, at, map[string]int{"extend": extend}).problem(t, http.StatusUnprocessableEntity)
+	}
+	d.bearer("bruno").ask(http.MethodPost, at, map[string]int{"extend": 60}).problem(t, http.StatusForbidden)
+}
+
+func TestTickets(t *testing.T) {
+	d := newDesk(t)
+	anna, bruno := d.bearer("anna"), d.bearer("bruno")
+	call := d.rings("+390551234567")
+	at := "/api/v1/tickets/" + call.ticket.Number
+	page := decoded[map[string]any](t, anna.get(at).want(t, http.StatusOK).body)
+	for _, key := range []string{"number", "status", "subject", "description", "call_type", "topic", "urgency", "fault_type", "channel", "customer", "requester_name",
+		"requester_number", "practice", "authority", "outcome", "solution", "owner", "received_at", "opened_at", "taken_at", "closed_at", "closed_by", "version",
+		"timeline", "contacts", "notes"} {
+		if _, ok := page[key]; !ok {
+			t.Errorf("a ticket's page lacks %s", key)
+		}
+	}
+	if page["status"] != "open" || page["requester_name"] != "Mario Rossi" || page["call_type"] != "intervento" {
+		t.Errorf("the new ticket is %v", page)
+	}
+	anna.get("/api/v1/tickets/2026-999").problem(t, http.StatusNotFound)
+	for _, number := range []string{"x", "2026-", "2026-1'--", "2026-1234567890"} {
+		anna.get("/api/v1/tickets/"+number).problem(t, http.StatusNotFound)
+	}
+
+	// Two people write the same field: the second is told, and loses nothing of the first.
+	edit := func(p *person, from, to string) reply {
+		return p.ask(http.MethodPatch, at, map[string]any{"base": map[string]string{"subject": from}, "set": map[string]string{"subject": to}})
+	}
+	if got := decoded[tickets.Ticket](t, edit(anna, call.ticket.Subject, "Non stampa").want(t, http.StatusOK).body); got.Subject != "Non stampa" {
+		t.Errorf("after the edit: %+v", got)
+	}
+	conflict := edit(bruno, call.ticket.Subject, "Altro").problem(t, http.StatusConflict)
+	of, _ := conflict.Conflicts["subject"].(map[string]any)
+	if of["current"] != "Non stampa" || of["by"] != "Anna Bianchi" || of["at"] == nil {
+		t.Errorf("the conflict is %v", conflict.Conflicts)
+	}
+	anna.ask(http.MethodPatch, at, map[string]any{"base": map[string]any{}, "set": map[string]any{}}).problem(t, http.StatusUnprocessableEntity)
+	anna.ask(http.MethodPatch, at, map[string]any{"base": map[string]any{"number": "x"}, "set": map[string]any{"number": "y"}}).problem(t, http.StatusUnprocessableEntity)
+	anna.ask(http.MethodPatch, at, `{"base":[],"set":1}`).problem(t, http.StatusBadRequest)
+	anna.ask(http.MethodPatch, "/api/v1/tickets/2026-999", map[string]any{"base": map[string]any{"subject": ""}, "set": map[string]any{"subject": "y"}}).problem(t, http.StatusNotFound)
+
+	taken := decoded[tickets.Ticket](t, bruno.ask(http.MethodPost, at+"/take", nil).want(t, http.StatusOK).body)
+	if taken.Status != tickets.InCharge || taken.Owner == nil || taken.Owner.Name != "bruno" || taken.TakenAt == nil {
+		t.Errorf("taken: %+v", taken)
+	}
+	bruno.ask(http.MethodPost, at+"/notes", map[string]string{"text": "Richiamato: riprova domani"}).want(t, http.StatusOK)
+	bruno.ask(http.MethodPost, at+"/notes", map[string]string{"text": "  "}).problem(t, http.StatusUnprocessableEntity)
+	if body := anna.get(at).want(t, http.StatusOK).body; !strings.Contains(body, "riprova domani") {
+		t.Errorf("the note is not on the page: %s", body)
+	}
+	bruno.ask(http.MethodPost, at+"/close", map[string]string{"outcome": "dimenticato"}).problem(t, http.StatusUnprocessableEntity)
+	closed := decoded[tickets.Ticket](t, bruno.ask(http.MethodPost, at+"/close", map[string]string{"outcome": "risolto", "solution": "Riavviato"}).want(t, http.StatusOK).body)
+	if closed.Status != tickets.Closed || closed.Outcome != "risolto" || closed.Solution != "Riavviato" || closed.ClosedBy == nil || closed.ClosedBy.Name != "bruno" {
+		t.Errorf("closed: %+v", closed)
+	}
+	bruno.ask(http.MethodPost, at+"/close", map[string]string{"outcome": "risolto"}).problem(t, http.StatusConflict)
+	anna.ask(http.MethodPost, at+"/take", nil).problem(t, http.StatusConflict)
+	if again := decoded[tickets.Ticket](t, anna.ask(http.MethodPost, at+"/reopen", nil).want(t, http.StatusOK).body); again.Status == tickets.Closed || again.ClosedAt != nil {
+		t.Errorf("reopened: %+v", again)
+	}
+	anna.ask(http.MethodPost, at+"/reopen", nil).problem(t, http.StatusConflict)
+}
+
+func TestListOfTickets(t *testing.T) {
+	d := newDesk(t)
+	anna := d.bearer("anna")
+	var numbers []string
+	for range 3 {
+		d.pass(time.Minute)
+		numbers = append(numbers, d.rings("+390551234567").ticket.Number)
+	}
+	anna.ask(http.MethodPost, "/api/v1/tickets/"+numbers[0]+"/take", nil).want(t, http.StatusOK)
+	anna.ask(http.MethodPost, "/api/v1/tickets/"+numbers[1]+"/close", map[string]string{"outcome": "risolto", "solution": "Fatto"}).want(t, http.StatusOK)
+	listed := func(query string) []string {
+		var got []string
+		for _, one := range decoded[tickets.Page[tickets.Ticket]](t, anna.get("/api/v1/tickets"+query).want(t, http.StatusOK).body).Items {
+			got = append(got, one.Number)
+		}
+		return got
+	}
+	for query, want := range map[string][]string{
+		"": {numbers[2], numbers[1], numbers[0]}, "?status=all": {numbers[2], numbers[1], numbers[0]}, "?status=open": {numbers[2], numbers[0]},
+		"?status=closed": {numbers[1]}, "?status=open&owner=me": {numbers[0]}, "?owner=none": {numbers[2]}, "?q=" + numbers[2]: {numbers[2]},
+		"?q=rossi&status=closed": {numbers[1]}, "?q=niente%25": nil, "?limit=1": {numbers[2]},
+	} {
+		if got := listed(query); !slices.Equal(got, want) {
+			t.Errorf("%s lists %v, want %v", query, got, want)
+		}
+	}
+	first := decoded[tickets.Page[tickets.Ticket]](t, anna.get("/api/v1/tickets?limit=2").want(t, http.StatusOK).body)
+	if first.Next == nil {
+		t.Fatal("two of three have no next page")
+	}
+	if got := listed("?limit=2&cursor=" + *first.Next); !slices.Equal(got, numbers[:1]) {
+		t.Errorf("the next page is %v", got)
+	}
+	if body := anna.get("/api/v1/tickets?q=niente").want(t, http.StatusOK).body; !strings.Contains(body, `"items":[]`) || !strings.Contains(body, `"next":null`) {
+		t.Errorf("an empty list is %s", body)
+	}
+	for _, query := range []string{"?status=lost", "?owner=bruno", "?limit=0", "?limit=9999", "?limit=x", "?cursor=x", "?cursor=" + strings.Repeat("x", 500), "?q=" + strings.Repeat("x", 500), "?q=%ff"} {
+		anna.get("/api/v1/tickets"+query).problem(t, http.StatusUnprocessableEntity)
+	}
+}
+
+func TestContacts(t *testing.T) {
+	d := newDesk(t)
+	anna := d.bearer("anna")
+	call := d.rings("+390551234567")
+	d.pass(time.Second)
+	d.rings("")
+	got := decoded[list[map[string]any]](t, anna.get("/api/v1/contacts?call_id="+call.contact.CallID).want(t, http.StatusOK).body).Items
+	if len(got) != 1 || got[0]["id"] != call.contact.ID.String() || got[0]["ticket"] != call.ticket.Number || got[0]["t0"] != "2026-03-02T11:00:00Z" || got[0]["ending"] != nil {
+		t.Fatalf("the contact of a call is %v", got)
+	}
+	lines, _ := got[0]["journal"].([]any)
+	if len(lines) < 3 {
+		t.Fatalf("its journal is %v", lines)
+	}
+	if begun, _ := lines[0].(map[string]any); begun["seq"] != 1.0 || begun["kind"] != "begun" || begun["at"] != "2026-03-02T11:00:00Z" {
+		t.Errorf("its first line is %v", begun)
+	}
+	all := decoded[list[tickets.Record]](t, anna.get("/api/v1/contacts").want(t, http.StatusOK).body).Items
+	if len(all) != 2 || all[0].Caller != "" || all[1].ID != call.contact.ID {
+		t.Errorf("all contacts, newest first: %+v", all)
+	}
+	if one := decoded[list[tickets.Record]](t, anna.get("/api/v1/contacts?limit=1").want(t, http.StatusOK).body).Items; len(one) != 1 {
+		t.Errorf("limit=1 gives %d", len(one))
+	}
+	anna.get("/api/v1/contacts/"+call.contact.ID.String()).want(t, http.StatusOK)
+	anna.get("/api/v1/contacts/"+uuid.NewString()).problem(t, http.StatusNotFound)
+	anna.get("/api/v1/contacts/1").problem(t, http.StatusNotFound)
+	if body := anna.get("/api/v1/contacts?call_id=nobody").want(t, http.StatusOK).body; body != "{\"items\":[]}\n" {
+		t.Errorf("no contact is %q", body)
+	}
+	anna.get("/api/v1/contacts?limit=0").problem(t, http.StatusUnprocessableEntity)
+}
+
+func TestRingBacks(t *testing.T) {
+	d := newDesk(t)
+	anna, bruno := d.bearer("anna"), d.bearer("bruno")
+	page, _ := d.browser("bruno").open()
+	call := d.rings("+390551234567")
+	must(t, call.place.Leave(t.Context(), d.pass(time.Minute)))
+	must(t, d.Book.End(t.Context(), call.contact, tickets.AbandonedQueue, d.now(), nil))
+	due := 0
+	for due == 0 {
+		due = decoded[map[string]int](t, string(page.event("ringbacks").Data))["due"]
+	}
+	got := decoded[list[tickets.Record]](t, anna.get("/api/v1/ringbacks").want(t, http.StatusOK).body).Items
+	if due != 1 || len(got) != 1 || got[0].ID != call.contact.ID {
+		t.Fatalf("%d to ring back: %+v", due, got)
+	}
+	at := "/api/v1/ringbacks/" + call.contact.ID.String() + "/take"
+	anna.ask(http.MethodPost, at, nil).want(t, http.StatusOK)
+	bruno.ask(http.MethodPost, at, nil).problem(t, http.StatusConflict)
+	bruno.ask(http.MethodPost, "/api/v1/ringbacks/"+uuid.NewString()+"/take", nil).problem(t, http.StatusNotFound)
+	for due != 0 {
+		due = decoded[map[string]int](t, string(page.event("ringbacks").Data))["due"]
+	}
+	if body := anna.get("/api/v1/ringbacks").want(t, http.StatusOK).body; body != "{\"items\":[]}\n" {
+		t.Errorf("nothing to ring back is %s", body)
+	}
+}
+
+func TestSmallLists(t *testing.T) {
+	d := newDesk(t)
+	anna := d.bearer("anna")
+	for path, want := range map[string]string{
+		"/topics": `"code":"software","name":"Cartella clinica"`, "/call-types": `"code":"intervento"`, "/outcomes": `"code":"risolto"`,
+		"/customers?q=rossi": `"numbers":["+390551234567"]`, "/customers?q=nessuno": `{"items":[]}`, "/messages": `{"items":[]}`, "/messages?state=new": `{"items":[]}`,
+	} {
+		if body := anna.get("/api/v1"+path).want(t, http.StatusOK).body; !strings.Contains(body, want) {
+			t.Errorf("%s: %s", path, body)
+		}
+	}
+	anna.get("/api/v1/messages?state=old").problem(t, http.StatusUnprocessableEntity)
+	anna.get("/api/v1/customers?limit=1000").problem(t, http.StatusUnprocessableEntity)
+}
+
+func TestHealth(t *testing.T) {
+	d := newDesk(t)
+	stranger := &person{d: d, header: http.Header{}}
+	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ready\n", "/metrics": "pronto_calls 0\n"} {
+		if body := stranger.get(path).want(t, http.StatusOK).body; body != want {
+			t.Errorf("%s: %q", path, body)
+		}
+	}
+	d.mu.Lock()
+	d.unfit = http.ErrServerClosed
+	d.mu.Unlock()
+	stranger.get("/readyz").want(t, http.StatusServiceUnavailable)
+	stranger.get("/healthz").want(t, http.StatusOK)
+}
