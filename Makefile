@@ -69,12 +69,12 @@ fuzz: go ## every fuzz target for FUZZTIME (20s) each
 bench: build ## the figures of docs/performance.md, median and p99
 	@.ci/packages $(FOR_TEST)
 	go test -run '^$$' -bench . -benchtime 2s ./...
-	PRONTO_BENCH=1 go test -count=1 -run '^TestFigures$$' -v -timeout 20m ./cmd/pronto
+	go test -tags figures -count=1 -run '^TestFigures$$' -v -timeout 20m ./cmd/pronto
 
 interop: build ## other people's telephones and torture messages: make interop INTEROP=../shared/interop
 	@test -n "$(INTEROP)" || { echo 'name the folder of the material: make interop INTEROP=../shared/interop' >&2; exit 1; }
 	@.ci/packages $(FOR_TEST) $(FOR_INTEROP)
-	PRONTO_INTEROP="$(abspath $(INTEROP))" go test -count=1 -timeout 20m -run '^TestInterop' -v ./cmd/pronto
+	PRONTO_INTEROP="$(abspath $(INTEROP))" go test -tags interop -count=1 -timeout 20m -run '^TestInterop' -v ./cmd/pronto
 
 clean: ## remove what was built (never the data)
 	rm -rf bin .make web/ui/node_modules

@@ -344,6 +344,8 @@ func (s *stage) speaks(ctx context.Context, a *actor, verb string, w []string) e
 		if err != nil {
 			return err
 		}
+		ctx, cancel := context.WithTimeout(s.ctx, d+patience)
+		defer cancel()
 		return a.phone.Say(ctx, strings.Join(w[1:], " "), d)
 	case "waits":
 		return s.wait(w[0])

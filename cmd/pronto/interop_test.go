@@ -1,0 +1,185 @@
+//go:build interop
+
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pronto-desk/pronto/tickets"
+)
+
+// Peers and material that this project did not write: `make interop INTEROP=DIR`.
+// They are used from where they are and never copied into the tree.
+
+func material(t *testing.T, path string) string {
+	t.Helper()
+	dir := os.Getenv("PRONTO_INTEROP")
+	if dir == "" {
+		t.Fatal("PRONTO_INTEROP names no folder: use make interop INTEROP=DIR")
+	}
+	return filepath.Join(dir, path)
+}
+
+// TestInteropTorture sends the torture messages of RFC 4475 and RFC 5118 over
+// UDP and TCP and holds the answers against their index.
+func TestInteropTorture(t *testing.T) {
+	for _, corpus := range []string{"rfc4475", "rfc5118"} {
+		t.Run(corpus, func(t *testing.T) {
+			s := newServer(t)
+			cmd := exec.Command("/usr/bin/python3", material(t, "torture.py"), s.sip, material(t, corpus), "--index", material(t, corpus+"/index.tsv"), "--unique", "--wait", "0.5")
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("torture: %v\n%s", err, out)
+			}
+			passed := 0
+			for _, line := range strings.Split(string(out), "\n") {
+				switch {
+				case strings.HasPrefix(line, "PASS"):
+					passed++
+				case strings.HasPrefix(line, "FAIL"), strings.Contains(line, "DEAD"):
+					t.Error(line)
+				}
+			}
+			if passed == 0 {
+				t.Fatalf("no message passed:\n%s", out)
+			}
+			t.Logf("%d messages answered as they must", passed)
+		})
+	}
+}
+
+// interopSIPp is a folder from which SIPp finds other people's scenarios.
+func interopSIPp(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	files, err := filepath.Glob(material(t, "sipp/*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scenarios: %v", err)
+	}
+	for _, f := range files {
+		if err := os.Symlink(f, filepath.Join(dir, filepath.Base(f))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// TestInteropSIPp runs the outside scenarios unchanged: the whole job with
+// operators' telephones, voicemail, answer and hang up.
+func TestInteropSIPp(t *testing.T) {
+	const operators, calls = 3, 6
+	s := newServer(t, func(s *server) { s.operators = operators })
+	dir := interopSIPp(t)
+	port := freePort(t)
+	phones := s.secrets().Phones
+	csv := "SEQUENTIAL\n"
+	for i := range operators {
+		ext := strconv.Itoa(demoFirstPhone + i)
+		csv += fmt.Sprintf("%s;[authentication username=%s password=%s];127.0.0.1:%d\n", ext, ext, phones[ext], port)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "operators.csv"), []byte(csv), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	startSIPp(t, dir, "uac_register.xml", s.sip, port, "-inf", "operators.csv", "-m", strconv.Itoa(operators)).wait()
+	startSIPp(t, dir, "uas_operator.xml", "", port, "-d", "2000", "-set", "ring", "500", "-mp", "36000")
+	for i := range operators {
+		s.declare(demoOperator(i+1), "available")
+	}
+	startSIPp(t, dir, "uac_full_job.xml", s.sip, freePort(t), "-s", "800000001", "-m", strconv.Itoa(calls), "-r", "2", "-mp", "38000").wait()
+	s.waitContacts(calls, 30*time.Second, "the calls to be served", func(c tickets.Record) bool { return endingOf(c) == "served" })
+	startSIPp(t, dir, "uac_voicemail.xml", s.sip, freePort(t), "-s", "800000002", "-m", "2", "-r", "2", "-d", "40000", "-mp", "38000").wait()
+	s.waitContacts(2, 30*time.Second, "the messages", func(c tickets.Record) bool { return endingOf(c) == "voicemail" })
+	startSIPp(t, dir, "uac_answer_hangup.xml", s.sip, freePort(t), "-s", "800000001", "-m", "20", "-r", "20", "-d", "100", "-mp", "38000").wait()
+	s.waitContacts(20, 30*time.Second, "the short calls", func(c tickets.Record) bool { return endingOf(c) == "abandoned_ivr" })
+}
+
+// TestInteropBaresip gives anna a baresip as her telephone; caller and operator
+// speak at once, and both directions are compared with what was said.
+func TestInteropBaresip(t *testing.T) {
+	s := newServer(t)
+	_, program := built(t)
+	dir := t.TempDir()
+	refA, refB := material(t, "audio/ref_a.wav"), material(t, "audio/ref_b.wav")
+	config, err := os.ReadFile(material(t, "phones/baresip.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoken := filepath.Join(dir, "operator.wav")
+	padWAV(t, refB, spoken, 20)
+	port := freePort(t)
+	text := strings.NewReplacer("@SIP@", strconv.Itoa(port), "@CTL@", strconv.Itoa(freePort(t)), "@RTP@", "34000-34100",
+		"@IN@", spoken, "@DIR@", dir, "@NAME@", "anna").Replace(string(config))
+	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	account := fmt.Sprintf("<sip:1001@127.0.0.1;transport=udp>;auth_pass=%s;outbound=\"sip:%s\";regint=300;audio_codecs=PCMA/8000/1;answermode=auto\n", s.secrets().Phones["1001"], s.sip)
+	if err := os.WriteFile(filepath.Join(dir, "accounts"), []byte(account), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log := new(tail)
+	phone := exec.Command("baresip", "-f", dir, "-v")
+	phone.Dir, phone.Stdout, phone.Stderr = dir, log, log
+	if err := phone.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = phone.Process.Kill()
+		_ = phone.Wait()
+		if t.Failed() {
+			t.Logf("baresip said:\n%s", log)
+		}
+	})
+	within(t, 20*time.Second, "baresip to register and anna to be available", func() error {
+		_, err := s.do("PUT", "/operators/anna/state", map[string]string{"declared": "available"}, nil)
+		return err
+	})
+	heard := filepath.Join(dir, "caller-heard.wav")
+	call := exec.Command(program, "--server", s.sip, "--to", "800000001", "--from", "+390551234567", "--press", "12",
+		"--say-on-talk", refA, "--save", heard, "--for", "45s")
+	if out, err := call.CombinedOutput(); err != nil {
+		t.Logf("caller: %v\n%s", err, out)
+	}
+	s.waitContacts(1, 60*time.Second, "the talk to be over", func(c tickets.Record) bool { return endingOf(c) == "served" })
+	compare(t, refB, heard)
+	decoded, err := filepath.Glob(filepath.Join(dir, "dump-*-dec.wav"))
+	if err != nil || len(decoded) == 0 {
+		t.Fatalf("baresip recorded nothing: %v", err)
+	}
+	compare(t, refA, decoded[0])
+}
+
+// compare holds what was heard against what was said.
+func compare(t *testing.T, said, heard string) {
+	t.Helper()
+	out, err := exec.Command("/usr/bin/python3", material(t, "audio_check.py"), said, heard, "--min-corr", "0.98", "--min-snr", "25", "--max-dropouts", "0").CombinedOutput()
+	t.Logf("%s:\n%s", filepath.Base(heard), out)
+	if err != nil {
+		t.Errorf("%s is not what was said: %v", heard, err)
+	}
+}
+
+// padWAV copies a 16-bit WAV with some seconds of silence behind it.
+func padWAV(t *testing.T, from, to string, seconds int) {
+	t.Helper()
+	wav, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := strings.Index(string(wav), "data")
+	rate := binary.LittleEndian.Uint32(wav[24:])
+	frame := binary.LittleEndian.Uint16(wav[32:])
+	wav = append(wav, make([]byte, seconds*int(rate)*int(frame))...)
+	binary.LittleEndian.PutUint32(wav[4:], uint32(len(wav)-8))
+	binary.LittleEndian.PutUint32(wav[data+4:], uint32(len(wav)-data-8))
+	if err := os.WriteFile(to, wav, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
