@@ -1,0 +1,241 @@
+package recordings
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/sip/audio"
+)
+
+const (
+	// silenceBelow: a telephone line without speech has -70 to -50 dBFS, quiet
+	// speech on it -35 and more.
+	silenceBelow = -45.0
+
+	// tapeMost bounds the memory of one recording: an hour.
+	tapeMost = 3600 * audio.Rate
+)
+
+var (
+	errClosed  = errors.New("the tape is closed")
+	errTooLong = errors.New("the recording is as long as it may be")
+)
+
+// Sound says how long a recording is, and how much of it is sound: from the
+// first to the last frame above the silence threshold.
+type Sound struct{ Length, Sound time.Duration }
+
+// Tape is one recording while it is made.
+type Tape struct {
+	a     *Archive
+	id    uuid.UUID
+	start tapeStart
+	row   chan struct{} // closed when its row is written, or deferred
+
+	mu     sync.Mutex // guards what follows
+	sound  []byte     // A-law
+	closed bool
+	ended  time.Time
+}
+
+// Tape starts a recording of a contact. It returns at once: its row is written
+// meanwhile, or deferred.
+func (a *Archive) Tape(ctx context.Context, contact uuid.UUID, at time.Time) (*Tape, error) {
+	t := &Tape{a: a, id: uuid.New(), start: tapeStart{Contact: contact, At: at.UTC()}, row: make(chan struct{})}
+	b, err := json.Marshal(t.start)
+	if err != nil {
+		return nil, fmt.Errorf("start a recording: %w", err)
+	}
+	if err := a.spool.add(t.id, tapeBegun, b); err != nil {
+		return nil, fmt.Errorf("start a recording: %w", err)
+	}
+	go func() { // Close waits for it
+		defer close(t.row)
+		// On disk first, so that no row speaks of a tape that a crash has lost.
+		if err := a.spool.flush(); err != nil {
+			return // logged; the row comes with the end
+		}
+		a.writeOrDefer(context.WithoutCancel(ctx), kindRecording, tapeFact{Tape: t.id, Contact: contact, Started: t.start.At})
+	}()
+	return t, nil
+}
+
+// Write adds A-law sound at 8 kHz. It copies and returns; the sound is on disk
+// within 200 ms. It fails when the tape is closed or an hour long, or when the
+// disk has failed for so long that memory is full.
+func (t *Tape) Write(frame []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return 0, errClosed
+	}
+	if len(t.sound)+len(frame) > tapeMost {
+		return 0, errTooLong
+	}
+	record := binary.LittleEndian.AppendUint64(make([]byte, 0, 8+len(frame)), uint64(len(t.sound)))
+	if err := t.a.spool.add(t.id, tapeSound, append(record, frame...)); err != nil {
+		return 0, fmt.Errorf("record: %w", err)
+	}
+	t.sound = append(t.sound, frame...)
+	return len(frame), nil
+}
+
+// Close ends the recording: its file is written, and its row or, when the
+// database is away, the fact that brings the row later. An error says that the
+// sound is not safe; a file that a full disk refuses is written later from the
+// spool, and is no error. A second Close only returns the sound again.
+func (t *Tape) Close(ctx context.Context, at time.Time) (Sound, error) {
+	t.mu.Lock()
+	again := t.closed
+	t.closed = true
+	if !again {
+		t.ended = at.UTC()
+	}
+	alaw := t.sound
+	t.mu.Unlock()
+	sound := measure(alaw)
+	if again {
+		return sound, nil
+	}
+	spooled := t.a.spool.add(t.id, tapeClosed, binary.LittleEndian.AppendUint64(nil, uint64(at.UnixMicro())))
+	if spooled == nil {
+		spooled = t.a.spool.flush()
+	}
+	<-t.row
+	err := t.finish(context.WithoutCancel(ctx))
+	if err == nil {
+		return sound, nil
+	}
+	t.a.log.Error("a recording could not be finished; it is tried again", "contact", t.start.Contact, "err", err)
+	t.a.mu.Lock()
+	t.a.late = append(t.a.late, t)
+	t.a.mu.Unlock()
+	select {
+	case t.a.more <- struct{}{}:
+	default:
+	}
+	if spooled != nil {
+		return sound, errors.Join(err, spooled)
+	}
+	return sound, nil
+}
+
+// finish writes the file and the row of a closed tape and is done with it.
+func (t *Tape) finish(ctx context.Context) error {
+	f := tapeFact{Tape: t.id, Contact: t.start.Contact, Started: t.start.At, Ended: t.ended}
+	if err := t.a.writeSound(&f, t.sound); err != nil {
+		return err
+	}
+	if err := t.a.writeOrDefer(ctx, kindRecorded, f); err != nil {
+		return err
+	}
+	return t.a.spool.add(t.id, tapeDone, nil)
+}
+
+// finishLate tries again what a full disk refused.
+func (a *Archive) finishLate(ctx context.Context) {
+	a.mu.Lock()
+	late := a.late
+	a.late = nil
+	a.mu.Unlock()
+	for _, t := range late {
+		if err := t.finish(ctx); err != nil {
+			a.mu.Lock()
+			a.late = append(a.late, t)
+			a.mu.Unlock()
+		} else {
+			a.log.Info("a recording is finished after all", "contact", t.start.Contact)
+		}
+	}
+}
+
+// finishLeft does the same for a tape of a former run. Its rows come through the
+// facts, behind those of its contact that wait.
+func (a *Archive) finishLeft(l *leftTape) (Sound, error) {
+	f := tapeFact{Tape: l.id, Contact: l.start.Contact, Started: l.start.At, Ended: l.closed}
+	if f.Ended.IsZero() {
+		f.Ended = f.Started.Add(lengthOf(l.sound))
+	}
+	sound := measure(l.sound)
+	if err := a.writeSound(&f, l.sound); err != nil {
+		return sound, err
+	}
+	if err := errors.Join(a.Defer(kindRecording, f), a.Defer(kindRecorded, f)); err != nil {
+		return sound, err
+	}
+	return sound, a.spool.add(l.id, tapeDone, nil)
+}
+
+// writeSound writes the WAV file of a tape and completes its fact. Under its name
+// it is whole; until then it has another.
+func (a *Archive) writeSound(f *tapeFact, alaw []byte) error {
+	sound := measure(alaw)
+	f.Path = filepath.Join(soundDir, f.Started.Format("2006/01/02"), f.Tape.String()+".wav")
+	f.LengthMS, f.SoundMS = sound.Length.Milliseconds(), sound.Sound.Milliseconds()
+	path := filepath.Join(a.dir, f.Path)
+	if err := makeDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	part := path + ".part"
+	w, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write a recording: %w", err)
+	}
+	err = audio.WriteWAV(w, alaw)
+	if err = errors.Join(err, w.Sync(), w.Close()); err != nil {
+		return errors.Join(fmt.Errorf("write a recording: %w", err), os.Remove(part))
+	}
+	if err := os.Rename(part, path); err != nil {
+		return fmt.Errorf("write a recording: %w", err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// writeOrDefer writes a row of a tape now, or later when the database is away,
+// when others wait already, or when the contact's own row is still to come.
+func (a *Archive) writeOrDefer(ctx context.Context, kind string, f tapeFact) error {
+	if !a.Pending() {
+		ctx, cancel := context.WithTimeout(ctx, rowBudget)
+		defer cancel()
+		err := a.writeRow(ctx, kind, f)
+		if err == nil {
+			return nil
+		}
+		if !db.Away(err) && !errors.Is(err, errNoContact) {
+			a.log.Warn("a recording's row was refused; it is tried again", "contact", f.Contact, "err", err)
+		}
+	}
+	return a.Defer(kind, f)
+}
+
+// measure finds the sound in a recording.
+func measure(alaw []byte) Sound {
+	first, last := -1, -1
+	for i := 0; i < len(alaw); i += audio.FrameBytes {
+		if audio.Level(alaw[i:min(i+audio.FrameBytes, len(alaw))]) > silenceBelow {
+			if first < 0 {
+				first = i
+			}
+			last = min(i+audio.FrameBytes, len(alaw))
+		}
+	}
+	s := Sound{Length: lengthOf(alaw)}
+	if first >= 0 {
+		s.Sound = lengthOf(alaw[first:last])
+	}
+	return s
+}
+
+func lengthOf(alaw []byte) time.Duration {
+	return time.Duration(len(alaw)) * time.Second / audio.Rate
+}
