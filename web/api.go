@@ -156,6 +156,8 @@ func domainProblem(err error) *problem {
 		return problemf(http.StatusNotFound, "Questa persona non ha una postazione.")
 	case errors.Is(err, queue.ErrTooLate), errors.Is(err, queue.ErrDeclined), errors.Is(err, queue.ErrTimedOut), errors.Is(err, queue.ErrWithdrawn):
 		return problemf(http.StatusConflict, "La chiamata non è più offerta a questa postazione.")
+	case errors.Is(err, recordings.ErrTaken):
+		return problemf(http.StatusConflict, "Il messaggio è già stato preso in carico da un'altra persona.")
 	case errors.Is(err, queue.ErrNotWrapping):
 		return problemf(http.StatusConflict, "La postazione non è in lavorazione post-chiamata.")
 	case errors.As(err, &conflict):
@@ -578,8 +580,8 @@ func (s *Server) getMessages(r *http.Request, _ User) (any, error) {
 	f := recordings.Filter{Limit: messagesMax}
 	switch r.URL.Query().Get("state") {
 	case "", "all":
-	case "new":
-		f.State = "new"
+	case messageNew:
+		f.State = messageNew
 	default:
 		return nil, refused("state", "Uno di: new, all.")
 	}

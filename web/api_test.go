@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pronto-desk/pronto/queue"
+	"github.com/pronto-desk/pronto/sip/audio"
 	"github.com/pronto-desk/pronto/tickets"
 )
 
@@ -261,6 +262,92 @@ func TestRingBacks(t *testing.T) {
 	}
 	if body := anna.get("/api/v1/ringbacks").want(t, http.StatusOK).body; body != "{\"items\":[]}\n" {
 		t.Errorf("nothing to ring back is %s", body)
+	}
+}
+
+// message lets somebody leave a message of so many seconds of sound.
+func (d *desk) message(from string, sound time.Duration) *tickets.Contact {
+	d.t.Helper()
+	ctx, at := d.t.Context(), d.now()
+	c, err := d.Book.Begin(ctx, tickets.Arrival{Channel: tickets.Phone, ID: uuid.NewString(), From: from, Source: "asserted", To: "800000001", Trunk: "test", At: at})
+	must(d.t, err)
+	ticket, err := d.Book.Open(ctx, c, tickets.Matter{Channel: tickets.Voicemail, Topic: d.topic.ID, At: at}, nil)
+	must(d.t, err)
+	tape, err := d.Archive.Tape(ctx, c.ID, at)
+	must(d.t, err)
+	_, err = tape.Write(audio.Tone(400, int(sound/time.Millisecond), -10))
+	must(d.t, err)
+	got, err := tape.Close(ctx, d.pass(sound))
+	must(d.t, err)
+	must(d.t, d.Book.EndMessage(ctx, c, ticket, got.Sound, d.now()))
+	return c
+}
+
+func TestMessages(t *testing.T) {
+	d := newDesk(t)
+	anna, bruno := d.bearer("anna"), d.bearer("bruno")
+	page, _ := d.browser("bruno").open()
+	c := d.message("+390551234567", 4*time.Second)
+	d.message("+390551234567", time.Second) // a breath
+	unheard := 0
+	for unheard == 0 {
+		unheard = decoded[map[string]int](t, string(page.event("messages").Data))["new"]
+	}
+	got := decoded[list[messageView]](t, anna.get("/api/v1/messages?state=new").want(t, http.StatusOK).body).Items
+	if unheard != 1 || len(got) != 1 || got[0].ContactID != c.ID || got[0].Name != "Mario Rossi" || got[0].Caller != "+390551234567" || got[0].Service != "Assistenza" ||
+		got[0].Ticket == nil || got[0].State != "new" || got[0].LengthMS != 4000 || got[0].SoundMS < 3900 || !got[0].ReceivedAt.Equal(noon) {
+		t.Fatalf("%d new: %+v", unheard, got)
+	}
+	if all := decoded[list[messageView]](t, anna.get("/api/v1/messages?state=all").want(t, http.StatusOK).body).Items; len(all) != 2 {
+		t.Errorf("all messages: %+v", all)
+	}
+
+	// The sound: whole, in ranges, and who listened is in the journal once.
+	at := "/api/v1/contacts/" + c.ID.String() + "/recording"
+	whole := anna.get(at).want(t, http.StatusOK)
+	if whole.Header.Get("Content-Type") != "audio/wav" || !strings.HasPrefix(whole.body, "RIFF") || whole.Header.Get("Accept-Ranges") != "bytes" ||
+		!strings.Contains(whole.Header.Get("Cache-Control"), "no-store") {
+		t.Errorf("the sound comes as %v", whole.Header)
+	}
+	if alaw, err := audio.ReadWAV(strings.NewReader(whole.body)); err != nil || len(alaw) != 4*audio.Rate {
+		t.Errorf("the sound has %d samples: %v", len(alaw), err)
+	}
+	part := &person{d: d, token: anna.token, header: http.Header{"Range": {"bytes=100-199"}}}
+	if r := part.get(at).want(t, http.StatusPartialContent); r.body != whole.body[100:200] {
+		t.Errorf("a range of %d bytes: %s", len(r.body), r.Header.Get("Content-Range"))
+	}
+	part.header.Set("Range", "bytes=99999999-")
+	part.get(at).want(t, http.StatusRequestedRangeNotSatisfiable)
+	if r := bruno.ask(http.MethodHead, at, nil).want(t, http.StatusOK); r.body != "" || r.ContentLength != int64(len(whole.body)) {
+		t.Errorf("HEAD: %d of %d bytes", r.ContentLength, len(whole.body))
+	}
+	listened := func() int {
+		return one[int](d, `select count(*) from journal where kind = 'played' and contact_id = $1 and user_id = $2`, c.ID, d.userID("anna"))
+	}
+	if n := listened(); n != 1 {
+		t.Errorf("anna listened %d times by the journal", n)
+	}
+	d.pass(playedAgain + time.Second)
+	token := d.browser("anna")
+	token.get(at).want(t, http.StatusOK)
+	if n := listened(); n != 2 {
+		t.Errorf("later anna listened %d times by the journal", n)
+	}
+	token.get("/api/v1/contacts/"+uuid.NewString()+"/recording").problem(t, http.StatusNotFound)
+	token.get("/api/v1/contacts/"+d.rings("").contact.ID.String()+"/recording").problem(t, http.StatusNotFound)
+
+	id := got[0].ID.String()
+	token.ask(http.MethodPost, "/api/v1/messages/"+id+"/heard", nil).want(t, http.StatusNoContent)
+	for unheard != 0 {
+		unheard = decoded[map[string]int](t, string(page.event("messages").Data))["new"]
+	}
+	token.ask(http.MethodPost, "/api/v1/messages/"+id+"/take", nil).want(t, http.StatusNoContent)
+	d.browser("bruno").ask(http.MethodPost, "/api/v1/messages/"+id+"/take", nil).problem(t, http.StatusConflict)
+	for _, what := range []string{"heard", "take"} {
+		token.ask(http.MethodPost, "/api/v1/messages/"+uuid.NewString()+"/"+what, nil).problem(t, http.StatusNotFound)
+	}
+	if m := decoded[list[messageView]](t, token.get("/api/v1/messages").want(t, http.StatusOK).body).Items; m[1].State != "taken" || m[1].TakenBy != "anna" {
+		t.Errorf("after all that: %+v", m)
 	}
 }
 

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -219,7 +220,7 @@ type messageView struct {
 }
 
 func (s *Server) messages(ctx context.Context, f recordings.Filter) ([]messageView, error) {
-	list, err := s.Archive.Messages(ctx, f)
+	list, err := s.recorded(ctx, f)
 	if err != nil {
 		return nil, err
 	}
@@ -246,9 +247,23 @@ func (s *Server) messages(ctx context.Context, f recordings.Filter) ([]messageVi
 	return views, nil
 }
 
+// recorded lists messages. New ones are those that wait for somebody: a breath
+// before a hang-up is none, its ticket is closed already.
+func (s *Server) recorded(ctx context.Context, f recordings.Filter) ([]recordings.Message, error) {
+	list, err := s.Archive.Messages(ctx, f)
+	if f.State == messageNew {
+		list = slices.DeleteFunc(list, func(m recordings.Message) bool {
+			return time.Duration(m.SoundMS)*time.Millisecond < tickets.ShortestMessage
+		})
+	}
+	return list, err
+}
+
+const messageNew = "new"
+
 // messagesNew counts the messages that nobody has taken or heard.
 func (s *Server) messagesNew(ctx context.Context) (int, error) {
-	list, err := s.Archive.Messages(ctx, recordings.Filter{State: "new", Limit: messagesMax})
+	list, err := s.recorded(ctx, recordings.Filter{State: messageNew, Limit: messagesMax})
 	return len(list), err
 }
 
