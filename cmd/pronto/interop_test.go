@@ -143,7 +143,7 @@ func TestInteropBaresip(t *testing.T) {
 	})
 	heard := filepath.Join(dir, "caller-heard.wav")
 	call := exec.Command(program, "--server", s.sip, "--to", "800000001", "--from", "+390551234567", "--press", "12",
-		"--say-on-talk", refA, "--save", heard, "--for", "45s")
+		"--say", refA, "--say-after", "8s", "--save", heard, "--for", "45s")
 	if out, err := call.CombinedOutput(); err != nil {
 		t.Logf("caller: %v\n%s", err, out)
 	}
