@@ -130,9 +130,7 @@ func openSpool(dir string, log *slog.Logger) (*spool, []*leftTape, []deferred, e
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("list the spool: %w", err)
 	}
-	var order []uuid.UUID
-	tapes := map[uuid.UUID]*leftTape{}
-	var facts []deferred
+	found := reading{tapes: map[uuid.UUID]*leftTape{}}
 	for i, name := range names {
 		if _, err := fmt.Sscanf(filepath.Base(name), segmentName, &s.last); err != nil {
 			return nil, nil, nil, fmt.Errorf("spool file %s: its name is not ours", name)
@@ -140,32 +138,7 @@ func openSpool(dir string, log *slog.Logger) (*spool, []*leftTape, []deferred, e
 		seg := &segment{path: name, tapes: map[uuid.UUID]bool{}}
 		s.segments = append(s.segments, seg)
 		err := readSegment(name, func(payload []byte) {
-			switch r := parse(payload).(type) {
-			case recordTape:
-				tapes[r.id] = &leftTape{id: r.id, start: r.start}
-				order = append(order, r.id)
-				seg.tapes[r.id] = true
-			case recordSound:
-				t := tapes[r.id]
-				if t == nil { // its beginning was in a segment that is gone: it was done
-					break
-				}
-				seg.tapes[r.id] = true
-				t.add(r.at, r.sound)
-			case recordClosed:
-				if t := tapes[r.id]; t != nil {
-					t.closed = r.at
-				}
-			case recordDone:
-				delete(tapes, r.id)
-			case recordFact:
-				facts = append(facts, r.deferred)
-				seg.fact = r.n
-				s.nextFact = max(s.nextFact, r.n)
-			case recordFacts:
-				s.doneFact = max(s.doneFact, r.n)
-				s.nextFact = max(s.nextFact, r.n)
-			default:
+			if !found.take(seg, payload) {
 				log.Error("the spool holds a record that this version does not know", "file", name, "bytes", len(payload))
 			}
 		})
@@ -182,12 +155,10 @@ func openSpool(dir string, log *slog.Logger) (*spool, []*leftTape, []deferred, e
 			return nil, nil, nil, err
 		}
 	}
-	var left []*leftTape
-	for _, id := range order {
-		if t := tapes[id]; t != nil {
-			left = append(left, t)
-			s.open[id] = true
-		}
+	left, facts := found.left()
+	s.nextFact, s.doneFact = found.nextFact, found.doneFact
+	for _, t := range left {
+		s.open[t.id] = true
 	}
 	for _, seg := range s.segments {
 		for id := range seg.tapes {
@@ -196,12 +167,65 @@ func openSpool(dir string, log *slog.Logger) (*spool, []*leftTape, []deferred, e
 			}
 		}
 	}
-	for len(facts) > 0 && facts[0].n <= s.doneFact {
-		facts = facts[1:]
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s, left, facts, s.removeDone()
+}
+
+// reading is what the records of all segments say together.
+type reading struct {
+	tapes              map[uuid.UUID]*leftTape // not done
+	order              []uuid.UUID             // in which tapes began
+	facts              []deferred
+	nextFact, doneFact uint64
+}
+
+// take adds a record and notes in seg what it needs its segment for; false: it is
+// not one of ours.
+func (g *reading) take(seg *segment, payload []byte) bool {
+	switch r := parse(payload).(type) {
+	case recordTape:
+		g.tapes[r.id] = &leftTape{id: r.id, start: r.start}
+		g.order = append(g.order, r.id)
+		seg.tapes[r.id] = true
+	case recordSound:
+		if t := g.tapes[r.id]; t != nil { // else its beginning was in a segment that is gone: it was done
+			seg.tapes[r.id] = true
+			t.add(r.at, r.sound)
+		}
+	case recordClosed:
+		if t := g.tapes[r.id]; t != nil {
+			t.closed = r.at
+		}
+	case recordDone:
+		delete(g.tapes, r.id)
+	case recordFact:
+		g.facts = append(g.facts, r.deferred)
+		seg.fact = max(seg.fact, r.n)
+		g.nextFact = max(g.nextFact, r.n)
+	case recordFacts:
+		g.doneFact = max(g.doneFact, r.n)
+		g.nextFact = max(g.nextFact, r.n)
+	default:
+		return false
+	}
+	return true
+}
+
+// left is what is not done, in the order in which it came.
+func (g *reading) left() (tapes []*leftTape, facts []deferred) {
+	for _, id := range g.order {
+		if t := g.tapes[id]; t != nil {
+			tapes = append(tapes, t)
+			delete(g.tapes, id) // a number that came twice counts once
+		}
+	}
+	for _, f := range g.facts {
+		if f.n > g.doneFact {
+			facts = append(facts, f)
+		}
+	}
+	return tapes, facts
 }
 
 // What a payload holds.
