@@ -1,6 +1,9 @@
 package media
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Bridge joins two streams: what one hears goes to the other, sound and keys,
 // until ctx ends, whose cause it returns, or a stream is closed (ErrClosed). Each
@@ -18,6 +21,12 @@ func Bridge(ctx context.Context, a, b *Stream) error {
 	}
 	defer b.bridged.Store(false)
 
+	for _, s := range []*Stream{a, b} {
+		if err := s.hurry(true); err != nil {
+			return fmt.Errorf("media: bridge: %w", err)
+		}
+		defer s.hurry(false)
+	}
 	a.out.join(b)
 	b.out.join(a)
 	a.joined.Store(b)

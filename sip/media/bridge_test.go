@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -386,4 +387,46 @@ func TestBridgeIsExclusive(t *testing.T) {
 		}
 		r.rossi.talk(r.a.Addr(), 3) // goes nowhere, harms nobody
 	})
+}
+
+// The very first packet of a stream may be a relayed one, wherever its random
+// clock starts and however long the engine has been running.
+func TestRelayBeginsAnywhere(t *testing.T) {
+	for base := uint32(0); ; base += 1 << 30 {
+		for _, up := range []time.Duration{0, 80 * time.Hour, 1000 * time.Hour} { // 2^31 samples are 74.6 h
+			t.Run(strconv.Itoa(int(base>>30))+"-"+up.String(), func(t *testing.T) {
+				a, b, peer := pair(t, aLawFormat(), aLawFormat())
+				wrote := &wiretap{Conn: b.out.conn}
+				b.out.conn, b.out.base = wrote, base
+				a.engine.epoch = a.engine.epoch.Add(-up)
+				keys := (&phone{ssrc: 77, seq: 5, ts: 1 << 31, keyPT: 101}).keyPackets(1)
+				for i := range uint16(30) {
+					a.receive(raw(header{pt: 8, seq: i, ts: 160 * uint32(i), ssrc: 1}, frameOf(1)), peer)
+					if i == 10 {
+						a.receive(keys[0], peer)
+					}
+					a.engine.epoch = a.engine.epoch.Add(-audio.FrameTime)
+				}
+				for range 3 {
+					b.out.live = false // silence follows
+					b.out.tick(a.engine.now())
+					a.engine.epoch = a.engine.epoch.Add(-audio.FrameTime)
+				}
+				if len(wrote.all) != 34 || wrote.bad != "" {
+					t.Fatalf("%d packets, %s", len(wrote.all), wrote.bad)
+				}
+				for i, h := range wrote.all {
+					if d := h.ts - base - samples(up); d > 34*samplesPerFrame {
+						t.Errorf("packet %d: timestamp %d after the clock", i, int32(d))
+					}
+					if i > 0 && (h.seq != wrote.all[i-1].seq+1 || int32(h.ts-wrote.all[i-1].ts) < 0) {
+						t.Errorf("packet %d: %+v after %+v", i, h, wrote.all[i-1])
+					}
+				}
+			})
+		}
+		if base == 3<<30 {
+			return
+		}
+	}
 }

@@ -27,11 +27,15 @@
 //     deadlines. A turn sends a frame if one is due, every 5 s a report, and looks
 //     whether the peer is lost. Without streams it sleeps; turns more than 100 ms
 //     late are dropped.
-//   - Two readers per stream, one for each socket; end when Close closes it, and
-//     Close waits for them. The RTP reader also does what follows from a packet:
-//     it keeps keys, feeds the ears and, in a bridge, writes the packet to the
-//     other leg, from the buffer it was read into. No packet is allocated or
-//     handed to another goroutine.
+//   - The reading of the sockets. On Linux two goroutines serve all streams, in
+//     rounds: one every millisecond the streams that are bridged or heard, one
+//     every 20 ms the rest. They begin with the first such socket and end with
+//     the last. Elsewhere, and with sockets made by Config.Listen, each socket has
+//     a goroutine of its own, which ends when Close closes it. Either way Close
+//     returns when nothing of the stream is being read any more. The goroutine
+//     that reads a packet also does what follows from it: it keeps keys, feeds
+//     the ears and, in a bridge, writes the packet to the other leg, from the
+//     buffer it was read into. No packet is allocated or handed over.
 //   - Play, Key, SendKeys, Hear and Bridge block the goroutine that calls them,
 //     the call's own, until their work or their context ends. Hear runs its
 //     function on it.

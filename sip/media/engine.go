@@ -52,7 +52,7 @@ type Config struct {
 	// MinPort and MaxPort bound the UDP ports in use, both included; both 0:
 	// 20000 to 24999. A stream takes an even port for RTP and the odd one above.
 	MinPort, MaxPort uint16
-	// Listen opens one socket; nil: net.ListenUDP. An error that is
+	// Listen opens one socket; nil: a UDP socket of the system. An error that is
 	// syscall.EADDRINUSE makes Open try another pair, any other ends it.
 	Listen func(netip.AddrPort) (Conn, error)
 	Log    *slog.Logger // nil: slog.Default()
@@ -82,9 +82,6 @@ func New(c Config) *Engine {
 	if c.MinPort == 0 && c.MaxPort == 0 {
 		c.MinPort, c.MaxPort = defaultMinPort, defaultMaxPort
 	}
-	if c.Listen == nil {
-		c.Listen = listenUDP
-	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -98,6 +95,9 @@ func New(c Config) *Engine {
 		streams: map[*Stream]struct{}{},
 		taken:   map[int]bool{},
 		cooling: map[int]time.Duration{},
+	}
+	if e.listen == nil {
+		e.listen = newSockets().listen
 	}
 	e.pacer.wake = make(chan struct{}, 1)
 	return e
@@ -150,7 +150,14 @@ func (e *Engine) Open(ip netip.Addr) (*Stream, error) {
 			e.release(port, 0)
 			return nil, fmt.Errorf("media: open %v: %w", netip.AddrPortFrom(ip, uint16(port)), err)
 		}
-		return e.begin(ip, port, rtp, rtcp), nil
+		s, err := e.begin(ip, port, rtp, rtcp)
+		if err != nil {
+			rtp.Close()
+			rtcp.Close()
+			e.release(port, 0)
+			return nil, fmt.Errorf("media: open %v: %w", netip.AddrPortFrom(ip, uint16(port)), err)
+		}
+		return s, nil
 	}
 	return nil, ErrNoPorts
 }

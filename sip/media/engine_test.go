@@ -155,7 +155,7 @@ func TestPacerKeepsItsDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWire()
 		e := start(t, w)
-		for i := range uint16(40) {
+		for i := range uint16(72) {
 			s := open(t, e)
 			p := newPhone(t, w.listen, netip.AddrPortFrom(rossiIP, 4000+2*i), aLawFormat())
 			s.Agree(aLawFormat(), p.peer())
@@ -179,8 +179,8 @@ func TestPacerKeepsItsDeadlines(t *testing.T) {
 			phases = append(phases, len(p))
 		}
 		slices.Sort(phases)
-		if got := phases[len(phases)-3:]; !slices.Equal(got, []int{8, 16, 16}) {
-			t.Errorf("40 streams in phases of %v", phases)
+		if got := phases[len(phases)-3:]; !slices.Equal(got, []int{8, 32, 32}) {
+			t.Errorf("72 streams in phases of %v", phases)
 		}
 	})
 }

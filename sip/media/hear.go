@@ -2,6 +2,7 @@ package media
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -136,6 +137,10 @@ func (e *ear) read(frame []byte) {
 // closed (ErrClosed, likewise). Several may hear at once. fn should return
 // within 20 ms; delays are caught up, those of more than a second lose sound.
 func (s *Stream) Hear(ctx context.Context, fn func(alaw []byte) bool) error {
+	if err := s.hurry(true); err != nil {
+		return fmt.Errorf("media: hear: %w", err)
+	}
+	defer s.hurry(false)
 	e := newEar()
 	s.listen(e)
 	defer s.unlisten(e)

@@ -76,6 +76,7 @@ type segment struct {
 // alienKey is the event that a joined leg sends beside its sound, from an SSRC
 // of its own, with timestamps that say nothing about the sound's.
 type alienKey struct {
+	known    bool
 	ssrc, ts uint32 // the event
 	out      uint32 // our timestamp for it
 }
@@ -98,7 +99,9 @@ func (o *sender) clock(at time.Duration) uint32 {
 func (o *sender) write(b []byte, h header, at time.Duration) {
 	h.ssrc = o.ssrc
 	h.put(b)
-	o.begun = true
+	if !o.begun {
+		o.begun, o.next = true, h.ts
+	}
 	o.lastTS, o.lastAt = h.ts, at
 	o.packets++
 	o.octets += uint32(len(b) - headerSize)
@@ -276,14 +279,15 @@ func (o *sender) relay(leg *Stream, a arrival, b []byte, from, to int, at time.D
 // insertKey sends a key packet of an SSRC that is not the sound's between the
 // sound's packets, whose numbers move on by one.
 func (o *sender) insertKey(a arrival, b []byte, at time.Duration) {
-	if o.alien.ssrc != a.ssrc || o.alien.ts != a.ts {
+	if !o.alien.known || o.alien.ssrc != a.ssrc || o.alien.ts != a.ts {
 		out := o.base + samples(at)
-		for _, least := range []uint32{o.lastTS, o.alien.out + 1} { // in order, and not the key before
-			if int32(out-least) < 0 {
-				out = least
-			}
+		if int32(out-o.lastTS) < 0 { // in the order of the sound
+			out = o.lastTS
 		}
-		o.alien = alienKey{ssrc: a.ssrc, ts: a.ts, out: out}
+		if o.alien.known && int32(out-o.alien.out) <= 0 { // and not the key before
+			out = o.alien.out + 1
+		}
+		o.alien = alienKey{known: true, ssrc: a.ssrc, ts: a.ts, out: out}
 	}
 	o.seq++
 	o.spurt.seq++

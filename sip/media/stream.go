@@ -65,8 +65,22 @@ type Stream struct {
 	readers sync.WaitGroup
 }
 
-// begin makes the stream and starts its two readers.
-func (e *Engine) begin(ip netip.Addr, port int, rtp, rtcp Conn) *Stream {
+// watched is a socket that brings what arrives by itself, until it is closed.
+type watched interface {
+	watch(handle func([]byte, netip.AddrPort)) error
+}
+
+// hurry tells the socket, if it makes a difference, that what arrives is waited
+// for, or no longer.
+func (s *Stream) hurry(on bool) error {
+	if c, ok := s.rtp.(interface{ hurry(on bool) error }); ok {
+		return c.hurry(on)
+	}
+	return nil
+}
+
+// begin makes the stream and starts the reading of its two sockets.
+func (e *Engine) begin(ip netip.Addr, port int, rtp, rtcp Conn) (*Stream, error) {
 	s := &Stream{
 		engine:   e,
 		ip:       ip,
@@ -81,13 +95,23 @@ func (e *Engine) begin(ip netip.Addr, port int, rtp, rtcp Conn) *Stream {
 	s.out.ssrc, s.out.base, s.out.seq = random32(), random32(), uint16(random32())
 	s.out.fresh = true
 	s.reports.name = canonicalName()
+	for _, half := range []struct {
+		conn   Conn
+		handle func([]byte, netip.AddrPort)
+	}{{rtp, s.receive}, {rtcp, s.receiveReport}} {
+		if w, ok := half.conn.(watched); ok {
+			if err := w.watch(half.handle); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		s.readers.Add(1)
+		go s.read(half.conn, half.handle)
+	}
 	e.mu.Lock()
 	e.streams[s] = struct{}{}
 	e.mu.Unlock()
-	s.readers.Add(2)
-	go s.read(rtp, s.receive)
-	go s.read(rtcp, s.receiveReport)
-	return s
+	return s, nil
 }
 
 // Addr is where the peer is to send its RTP; RTCP is one port above.

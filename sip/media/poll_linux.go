@@ -1,0 +1,318 @@
+//go:build linux && (amd64 || arm64)
+
+package media
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/pronto-desk/pronto/sip/audio"
+)
+
+// This file reads the sockets of an engine in rounds, with an epoll of its own and
+// two goroutines. The runtime's poller would wake a goroutine for each packet, and
+// look for other work before and after; at the rates of a help desk that costs
+// more than twice as much as moving the packets. Other systems, and sockets that
+// Config.Listen makes, have a goroutine each.
+
+// How long a poller waits between two rounds, so that what comes close together
+// is read in one: it is waking up that costs. One that serves bridges and
+// recorders must not delay; keys, reports and the watchdog can wait for a frame.
+const (
+	breathPrompt  = time.Millisecond
+	breathPatient = audio.FrameTime
+)
+
+const (
+	eventsAtOnce    = 256 // sockets read in a round
+	datagramsAtOnce = 8   // of one socket: sound and keys of a frame, and some that were held up
+)
+
+// sockets reads an engine's sockets: those of bridges promptly, the rest with
+// patience.
+type sockets struct{ prompt, patient poller }
+
+// poller reads sockets; its goroutine lives as long as there are any.
+type poller struct {
+	breath time.Duration
+
+	life sync.Mutex // guards what follows; held while the goroutine starts or ends
+	epfd int
+	stop chan struct{} // closed to end the goroutine
+	done chan struct{} // closed at its end; nil: there is none
+
+	mu       sync.Mutex // guards handlers; held while a round is handled
+	handlers map[int32]func([]byte, netip.AddrPort)
+}
+
+// socket is a UDP socket that a poller reads.
+type socket struct {
+	sockets *sockets
+	fd      int
+	addr    netip.AddrPort
+
+	mu     sync.Mutex // guards what follows
+	poller *poller    // nil: none yet, or closed
+	handle func([]byte, netip.AddrPort)
+	urgent int // how many are in a hurry
+	closed bool
+}
+
+// listen opens a socket on a concrete address.
+func (p *sockets) listen(at netip.AddrPort) (Conn, error) {
+	if at.Addr().Zone() != "" { // its number is the business of package net
+		return listenUDP(at)
+	}
+	family := syscall.AF_INET6
+	if at.Addr().Is4() {
+		family = syscall.AF_INET
+	}
+	fd, err := syscall.Socket(family, syscall.SOCK_DGRAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if family == syscall.AF_INET6 {
+		err = syscall.SetsockoptInt(fd, syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY, 1)
+	}
+	if err == nil {
+		var sa address
+		sa.set(at, family == syscall.AF_INET6)
+		if _, _, errno := syscall.Syscall(syscall.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(sa.size)); errno != 0 {
+			err = errno
+		}
+	}
+	if err != nil {
+		syscall.Close(fd)
+		return nil, os.NewSyscallError("bind", err)
+	}
+	return &socket{sockets: p, fd: fd, addr: at}, nil
+}
+
+// watch begins to call handle with what arrives, on a poller's goroutine.
+func (s *socket) watch(handle func([]byte, netip.AddrPort)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handle = handle
+	return s.move(&s.sockets.patient)
+}
+
+// hurry has the socket read promptly, until it was called as often with false.
+func (s *socket) hurry(on bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.urgent > 0
+	if on {
+		s.urgent++
+	} else {
+		s.urgent--
+	}
+	switch is := s.urgent > 0; {
+	case s.closed || s.handle == nil || is == was:
+		return nil
+	case is:
+		return s.move(&s.sockets.prompt)
+	default:
+		return s.move(&s.sockets.patient)
+	}
+}
+
+// move gives the socket to another poller. The caller holds s.mu.
+func (s *socket) move(to *poller) error {
+	if s.poller != nil {
+		s.poller.remove(s.fd)
+		s.poller = nil
+	}
+	if err := to.add(s.fd, s.handle); err != nil {
+		return err
+	}
+	s.poller = to
+	return nil
+}
+
+// Close ends the watching; when it returns, handle is not running any more.
+func (s *socket) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return net.ErrClosed
+	}
+	s.closed = true
+	if s.poller != nil {
+		s.poller.remove(s.fd)
+	}
+	return syscall.Close(s.fd)
+}
+
+func (s *socket) ReadFromUDPAddrPort([]byte) (int, netip.AddrPort, error) {
+	return 0, netip.AddrPort{}, errors.ErrUnsupported // the poller reads
+}
+func (s *socket) SetReadDeadline(time.Time) error { return errors.ErrUnsupported }
+func (s *socket) LocalAddr() net.Addr             { return net.UDPAddrFromAddrPort(s.addr) }
+
+// WriteToUDPAddrPort sends a datagram; with a full buffer it fails at once.
+func (s *socket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	var sa address
+	sa.set(to, !s.addr.Addr().Is4())
+	if len(b) == 0 {
+		return 0, nil
+	}
+	// A raw call: it never waits, so the scheduler need not know of it.
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
+		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, uintptr(unsafe.Pointer(&sa.raw)), uintptr(sa.size))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// receive reads one datagram that is there already; syscall.EAGAIN: none is.
+func receive(fd int, b []byte) (int, netip.AddrPort, error) {
+	var sa address
+	sa.size = uint32(unsafe.Sizeof(sa.raw))
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
+		syscall.MSG_DONTWAIT, uintptr(unsafe.Pointer(&sa.raw)), uintptr(unsafe.Pointer(&sa.size)))
+	if errno != 0 {
+		return 0, netip.AddrPort{}, errno
+	}
+	return int(n), sa.get(), nil
+}
+
+func newSockets() *sockets {
+	return &sockets{prompt: poller{breath: breathPrompt}, patient: poller{breath: breathPatient}}
+}
+
+// address is a sockaddr_in or sockaddr_in6, which is the larger.
+type address struct {
+	raw  syscall.RawSockaddrInet6
+	size uint32
+}
+
+func (a *address) set(ap netip.AddrPort, six bool) {
+	if six {
+		a.raw.Family = syscall.AF_INET6
+		a.raw.Addr = ap.Addr().As16()
+		a.size = syscall.SizeofSockaddrInet6
+	} else {
+		four := (*syscall.RawSockaddrInet4)(unsafe.Pointer(&a.raw))
+		four.Family = syscall.AF_INET
+		four.Addr = ap.Addr().Unmap().As4()
+		a.size = syscall.SizeofSockaddrInet4
+	}
+	port := (*[2]byte)(unsafe.Pointer(&a.raw.Port)) // network order, in either form at the same place
+	port[0], port[1] = byte(ap.Port()>>8), byte(ap.Port())
+}
+
+func (a *address) get() netip.AddrPort {
+	port := (*[2]byte)(unsafe.Pointer(&a.raw.Port))
+	n := uint16(port[0])<<8 | uint16(port[1])
+	switch a.raw.Family {
+	case syscall.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4((*syscall.RawSockaddrInet4)(unsafe.Pointer(&a.raw)).Addr), n)
+	case syscall.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.raw.Addr).Unmap(), n)
+	}
+	return netip.AddrPort{}
+}
+
+// add watches a socket, and starts the goroutine for the first one.
+func (p *poller) add(fd int, handle func([]byte, netip.AddrPort)) error {
+	p.life.Lock()
+	defer p.life.Unlock()
+	if p.done == nil {
+		if err := p.start(); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.handlers[int32(fd)] = handle
+	event := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}
+	if err := syscall.EpollCtl(p.epfd, syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
+		delete(p.handlers, int32(fd))
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	return nil
+}
+
+func (p *poller) start() error {
+	epfd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	p.epfd, p.stop, p.done = epfd, make(chan struct{}), make(chan struct{})
+	p.handlers = map[int32]func([]byte, netip.AddrPort){}
+	go p.run(epfd, p.stop, p.done)
+	return nil
+}
+
+// remove ends the watching of a socket; after the last one it ends the
+// goroutine and waits for it.
+func (p *poller) remove(fd int) {
+	p.life.Lock()
+	defer p.life.Unlock()
+	p.mu.Lock()
+	_, known := p.handlers[int32(fd)]
+	if known {
+		delete(p.handlers, int32(fd))
+		syscall.EpollCtl(p.epfd, syscall.EPOLL_CTL_DEL, fd, nil)
+	}
+	last := known && len(p.handlers) == 0
+	p.mu.Unlock()
+	if !last {
+		return
+	}
+	close(p.stop)
+	<-p.done
+	syscall.Close(p.epfd)
+	p.done = nil
+}
+
+// run reads what has arrived, in rounds. It never blocks in the kernel: a thread
+// that does so costs the scheduler more than looking each time.
+func (p *poller) run(epfd int, stop, done chan struct{}) {
+	defer close(done)
+	events := make([]syscall.EpollEvent, eventsAtOnce)
+	b := make([]byte, maxPacket+1)
+	breath := time.NewTicker(p.breath)
+	defer breath.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-breath.C:
+		}
+		for p.round(epfd, events, b) == len(events) {
+			// there is more
+		}
+	}
+}
+
+// round reads the sockets that have something, and returns how many they were.
+func (p *poller) round(epfd int, events []syscall.EpollEvent, b []byte) int {
+	n, err := syscall.EpollWait(epfd, events, 0)
+	if err != nil { // EINTR, a signal; nothing else can happen to a descriptor of ours
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range events[:n] {
+		handle := p.handlers[e.Fd]
+		if handle == nil { // removed since the kernel named it
+			continue
+		}
+		for range datagramsAtOnce {
+			n, from, err := receive(int(e.Fd), b)
+			if err != nil { // EAGAIN; or an ICMP error, which reading has cleared
+				break
+			}
+			handle(b[:n], from)
+		}
+	}
+	return n
+}
