@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -18,12 +19,18 @@ import (
 
 func TestBeginMatchesTheCaller(t *testing.T) {
 	d := newDesk(t)
+	for i := range MatchesShown + 1 {
+		_, err := d.PutCustomer(t.Context(), Customer{Code: fmt.Sprint("p", i), Name: "Poliambulatorio", Numbers: []string{"0558888888"}}, monday)
+		must(t, err)
+	}
 	for _, c := range []struct {
 		from, source, caller, stored, match string
 		customers                           int
 	}{
 		{"+390551234567", "asserted", "+390551234567", "asserted", MatchCertain, 1},
 		{"0551234567", "from", "+390551234567", "from", MatchCertain, 1},
+		{"0551234567", "somewhere", "+390551234567", "from", MatchCertain, 1},
+		{"0558888888", "from", "+390558888888", "from", MatchSeveral, MatchesShown},
 		{"+390557654321", "asserted", "+390557654321", "asserted", MatchSeveral, 2},
 		{"+393331234567", "asserted", "+393331234567", "asserted", MatchNone, 0},
 		{"", "withheld", "", "withheld", MatchWithheld, 0},
@@ -66,7 +73,8 @@ func TestBeginOutlivesTheHangUp(t *testing.T) {
 	d := newDesk(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	c, err := d.Begin(ctx, Arrival{Channel: Phone, ID: "x", From: "+390551234567", Source: "asserted", To: "800123456", At: monday})
+	fresh := NewBook(d.db, "node1", nil, nil) // that has to read the services first
+	c, err := fresh.Begin(ctx, Arrival{Channel: Phone, ID: "x", From: "+390551234567", Source: "asserted", To: "800123456", At: monday})
 	must(t, err)
 	d.record(c)
 }
@@ -445,5 +453,24 @@ func TestRecover(t *testing.T) {
 	}
 	if r := d.record(other); r.Ending != nil {
 		t.Error("another node's contact was ended")
+	}
+}
+
+// BenchmarkBegin is what a caller waits for before the first ring.
+func BenchmarkBegin(b *testing.B) {
+	d := newDesk(b)
+	for i := 0; b.Loop(); i++ {
+		d.call("+390551234567", monday.Add(time.Duration(i)))
+	}
+}
+
+// BenchmarkOpen is what the commit of a ticket costs.
+func BenchmarkOpen(b *testing.B) {
+	d := newDesk(b)
+	for i := 0; b.Loop(); i++ {
+		c := d.call("+390551234567", monday.Add(time.Duration(i)))
+		if _, err := d.Book.Open(b.Context(), c, Matter{At: monday, Queued: true}, nil); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

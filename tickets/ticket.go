@@ -175,7 +175,7 @@ func openTicket(ctx context.Context, tx *db.Tx, contact uuid.UUID, m Matter) (in
 	)
 	err := tx.QueryRow(ctx, `select c.ticket_id, c.ending, c.service_id, c.caller, c.t0, c.urgency, cu.id, cu.name, cu.practice, cu.authority, tp.id, tp.name
 		from contacts c
-		left join customers cu on cu.id = c.customer_id and c.match = 'certain'
+		left join customers cu on cu.id = c.customer_id
 		left join topics tp on tp.id = coalesce(nullif(@topic::bigint, 0), c.topic_id)
 		where c.id = @contact for update of c`, pgx.StrictNamedArgs{"contact": contact, "topic": m.Topic}).
 		Scan(&ticket, &ending, &service, &caller, &t0, &urgency, &customer, &name, &practice, &authority, &topic, &topicName)
