@@ -49,6 +49,8 @@ export interface Seat {
   contact_id: string | null
   ticket: string | null
   can_ring: boolean
+  /** Italian; '' when it can */
+  cannot_ring_why?: string
   version: number
 }
 
@@ -157,13 +159,15 @@ export interface Pop {
   match: { sure: Sure; why: string; customers: Customer[] }
   open_tickets: Ticket[]
   calls_today: number
-  ticket: Ticket
+  /** null only when the ticket could not be opened in time */
+  ticket: Ticket | null
 }
 
 /** Everything a screen starts from. */
 export interface State {
   me: Me
-  seat: Seat
+  /** null: this person has never declared anything */
+  seat: Seat | null
   operators: Seat[]
   waiting: Waiting[]
   pop: Pop | null
@@ -207,6 +211,8 @@ export interface Problem {
   title: string
   status: number
   detail: string
+  /** what the detail is about */
+  field?: string
   conflicts?: Record<string, Conflict>
 }
 

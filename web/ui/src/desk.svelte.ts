@@ -7,7 +7,7 @@ import { nothing, phase, withSeat, withTicket, type Model, type Phase } from './
 import { Draft, type Answer, type Store } from './draft'
 import { ServerClock } from './clock'
 import { words, type Words } from './words'
-import { personName, type CallType, type Declared, type Event, type Outcome, type Person, type Pop, type Seat, type Ticket, type Topic } from './contract'
+import { nameOf, personName, type CallType, type Declared, type Event, type Outcome, type Person, type Pop, type Seat, type State, type Ticket, type Topic } from './contract'
 import type { Language } from './format'
 import { phone } from './format'
 
@@ -15,6 +15,8 @@ import { phone } from './format'
 const NOTICE_FOR = 6000
 /** Screens tick this often, in ms. */
 const BEAT = 500
+/** A telephone that registers or falls silent is no event: seats are read again so often, in ms. */
+const PHONES = 20_000
 /** A hidden tab paints no frames: its pop counts as painted after this, in ms. */
 const HIDDEN_PAINT = 100
 
@@ -44,6 +46,13 @@ function shelfOf(): Store & { keys(): string[] } {
 export interface Notice {
   text: string
   bad: boolean
+}
+
+function unseated(state: State): Seat {
+  return {
+    operator: state.me.name, display_name: state.me.display_name, extension: state.me.extension, declared: 'off', reason: '', declared_at: '',
+    doing: 'idle', doing_at: '', doing_until: null, contact_id: null, ticket: null, can_ring: true, version: 0,
+  }
 }
 
 export class Desk {
@@ -82,8 +91,11 @@ export class Desk {
   private readonly drafts = new Map<string, Draft>()
   private link: Link | null = null
   private beat: ReturnType<typeof setInterval> | undefined
+  private look: ReturnType<typeof setInterval> | undefined
   private noticeTimer: ReturnType<typeof setTimeout> | undefined
   private paintedOffer = ''
+  /** Where the last model stood: amendments do not move it. */
+  private stood = ''
 
   get state() {
     return this.model.state
@@ -91,8 +103,11 @@ export class Desk {
   get me() {
     return this.model.state?.me ?? null
   }
+  /** Who has a telephone and never declared anything is off duty. */
   get seat(): Seat | null {
-    return this.model.state?.seat ?? null
+    const state = this.model.state
+    if (!state) return null
+    return state.seat ?? (state.me.extension ? unseated(state) : null)
   }
   get pop(): Pop | null {
     return this.model.state?.pop ?? null
@@ -124,6 +139,7 @@ export class Desk {
     })
     this.link.start()
     void this.read()
+    this.look = setInterval(() => void this.lookAtPhones(), PHONES)
     window.addEventListener('online', () => this.link?.nudge())
     document.addEventListener('visibilitychange', () => {
       if (document.visibilityState === 'visible') this.link?.nudge()
@@ -134,6 +150,7 @@ export class Desk {
 
   stop(): void {
     clearInterval(this.beat)
+    clearInterval(this.look)
     clearTimeout(this.noticeTimer)
     this.link?.stop()
     for (const d of this.drafts.values()) d.stop()
@@ -174,7 +191,7 @@ export class Desk {
   who(pop: Pop | null): string {
     if (!pop) return ''
     if (pop.match.sure === 'withheld') return this.w.caller.withheld
-    const chosen = pop.ticket.customer ?? (pop.match.sure === 'certain' ? pop.match.customers[0] : null)
+    const chosen = pop.ticket?.customer ?? (pop.match.sure === 'certain' ? pop.match.customers[0] : null)
     if (chosen) return chosen.name
     if (pop.match.sure === 'several') return this.w.caller.several
     return this.w.caller.unknown
@@ -182,7 +199,7 @@ export class Desk {
 
   /** The same in the middle of a sentence: a number says more than that it is unknown. */
   whoShort(pop: Pop): string {
-    const customer = pop.ticket.customer ?? (pop.match.sure === 'certain' ? pop.match.customers[0] : null)
+    const customer = pop.ticket?.customer ?? (pop.match.sure === 'certain' ? pop.match.customers[0] : null)
     return customer?.name ?? (pop.contact.caller ? phone(pop.contact.caller) : this.w.caller.withheld)
   }
 
@@ -411,7 +428,7 @@ export class Desk {
         return { kind: 'signed_out' }
       }
       if (e.conflicts) return { kind: 'conflict', conflicts: e.conflicts }
-      return e.away ? { kind: 'away', detail: e.detail } : { kind: 'refused', detail: e.detail }
+      return e.away ? { kind: 'away', detail: e.detail } : { kind: 'refused', detail: e.detail, field: e.field }
     }
   }
 
@@ -426,6 +443,16 @@ export class Desk {
 
   private amendSeat(seat: Seat): void {
     this.amend((m) => (m.state ? { ...m, state: withSeat(m.state, seat) } : m))
+  }
+
+  private async lookAtPhones(): Promise<void> {
+    if (this.light !== 'connected' || document.visibilityState === 'hidden') return
+    try {
+      const seats = (await api.operators()).items
+      this.amend((m) => (m.state ? { ...m, state: seats.reduce(withSeat, m.state) } : m))
+    } catch (e) {
+      this.wrong(e) // the light tells the rest
+    }
   }
 
   private lightTurned(light: Light): void {
@@ -453,21 +480,23 @@ export class Desk {
       this.ticketNews++
     } else if (event?.kind === 'messages') this.messageNews++
     else if (event?.kind === 'ringbacks') this.ringBackNews++
-    else if (event === null) {
+    else if (event === null && model.epoch + model.seq !== this.stood) {
+      // A snapshot: whatever was missed may be in any list.
       this.ticketNews++
       this.messageNews++
       this.ringBackNews++
     }
+    this.stood = model.epoch + model.seq
     if (after.pop && after.pop !== before?.pop) {
-      this.learn(after.pop.ticket)
+      if (after.pop.ticket) this.learn(after.pop.ticket)
       for (const t of after.pop.open_tickets) this.learn(t)
     }
     this.announce(before?.pop ?? null, phase(before), after.pop, phase(after))
-    const number = after.pop?.ticket.number
+    const number = after.pop?.ticket?.number
     if (number && !after.pop?.offer) {
       // Talked to: the ticket is on the desk until it is closed or put aside, whatever else rings.
       this.lastPop = after.pop
-      if (this.card !== number && after.pop?.ticket.status !== 'closed') {
+      if (this.card !== number && after.pop?.ticket?.status !== 'closed') {
         this.bench = [...(this.card ? [this.card] : []), ...this.bench].filter((n) => n !== number)
         this.card = number
         this.keepBench()
@@ -483,13 +512,13 @@ export class Desk {
     const w = this.w
     if (is === 'ringing' && pop?.offer && pop.offer.id !== oldPop?.offer?.id) {
       const customer = pop.match.sure === 'certain' ? pop.match.customers[0] : undefined
-      const topic = pop.ticket.topic?.name ?? ''
+      const topic = pop.ticket?.topic?.name ?? nameOf(pop.contact.topic)
       this.assertive = w.phone.ringingSpoken([
         this.who(pop),
         pop.match.sure === 'none' ? phone(pop.contact.caller) : '',
         customer?.practice ?? '',
         topic,
-        pop.ticket.urgency === 1 ? w.urgent : '',
+        (pop.ticket?.urgency ?? pop.contact.urgency) === 1 ? w.urgent : '',
         w.phone.lift(this.me?.extension ?? ''),
         `${w.phone.decline}: ${w.phone.declineKeys}`,
       ])

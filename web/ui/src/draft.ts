@@ -25,13 +25,16 @@ export const AGAIN_FIRST = 2000
 /** …up to this. */
 export const AGAIN_MOST = 30_000
 
+/** Values that may have arrived, per field: with retries 30 s apart, ten minutes of typing without an answer. */
+const UNHEARD_MOST = 20
+
 export type Status = 'clean' | 'typing' | 'saving' | 'saved' | 'away' | 'signed_out' | 'refused' | 'conflict'
 
 export type Answer =
   | { kind: 'saved'; ticket: Ticket }
   | { kind: 'conflict'; conflicts: Record<string, Conflict> }
   /** the server understood and will not: trying the same again is useless */
-  | { kind: 'refused'; detail: string }
+  | { kind: 'refused'; detail: string; field?: string }
   | { kind: 'signed_out' }
   /** no server, or one with a fault: trying again helps */
   | { kind: 'away'; detail: string }
@@ -46,7 +49,8 @@ export interface View {
   savedAt: number | null
   problem: string
   conflicts: Partial<Record<Field, Conflict>>
-  aside: Record<Aside, string>
+  /** null: untouched */
+  aside: Record<Aside, string | null>
 }
 
 export interface Store {
@@ -68,7 +72,8 @@ export interface DraftOptions {
 interface Stored {
   base: Some
   typed: Some
-  aside: Partial<Record<Aside, string>>
+  unheard?: Partial<Record<Field, Value[]>>
+  aside: Partial<Record<Aside, string | null>>
 }
 
 /** The ticket's values as the form has them. */
@@ -100,8 +105,18 @@ export class Draft {
   private typed: Some = {}
   /** …and what stood there when the typing began: the server compares. */
   private base: Some = {}
+  /** Values sent without a word back: they may have arrived, and then are no colleague's. */
+  private unheard: Partial<Record<Field, Value[]>> = {}
   private conflicts: Partial<Record<Field, Conflict>> = {}
-  private aside: Record<Aside, string> = { outcome: '', solution: '', note: '' }
+  private aside: Record<Aside, string | null> = { outcome: null, solution: null, note: null }
+  /** Fields whose value the server will not have, and why: the others are saved without them. */
+  private refusals: Partial<Record<Field, string>> = {}
+  /**
+   * Saved fields as they were typed, where the server writes them otherwise (a
+   * telephone number in its international form): a text does not change under
+   * the cursor, only when the operator has left the field.
+   */
+  private shown: Some = {}
 
   private state: 'rest' | 'saving' | 'away' | 'signed_out' | 'refused' = 'rest'
   private savedAt: number | null = null
@@ -119,11 +134,11 @@ export class Draft {
 
   view(): View {
     return {
-      values: { ...this.server, ...this.typed },
+      values: { ...this.server, ...this.shown, ...this.typed },
       status: this.status(),
       unsaved: FIELDS.filter((f) => f in this.typed),
       savedAt: this.savedAt,
-      problem: this.problem,
+      problem: this.problem || (Object.values(this.refusals)[0] ?? ''),
       conflicts: this.conflicts,
       aside: this.aside,
     }
@@ -140,6 +155,8 @@ export class Draft {
   edit(field: Field, value: Value): void {
     if (!(field in this.typed)) this.base[field] = this.server[field]
     this.typed[field] = value
+    delete this.shown[field]
+    delete this.refusals[field]
     // Typed back to what the server has: nothing to save, unless a save of another value is on its way.
     if (value === this.server[field] && this.base[field] === value && !this.running && !this.conflicts[field]) {
       this.settle(field)
@@ -147,6 +164,13 @@ export class Draft {
     if (this.state === 'refused') this.state = 'rest' // another text may be acceptable
     this.keep()
     this.later(SAVE_AFTER)
+    this.tell()
+  }
+
+  /** The operator has left the field. */
+  leave(field: Field): void {
+    if (!(field in this.shown)) return
+    delete this.shown[field]
     this.tell()
   }
 
@@ -161,10 +185,18 @@ export class Draft {
   adopt(ticket: Ticket): void {
     if (ticket.version < this.version) return
     this.version = ticket.version
+    const before = this.server
     this.server = valuesOf(ticket)
     for (const f of FIELDS) {
+      if (this.server[f] !== before[f]) delete this.shown[f]
       // Somebody wrote the very same: nothing is left to save.
       if (f in this.typed && this.typed[f] === this.server[f] && !this.running) this.settle(f)
+      else if (f in this.typed && this.unheard[f]?.includes(this.server[f])) this.base[f] = this.server[f]
+    }
+    // What was refused for the ticket as it was may be right for it as it is: reopened, for one.
+    if (this.state === 'refused') {
+      this.state = 'rest'
+      this.later(SAVE_AFTER)
     }
     this.keep()
     this.tell()
@@ -205,21 +237,23 @@ export class Draft {
 
   /** Try again now: the connection is back, or somebody pressed the button. */
   retry(): void {
-    if (this.state === 'saving' || this.sendable().length === 0) return
+    if (this.state === 'saving') return
+    this.refusals = {}
+    if (this.sendable().length === 0) return
     this.state = 'rest'
     this.later(0)
   }
 
   /** The ticket is closed and the asides were sent with it. */
   sent(...names: Aside[]): void {
-    for (const n of names) this.aside = { ...this.aside, [n]: '' }
+    for (const n of names) this.aside = { ...this.aside, [n]: null }
     this.keep()
     this.tell()
   }
 
   /** Nothing stands here that the server does not have. */
   get empty(): boolean {
-    return Object.keys(this.typed).length === 0 && Object.values(this.aside).every((v) => v === '')
+    return Object.keys(this.typed).length === 0 && Object.values(this.aside).every((v) => !v)
   }
 
   stop(): void {
@@ -230,12 +264,13 @@ export class Draft {
   private status(): Status {
     if (Object.keys(this.conflicts).length > 0) return 'conflict'
     if (this.state !== 'rest') return this.state
+    if (Object.keys(this.refusals).length > 0) return 'refused'
     if (Object.keys(this.typed).length > 0) return 'typing'
     return this.savedAt === null ? 'clean' : 'saved'
   }
 
   private sendable(): Field[] {
-    return FIELDS.filter((f) => f in this.typed && !this.conflicts[f])
+    return FIELDS.filter((f) => f in this.typed && !this.conflicts[f] && !this.refusals[f])
   }
 
   private later(ms: number): void {
@@ -268,7 +303,10 @@ export class Draft {
     for (const f of fields) {
       base[f] = this.base[f]
       set[f] = this.typed[f]
+      const sent = this.unheard[f] ?? []
+      if (!sent.includes(set[f] as Value)) this.unheard[f] = [...sent, set[f] as Value].slice(-UNHEARD_MOST)
     }
+    this.keep() // before it is sent: a page that dies now must know its own text again
     this.state = 'saving'
     this.problem = ''
     this.tell()
@@ -285,19 +323,26 @@ export class Draft {
   private take(answer: Answer, set: Some): void {
     this.state = 'rest'
     switch (answer.kind) {
-      case 'saved':
+      case 'saved': {
         this.failures = 0
         this.savedAt = this.o.now()
+        const written = valuesOf(answer.ticket)
         if (answer.ticket.version >= this.version) {
           this.version = answer.ticket.version
-          this.server = valuesOf(answer.ticket)
+          this.server = written
         }
         for (const f of Object.keys(set) as Field[]) {
-          if (this.typed[f] === set[f]) this.settle(f)
-          else this.base[f] = set[f] // typed on meanwhile: the next save starts from what has just been saved
+          if (this.typed[f] === set[f]) {
+            this.settle(f)
+            if (written[f] !== set[f]) this.shown[f] = set[f]
+          } else {
+            delete this.unheard[f]
+            this.base[f] = written[f] // typed on meanwhile: the next save starts from what has just been saved
+          }
         }
         this.o.saved?.(answer.ticket)
         break
+      }
       case 'conflict':
         this.failures = 0
         for (const f of Object.keys(answer.conflicts).filter((f): f is Field => f in set)) {
@@ -307,8 +352,9 @@ export class Draft {
           if (c.current === this.typed[f]) {
             this.server = { ...this.server, [f]: c.current }
             this.settle(f)
-          } else if (c.current === set[f]) {
+          } else if (this.unheard[f]?.includes(c.current)) {
             this.base[f] = c.current // an answer that got lost, and more typed since
+            this.server = { ...this.server, [f]: c.current }
           } else {
             this.conflicts = { ...this.conflicts, [f]: c }
           }
@@ -316,9 +362,13 @@ export class Draft {
         // A conflict that names nothing we sent would be sent again for ever.
         if (!Object.keys(answer.conflicts).some((f) => f in set)) this.refuse('')
         break
-      case 'refused':
-        this.refuse(answer.detail)
+      case 'refused': {
+        // One bad field keeps no other from being saved.
+        const field = FIELDS.find((f) => f === answer.field && f in set)
+        if (!field) this.refuse(answer.detail)
+        else if (this.typed[field] === set[field]) this.refusals = { ...this.refusals, [field]: answer.detail }
         break
+      }
       case 'signed_out':
         this.state = 'signed_out'
         break
@@ -333,7 +383,7 @@ export class Draft {
     }
     this.keep()
     // The other fields of a conflict were not applied either: they go at once. What was typed meanwhile has its 2 s.
-    this.later(answer.kind === 'conflict' ? 0 : SAVE_AFTER)
+    this.later(answer.kind === 'conflict' || answer.kind === 'refused' ? 0 : SAVE_AFTER)
     this.tell()
   }
 
@@ -345,7 +395,17 @@ export class Draft {
   private settle(field: Field): void {
     delete this.typed[field]
     delete this.base[field]
+    delete this.refusals[field]
+    delete this.unheard[field]
     this.drop(field)
+    if (this.sendable().length === 0 && (this.state === 'away' || this.state === 'refused')) {
+      // What could not be sent is there by another way: the next key finds no old trouble.
+      this.state = 'rest'
+      this.problem = ''
+      this.failures = 0
+      clearTimeout(this.timer)
+      this.timer = undefined
+    }
   }
 
   private drop(field: Field): void {
@@ -356,7 +416,7 @@ export class Draft {
   private keep(): void {
     try {
       if (this.empty) this.o.store.removeItem(this.o.key)
-      else this.o.store.setItem(this.o.key, JSON.stringify({ base: this.base, typed: this.typed, aside: this.aside } satisfies Stored))
+      else this.o.store.setItem(this.o.key, JSON.stringify({ base: this.base, typed: this.typed, unheard: this.unheard, aside: this.aside } satisfies Stored))
     } catch {
       // A full or forbidden store: the text is still in the page and on its way to the server.
     }
@@ -375,7 +435,9 @@ export class Draft {
       if (!stored.typed || !(f in stored.typed)) continue
       if (stored.typed[f] === this.server[f]) continue // it arrived after all
       this.typed[f] = stored.typed[f]
-      this.base[f] = stored.base?.[f] ?? this.server[f]
+      this.base[f] = stored.base && f in stored.base ? stored.base[f] : this.server[f]
+      const unheard = stored.unheard?.[f]
+      if (unheard) this.unheard[f] = unheard
     }
     this.aside = { ...this.aside, ...stored.aside }
     this.keep()

@@ -15,6 +15,7 @@ export class Refused extends Error {
     readonly status: number,
     readonly detail: string,
     readonly conflicts: Record<string, Conflict> | undefined = undefined,
+    readonly field: string | undefined = undefined,
   ) {
     super(detail)
   }
@@ -45,7 +46,7 @@ async function request<T>(method: string, path: string, body?: unknown, leaving 
     } catch {
       // a proxy's page, not ours
     }
-    throw new Refused(response.status, problem.detail ?? problem.title ?? '', problem.conflicts)
+    throw new Refused(response.status, problem.detail ?? problem.title ?? '', problem.conflicts, problem.field)
   }
   if (response.status === 204) return undefined as T
   try {
@@ -68,6 +69,7 @@ export const api = {
   topics: () => request<{ items: Topic[] }>('GET', '/topics'),
   callTypes: () => request<{ items: CallType[] }>('GET', '/call-types'),
 
+  operators: () => request<{ items: Seat[] }>('GET', '/operators'),
   declare: (operator: string, declared: Declared, reason: string) =>
     request<Seat>('PUT', `/operators/${q(operator)}/state`, { declared, reason }),
   /** seconds */

@@ -76,11 +76,11 @@ function apply(state: State, event: Extract<FromServer, { type: 'event' }>): Sta
 
 /** A seat that somebody sent (event or answer to a command): the newer one stands. */
 export function withSeat(state: State, seat: Seat): State {
-  const own = seat.operator === state.seat?.operator
+  const own = seat.operator === state.me.name
   const known = state.operators.find((o) => o.operator === seat.operator)
   return {
     ...state,
-    seat: own && seat.version >= state.seat.version ? seat : state.seat,
+    seat: own && seat.version >= (state.seat?.version ?? 0) ? seat : state.seat,
     operators: known
       ? state.operators.map((o) => (o.operator === seat.operator && seat.version >= o.version ? seat : o))
       : [...state.operators, seat],
@@ -104,7 +104,7 @@ export function withTicket(state: State, ticket: Ticket): State {
     ...state,
     pop: {
       ...pop,
-      ticket: newer(pop.ticket),
+      ticket: pop.ticket && newer(pop.ticket),
       open_tickets: pop.open_tickets.map(newer).filter((t) => t.status !== 'closed'),
     },
   }

@@ -1,0 +1,277 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { fireEvent, render, screen, waitFor, within } from '@testing-library/svelte'
+import App from './App.svelte'
+import { desk } from './desk.svelte'
+import { nothing } from './reducer'
+import type { FromServer, State, Ticket, ToServer } from './contract'
+import { contact, me, pop, seat, state, ticket } from './testing/samples'
+
+/** The server's end: what was asked over HTTP, and a socket to speak through. */
+let asked: { method: string; path: string; body: unknown }[]
+let answers: Record<string, (body: Record<string, Record<string, unknown>>) => [number, unknown]>
+let socket: FakeSocket
+let seq: number
+
+class FakeSocket {
+  sent: ToServer[] = []
+  onopen: (() => void) | null = null
+  onmessage: ((e: { data: string }) => void) | null = null
+  onclose: ((e: { code: number }) => void) | null = null
+  constructor() {
+    socket = this
+    queueMicrotask(() => this.onopen?.())
+  }
+  send(data: string) {
+    this.sent.push(JSON.parse(data) as ToServer)
+  }
+  close() {}
+  say(m: FromServer) {
+    this.onmessage?.({ data: JSON.stringify(m) })
+  }
+}
+
+function tell(kind: string, data: unknown) {
+  seq++
+  socket.say({ type: 'event', seq, prev: seq - 1, kind, data } as FromServer)
+}
+
+const fetched = (async (url: string, init: RequestInit = {}) => {
+  const path = url.replace('/api/v1', '')
+  const method = init.method ?? 'GET'
+  const body = init.body ? JSON.parse(String(init.body)) : undefined
+  asked.push({ method, path, body })
+  const answer = answers[`${method} ${path.split('?')[0]}`]
+  const [status, json] = answer ? answer(body) : [404, { detail: '' }]
+  return new Response(status === 204 ? null : JSON.stringify(json), { status })
+}) as typeof fetch
+
+async function start(more: Partial<State> = {}) {
+  render(App)
+  await waitFor(() => expect(socket?.sent[0]).toMatchObject({ type: 'hello' }))
+  socket.say({ type: 'snapshot', epoch: 'e', seq, state: state({ now: new Date().toISOString(), ...more }) })
+  await screen.findByRole('main')
+}
+
+const soon = (s: number) => new Date(Date.now() + s * 1000).toISOString()
+const ringing = (more = {}) => pop({ offer: { id: 'o1', offered_at: soon(0), expires_at: soon(20) }, ...more })
+const talk = () => {
+  tell('seat', seat({ doing: 'talking', version: 2, doing_until: soon(3600) }))
+  tell('call.talking', pop({ offer: null, contact: contact({ tc: soon(0) }) }))
+}
+
+beforeEach(() => {
+  localStorage.clear()
+  location.hash = ''
+  asked = []
+  seq = 10
+  let current: Ticket = ticket()
+  answers = {
+    'GET /me': () => [200, me],
+    'GET /topics': () => [200, { items: [{ id: 2, code: 'certificati', name: 'Certificati' }] }],
+    'GET /call-types': () => [200, { items: [{ code: 'intervento', name: 'Richiesta di intervento' }] }],
+    'GET /tickets': () => [200, { items: [], next: null }],
+    'GET /tickets/2026-1': () => [200, { ...current, timeline: [], contacts: [], notes: [] }],
+    'PATCH /tickets/2026-1': (b) => [200, (current = { ...current, ...b['set'], topic: current.topic, version: current.version + 1 } as Ticket)],
+    'POST /tickets/2026-1/close': (b) => [200, (current = { ...current, status: 'closed', outcome: String(b['outcome']), version: current.version + 1 })],
+    'PUT /operators/anna/state': (b) => [200, seat({ declared: String(b['declared']) as 'break', reason: String(b['reason']), version: 9 })],
+    'POST /offers/o1/decline': () => [204, null],
+  }
+  vi.stubGlobal('WebSocket', FakeSocket)
+  vi.stubGlobal('fetch', fetched)
+  vi.spyOn(window, 'scrollTo').mockImplementation(() => undefined)
+})
+afterEach(() => {
+  desk.stop()
+  Object.assign(desk, { model: nothing, tickets: new Map(), card: null, bench: [], lastPop: null, missed: null, notice: null, assertive: '', polite: '', signedOut: false, broken: false, light: 'reconnecting', user: '', paintedOffer: '', stood: '' })
+  ;(desk['drafts'] as Map<string, unknown>).clear()
+  vi.unstubAllGlobals()
+})
+
+describe('a call rings', () => {
+  test('it is on the page, said aloud, in the title, and acknowledged once', async () => {
+    await start()
+    tell('call.offered', ringing())
+    const who = await screen.findByRole('region', { name: 'Chi chiama' })
+    expect(within(who).getByText('Mario Rossi')).toBeTruthy()
+    expect(within(who).getByText('Riconoscimento certo')).toBeTruthy()
+    expect(screen.getByText('Solleva la cornetta del telefono 1001')).toBeTruthy()
+    expect(screen.getByText('Numero da comunicare:')).toBeTruthy()
+    const spoken = document.querySelector('[aria-live=assertive]')?.textContent
+    expect(spoken).toContain('Squillo. Mario Rossi')
+    expect(spoken).toContain('Solleva la cornetta del telefono 1001')
+    await waitFor(() => expect(document.title).toContain('Squillo: Mario Rossi'))
+    await waitFor(() => expect(socket.sent).toContainEqual({ type: 'painted', offer: 'o1' }))
+    tell('ticket', ticket({ version: 2, subject: 'x' }))
+    await new Promise((r) => setTimeout(r, 150))
+    expect(socket.sent.filter((m) => m.type === 'painted')).toHaveLength(1)
+  })
+
+  test('a hidden tab, which paints no frames, acknowledges too', async () => {
+    vi.stubGlobal('requestAnimationFrame', () => 0)
+    await start()
+    tell('call.offered', ringing())
+    await waitFor(() => expect(socket.sent).toContainEqual({ type: 'painted', offer: 'o1' }))
+  })
+
+  test('Shift+F2 declines', async () => {
+    await start()
+    tell('call.offered', ringing())
+    await screen.findByRole('button', { name: /Rifiuta/ })
+    await fireEvent.keyDown(window, { key: 'F2', shiftKey: true })
+    await waitFor(() => expect(asked).toContainEqual({ method: 'POST', path: '/offers/o1/decline', body: undefined }))
+    await waitFor(() => expect(screen.queryByRole('button', { name: /Rifiuta/ })).toBeNull())
+  })
+
+  test('numbers that are not known say so', async () => {
+    await start()
+    tell('call.offered', ringing({ match: { sure: 'none', why: '', customers: [] }, contact: contact({ match: 'none' }) }))
+    const who = await screen.findByRole('region', { name: 'Chi chiama' })
+    expect(within(who).getByText('Numero sconosciuto')).toBeTruthy()
+    expect(within(who).getByText('+39 055 1234567')).toBeTruthy()
+    tell('call.offered', ringing({ match: { sure: 'withheld', why: '', customers: [] }, contact: contact({ match: 'withheld', caller: '' }) }))
+    await within(who).findByText('Numero nascosto')
+  })
+
+  test('nobody answered: the banner leads back', async () => {
+    await start()
+    tell('call.offered', ringing())
+    tell('seat', seat({ declared: 'break', reason: 'missed', version: 3 }))
+    tell('pop.cleared', {})
+    await screen.findByText(/La chiamata \(Mario Rossi\) non ha avuto risposta/)
+    await fireEvent.click(screen.getByRole('button', { name: 'Torna disponibile' }))
+    await waitFor(() => expect(asked).toContainEqual({ method: 'PUT', path: '/operators/anna/state', body: { declared: 'available', reason: '' } }))
+  })
+
+  test('on another page a strip shows it, and lifting the handset brings the ticket', async () => {
+    location.hash = '#/richiamare'
+    await start()
+    tell('call.offered', ringing())
+    await screen.findByRole('link', { name: 'Apri la postazione' })
+    expect(location.hash).toBe('#/richiamare')
+    talk()
+    await screen.findByLabelText('Oggetto')
+    expect(location.hash).toBe('#/')
+  })
+})
+
+describe('the form', () => {
+  test('a colleague’s change never takes a typed text away', async () => {
+    await start()
+    talk()
+    const subject = await screen.findByLabelText<HTMLInputElement>('Oggetto')
+    await fireEvent.input(subject, { target: { value: 'mio testo' } })
+    tell('ticket', ticket({ version: 2, subject: 'testo di Bruno', description: 'sua descrizione' }))
+    await waitFor(() => expect(screen.getByLabelText<HTMLTextAreaElement>('Descrizione').value).toBe('sua descrizione'))
+    expect(subject.value).toBe('mio testo')
+  })
+
+  test('a conflict is told apart field by field, and the operator decides', async () => {
+    await start()
+    talk()
+    answers['PATCH /tickets/2026-1'] = () => [409, { title: '', status: 409, detail: '', conflicts: { subject: { current: 'suo', by: 'Bruno Galli', at: '2026-03-02T08:31:00Z' } } }]
+    const subject = await screen.findByLabelText<HTMLInputElement>('Oggetto')
+    await fireEvent.input(subject, { target: { value: 'mio' } })
+    await desk.draft(ticket()).flush()
+    await screen.findByText('Bruno Galli alle 09:31:00 ha scritto:')
+    expect(subject.value).toBe('mio')
+    await fireEvent.click(screen.getByRole('button', { name: 'Usa quello' }))
+    await waitFor(() => expect(subject.value).toBe('suo'))
+  })
+
+  test('a second call does not destroy what was typed on the first', async () => {
+    await start()
+    talk()
+    await fireEvent.input(await screen.findByLabelText('Oggetto'), { target: { value: 'prima chiamata' } })
+    tell('seat', seat({ version: 3 }))
+    tell('pop.cleared', {})
+    tell('call.offered', ringing({ offer: { id: 'o2', offered_at: soon(0), expires_at: soon(20) }, contact: contact({ id: 'c2' }), ticket: ticket({ number: '2026-2' }) }))
+    await waitFor(() => expect(screen.getByLabelText<HTMLInputElement>('Oggetto').value).toBe(''))
+    tell('pop.cleared', {})
+    await waitFor(() => expect(screen.getByLabelText<HTMLInputElement>('Oggetto').value).toBe('prima chiamata'))
+  })
+
+  test('closing wants an outcome, saves what is pending, then closes', async () => {
+    await start()
+    talk()
+    await fireEvent.input(await screen.findByLabelText('Oggetto'), { target: { value: 'risolto subito' } })
+    tell('seat', seat({ doing: 'wrapping', version: 3, doing_until: soon(60) }))
+    tell('call.ended', { contact_id: 'c1', ending: 'served' })
+    await screen.findByRole('button', { name: /Salva e chiudi/ })
+    await fireEvent.keyDown(window, { key: 'Enter', ctrlKey: true })
+    await screen.findByText('Scegli l’esito per chiudere il ticket.')
+    await fireEvent.click(screen.getByRole('radio', { name: 'Risolto' }))
+    await fireEvent.keyDown(window, { key: 'Enter', ctrlKey: true })
+    await screen.findAllByText('Ticket 2026-1 chiuso')
+    const commands = asked.filter((a) => a.path.startsWith('/tickets/2026-1') && a.method !== 'GET')
+    expect(commands).toEqual([
+      { method: 'PATCH', path: '/tickets/2026-1', body: { base: { subject: '' }, set: { subject: 'risolto subito' } } },
+      { method: 'POST', path: '/tickets/2026-1/close', body: { outcome: 'risolto', solution: '' } },
+    ])
+  })
+
+  test('it is not closed over a text that could not be saved', async () => {
+    await start()
+    talk()
+    await fireEvent.input(await screen.findByLabelText('Oggetto'), { target: { value: 'non salvato' } })
+    tell('seat', seat({ doing: 'wrapping', version: 3, doing_until: soon(60) }))
+    tell('call.ended', { contact_id: 'c1', ending: 'served' })
+    answers['PATCH /tickets/2026-1'] = () => [503, { detail: '' }]
+    await fireEvent.click(await screen.findByRole('radio', { name: 'Risolto' }))
+    await fireEvent.click(screen.getByRole('button', { name: /Salva e chiudi/ }))
+    await screen.findByText(/non è stato chiuso/)
+    expect(asked.some((a) => a.path.endsWith('/close'))).toBe(false)
+    expect(screen.getByLabelText<HTMLInputElement>('Oggetto').value).toBe('non salvato')
+  })
+})
+
+describe('the state menu, by keyboard', () => {
+  test('arrows, enter and escape do it', async () => {
+    await start()
+    const button = screen.getByRole('button', { name: /Cambia stato/ })
+    button.focus()
+    await fireEvent.keyDown(button, { key: 'ArrowDown' })
+    const menu = await screen.findByRole('menu')
+    await waitFor(() => expect(document.activeElement?.textContent).toContain('Disponibile'))
+    await fireEvent.keyDown(menu, { key: 'Escape' })
+    expect(screen.queryByRole('menu')).toBeNull()
+    expect(document.activeElement).toBe(button)
+    await fireEvent.keyDown(button, { key: 'ArrowDown' })
+    await screen.findByRole('menu')
+    await fireEvent.keyDown(screen.getByRole('menu'), { key: 'ArrowDown' })
+    await fireEvent.keyDown(screen.getByRole('menu'), { key: 'ArrowDown' })
+    await waitFor(() => expect(document.activeElement?.getAttribute('aria-label')).toBe('In pausa: Pranzo'))
+    await fireEvent.click(document.activeElement as Element)
+    await waitFor(() => expect(asked).toContainEqual({ method: 'PUT', path: '/operators/anna/state', body: { declared: 'break', reason: 'Pranzo' } }))
+    await waitFor(() => expect(button.textContent).toContain('In pausa: Pranzo'))
+  })
+
+  test('who never declared anything can begin', async () => {
+    await start({ seat: null, operators: [] })
+    expect(screen.getByRole('button', { name: /Fuori turno/ })).toBeTruthy()
+    await fireEvent.click(screen.getByRole('button', { name: 'Diventa disponibile' }))
+    await waitFor(() => expect(asked.some((a) => a.method === 'PUT')).toBe(true))
+  })
+
+  test('a refusal says why', async () => {
+    await start({ seat: seat({ declared: 'off' }) })
+    answers['PUT /operators/anna/state'] = () => [409, { detail: 'Il telefono 1001 non è registrato.' }]
+    await fireEvent.click(screen.getByRole('button', { name: 'Diventa disponibile' }))
+    await screen.findAllByText('Il telefono 1001 non è registrato.')
+  })
+})
+
+test('a supervisor sees the operators, with state and since when', async () => {
+  answers['GET /me'] = () => [200, { ...me, name: 'carla', role: 'supervisor', extension: '' }]
+  await start({ me: { ...me, name: 'carla', display_name: 'Carla Neri', role: 'supervisor', extension: '' }, seat: null, operators: [seat({ declared: 'break', reason: 'Pranzo', declared_at: new Date(Date.now() - 61_000).toISOString() })] })
+  const row = await screen.findByRole('row', { name: /Anna Martini/ })
+  expect(row.textContent).toContain('In pausa: Pranzo')
+  expect(row.textContent).toMatch(/1:0\d/)
+})
+
+test('what an earlier page left unsaved is saved by the next', async () => {
+  localStorage.setItem('pronto.draft.anna.2026-1', JSON.stringify({ base: { subject: '' }, typed: { subject: 'prima del riavvio' }, aside: {} }))
+  await start()
+  await waitFor(() => expect(asked.some((a) => a.method === 'PATCH')).toBe(true), { timeout: 4000 })
+  expect(asked.find((a) => a.method === 'PATCH')?.body).toEqual({ base: { subject: '' }, set: { subject: 'prima del riavvio' } })
+  await waitFor(() => expect(localStorage.getItem('pronto.draft.anna.2026-1')).toBeNull())
+})
