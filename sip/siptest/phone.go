@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pronto-desk/pronto/sip"
@@ -24,6 +25,8 @@ type Phone struct {
 	desk   netip.AddrPort
 	ear    ear
 	cursor int // how far Hears has come in what was heard
+
+	registered atomic.Int32 // how often Register has asked
 
 	mu      sync.Mutex // guards call, rung and lifted
 	call    *sip.Call
@@ -95,6 +98,7 @@ func (p *Phone) begin(call *sip.Call) {
 	p.mu.Lock()
 	p.call, p.hearing = call, hearing
 	p.mu.Unlock()
+	p.ear.pause()
 	go func() { // ends with the call
 		defer close(hearing)
 		_ = call.Stream().Hear(context.Background(), func(alaw []byte) bool {
@@ -104,31 +108,59 @@ func (p *Phone) begin(call *sip.Call) {
 	}()
 }
 
+// busyHere is the status of a telephone that rings or talks already.
+const busyHere = 486
+
 // ring is what the telephone does when the desk calls it: it rings until it is
-// lifted, declined or no longer called.
+// lifted, declined or no longer called. It has one line.
 func (p *Phone) ring(ctx context.Context, call *sip.Call) {
-	p.mu.Lock()
-	close(p.rung)
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		p.rung = make(chan struct{})
-		p.mu.Unlock()
-	}()
+	if !p.free() {
+		_ = call.Refuse(ctx, busyHere, 0)
+		return
+	}
 	select {
 	case l := <-p.lifted:
+		var err error
 		if l.status != 0 {
-			l.result <- call.Refuse(ctx, l.status, 0)
-			return
-		}
-		err := call.Answer(ctx)
-		if err == nil {
+			err = call.Refuse(ctx, l.status, 0)
+		} else if err = call.Answer(ctx); err == nil {
 			p.begin(call)
 		}
+		p.silence()
 		l.result <- err
-		<-ctx.Done()
+		if l.status == 0 {
+			<-ctx.Done() // returning would hang up
+		}
 	case <-ctx.Done():
+		p.silence()
 	}
+}
+
+// silence ends the ringing.
+func (p *Phone) silence() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rung = make(chan struct{})
+}
+
+// free takes the line for a call that rings, if there is none yet.
+func (p *Phone) free() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.rung:
+		return false
+	default:
+	}
+	if p.call != nil {
+		select {
+		case <-p.call.Done():
+		default:
+			return false
+		}
+	}
+	close(p.rung)
+	return true
 }
 
 // Rings waits until the telephone rings, at most longest.

@@ -26,7 +26,8 @@ func (p *Phone) Register(ctx context.Context, extension, password string, expire
 		return err
 	}
 	defer conn.Close()
-	id := fmt.Sprintf("reg-%s-%d", extension, time.Now().UnixNano())
+	// Counted, not timed: on a bubble's clock two of them happen in one instant.
+	id := fmt.Sprintf("reg-%s-%x-%d", extension, me.Addr().AsSlice(), p.registered.Add(1))
 	authorization := ""
 	for seq := 1; seq <= 2; seq++ {
 		text := fmt.Sprintf("REGISTER sip:%s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s%d\r\nMax-Forwards: 70\r\nFrom: <sip:%s@%s>;tag=%s\r\nTo: <sip:%s@%s>\r\n"+
