@@ -82,11 +82,14 @@ func playScript(t *testing.T, name, text string) {
 	})
 }
 
-// fields splits a line at spaces, keeps "quoted words" together and drops
-// comments.
+// fields splits a line at spaces and keeps "quoted words" together; a line that
+// begins with # is a comment.
 func fields(line string) (words []string) {
 	line = strings.TrimSpace(line)
-	for line != "" && line[0] != '#' {
+	if strings.HasPrefix(line, "#") {
+		return nil
+	}
+	for line != "" {
 		var word string
 		if line[0] == '"' {
 			end := strings.IndexByte(line[1:], '"')
