@@ -32,6 +32,9 @@ const (
 	rowBudget    = 1500 * time.Millisecond
 )
 
+// errNobody: OnReplay has not been called. The facts wait.
+var errNobody = errors.New("nobody takes deferred facts yet")
+
 // Archive keeps the sounds of one node, and the facts that wait for the database.
 type Archive struct {
 	dir   string // the node's data directory
@@ -86,7 +89,12 @@ func hold(path string) (free func(), err error) {
 		syscall.Close(fd)
 		return nil, fmt.Errorf("another process has %s: %w", filepath.Dir(path), err)
 	}
-	return sync.OnceFunc(func() { syscall.Close(fd) }), nil
+	return sync.OnceFunc(func() {
+		// Unlocked, not only closed: a child that is being started has the
+		// descriptor too until its exec.
+		_ = syscall.Flock(fd, syscall.LOCK_UN)
+		_ = syscall.Close(fd)
+	}), nil
 }
 
 // OnReplay says who takes the facts that were deferred, in their order. fn must
@@ -218,7 +226,7 @@ func (a *Archive) replayAll(ctx context.Context, pause time.Duration) error {
 		err := a.replayOne(ctx, d, replay)
 		switch {
 		case err == nil:
-		case db.Away(err) || ctx.Err() != nil:
+		case db.Away(err) || errors.Is(err, errNobody) || ctx.Err() != nil:
 			return err
 		case tries < triesMost:
 			tries++
@@ -256,7 +264,7 @@ func (a *Archive) replayOne(ctx context.Context, d deferred, replay func(context
 		return a.writeRow(ctx, d.Kind, f)
 	}
 	if replay == nil {
-		return errors.New("nobody takes deferred facts yet")
+		return errNobody
 	}
 	return replay(ctx, d.Kind, d.Fact)
 }
@@ -305,9 +313,13 @@ func (a *Archive) Recover(ctx context.Context) (map[uuid.UUID]time.Duration, err
 	if err := a.spool.flush(); err != nil {
 		return nil, err
 	}
-	if err := a.replayAll(ctx, againSoon); err != nil {
-		a.log.Warn("what was deferred stays so for now", "err", err)
-		return sounds, ctx.Err()
+	err := a.replayAll(ctx, againSoon)
+	if err == nil {
+		err = a.unendedSounds(ctx, sounds)
 	}
-	return sounds, a.unendedSounds(ctx, sounds)
+	if db.Away(err) || errors.Is(err, errNobody) {
+		a.log.Warn("what was deferred stays so for now", "err", err)
+		return sounds, nil
+	}
+	return sounds, err
 }

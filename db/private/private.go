@@ -158,7 +158,12 @@ func hold(path string) (free func(), err error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return sync.OnceFunc(func() { syscall.Close(fd) }), nil
+	return sync.OnceFunc(func() {
+		// Unlocked, not only closed: a child that is being started has the
+		// descriptor too until its exec.
+		_ = syscall.Flock(fd, syscall.LOCK_UN)
+		_ = syscall.Close(fd)
+	}), nil
 }
 
 // prepare leaves a whole cluster in which nobody works.

@@ -1,0 +1,330 @@
+package recordings
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/sip/audio"
+)
+
+const (
+	helperVar = "RECORDINGS_TEST_DIR" // set: this process is the one that is killed
+	tapesKept = 3                     // of the helper, at a time
+	kills     = 100
+	atOnce    = 10                     // helpers alive at the same time
+	killMost  = 900 * time.Millisecond // after the start
+	promise   = 200 * time.Millisecond // how long ago a frame may have been said and still be lost
+	syncUsual = 50 * time.Millisecond  // an fdatasync that takes longer is the disk's fault, and adds to it
+)
+
+// TestMain is also the process that is killed: it records tapes in real time and
+// says what it did, each time after it was done.
+func TestMain(m *testing.M) {
+	dir := os.Getenv(helperVar)
+	if dir == "" {
+		os.Exit(m.Run())
+	}
+	if err := recordForEver(dir); err != nil {
+		fmt.Println("failed", err)
+		os.Exit(1)
+	}
+}
+
+// recordForEver says "frame TAPE N AT" after frame n of a contact's tape was
+// taken, "closed TAPE" and "fact N" when these are promised to last, and "late NS"
+// when this machine, not the archive, was late.
+func recordForEver(dir string) error {
+	d, err := db.Open(context.Background(), db.Config{URL: "postgres://pronto@/pronto?host=" + filepath.Join(dir, "none"), Log: quiet})
+	if err != nil {
+		return err
+	}
+	a, err := Open(dir, "n1", d, quiet)
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex // guards standard output
+	say := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Printf(format+"\n", args...)
+	}
+	a.spool.datasync = func(f *os.File) error {
+		start := time.Now()
+		err := datasync(f)
+		if took := time.Since(start); took > syncUsual {
+			say("late %d", took)
+		}
+		return err
+	}
+	a.spool.most = 20_000 // many segments
+	go a.Run(context.Background())
+	go func() { // is this process running at all?
+		const every = 10 * time.Millisecond
+		for last := time.Now(); ; {
+			<-time.After(every)
+			if late := time.Since(last) - every; late > every {
+				say("late %d", late)
+			}
+			last = time.Now()
+		}
+	}()
+	go func() {
+		for n := 0; ; n++ {
+			if err := a.Defer("step", n); err != nil {
+				say("failed %v", err)
+			}
+			say("fact %d", n)
+			<-time.After(30 * time.Millisecond)
+		}
+	}()
+	var wg sync.WaitGroup
+	for range tapesKept {
+		wg.Go(func() {
+			for {
+				contact := uuid.New()
+				tape, err := a.Tape(context.Background(), contact, time.Now())
+				if err != nil {
+					say("failed %v", err)
+					return
+				}
+				frames := 10 + rand.IntN(60)
+				for n := range frames {
+					if _, err := tape.Write(frameOf(n)); err != nil {
+						say("failed %v", err)
+					}
+					say("frame %s %d %d", contact, n, time.Now().UnixNano())
+					<-time.After(audio.FrameBytes * time.Second / audio.Rate)
+				}
+				if _, err := tape.Close(context.Background(), time.Now()); err != nil {
+					say("failed %v", err)
+				}
+				say("closed %s %d", contact, frames)
+			}
+		})
+	}
+	wg.Wait()
+	return nil
+}
+
+// frameOf is a loud frame that tells its number.
+func frameOf(n int) []byte {
+	b := bytes.Repeat([]byte{audio.ALaw(20000)}, audio.FrameBytes)
+	binary.LittleEndian.PutUint32(b, uint32(n))
+	return b
+}
+
+// Killed at any moment: every frame said more than 200 ms before is there, every
+// tape that was closed is whole, every fact that was deferred comes back in
+// order, and a second recovery finds the same.
+func TestKillAtAnyMomentLosesNothingOlderThan200ms(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	moments := make(chan time.Duration, kills)
+	for range kills {
+		moments <- time.Duration(r.Int64N(int64(killMost)))
+	}
+	close(moments)
+	var mu sync.Mutex // guards worst and checked
+	var worst time.Duration
+	checked := 0
+	var wg sync.WaitGroup
+	for range atOnce {
+		wg.Go(func() {
+			for after := range moments {
+				dir, err := os.MkdirTemp(t.TempDir(), "")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				age, frames := killOnce(t, dir, after)
+				mu.Lock()
+				worst = max(worst, age)
+				checked += frames
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d kills, %d frames promised and found; the oldest frame lost was %v old", kills, checked, worst)
+	if checked < kills {
+		t.Error("the helpers hardly recorded anything")
+	}
+}
+
+// killOnce lets a helper record, kills it and looks at what is left. It returns
+// the age of the oldest frame that is lost and how many had to be there.
+func killOnce(t *testing.T, dir string, after time.Duration) (oldest time.Duration, promised int) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), helperVar+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Error(err)
+		return 0, 0
+	}
+	if err := cmd.Start(); err != nil {
+		t.Error(err)
+		return 0, 0
+	}
+	in := bufio.NewReader(out)
+	if _, err := in.ReadString('\n'); err != nil { // it has begun
+		t.Error(err)
+	}
+	killed := make(chan time.Time, 1)
+	time.AfterFunc(after, func() {
+		killed <- time.Now()
+		if err := cmd.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	b, err := io.ReadAll(in)
+	if err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait() // killed
+	at := <-killed
+
+	said := map[uuid.UUID]map[int]time.Time{} // frames of a contact
+	closed := map[uuid.UUID]int{}
+	facts := 0
+	var late time.Duration
+	lines := strings.Split(string(b), "\n")
+	for _, line := range lines[:len(lines)-1] { // the last one may be torn
+		var contact string
+		var n int
+		var ns int64
+		switch {
+		case scanned(line, "frame %s %d %d", &contact, &n, &ns):
+			id := uuid.MustParse(contact)
+			if said[id] == nil {
+				said[id] = map[int]time.Time{}
+			}
+			said[id][n] = time.Unix(0, ns)
+		case scanned(line, "closed %s %d", &contact, &n):
+			closed[uuid.MustParse(contact)] = n
+		case scanned(line, "fact %d", &n):
+			facts = max(facts, n+1)
+		case scanned(line, "late %d", &ns):
+			late = max(late, time.Duration(ns))
+		default:
+			t.Errorf("the helper says %q", line)
+		}
+	}
+
+	found, steps := recovered(t, dir)
+	if steps < facts {
+		t.Errorf("%d facts came back of %d", steps, facts)
+	}
+	for contact, times := range said {
+		must := 0 // of its frames, from the first one on
+		for n, when := range times {
+			if closed[contact] > 0 || at.Sub(when) > promise+late {
+				must = max(must, n+1)
+			}
+		}
+		n := found[contact]
+		if n < must || n < closed[contact] {
+			t.Errorf("killed after %v: of %d frames (closed: %d) %d are there; this machine was late by %v", after, must, closed[contact], n, late)
+		}
+		if when, lost := times[n]; lost {
+			oldest = max(oldest, at.Sub(when))
+		}
+		promised += must
+	}
+	return oldest, promised
+}
+
+func scanned(line, format string, args ...any) bool {
+	n, err := fmt.Sscanf(line, format, args...)
+	return err == nil && n == len(args)
+}
+
+// recovered does what a restart does, twice, with the database still away, and
+// returns frames by contact and the count of facts.
+func recovered(t *testing.T, dir string) (frames map[uuid.UUID]int, steps int) {
+	d := nowhere(t)
+	frames = map[uuid.UUID]int{}
+	var before string
+	for round := range 2 {
+		a, err := Open(dir, "n1", d, quiet)
+		if err != nil {
+			t.Error(err)
+			return nil, 0
+		}
+		sounds, err := a.Recover(context.Background())
+		if err != nil {
+			t.Error(err)
+		}
+		if round == 1 && len(sounds) != 0 {
+			t.Errorf("tapes were found again: %v", sounds)
+		}
+		steps = 0
+		var order strings.Builder
+		for _, f := range a.facts {
+			order.WriteString(f.Kind + string(f.Fact) + "\n")
+			switch f.Kind {
+			case "step":
+				if string(f.Fact) != fmt.Sprint(steps) {
+					t.Errorf("fact %s comes as number %d", f.Fact, steps)
+				}
+				steps++
+			case kindRecorded:
+				// Twice, if the kill came between the fact and the mark that the
+				// tape is done: the database takes it once.
+				contact, n := checkFile(t, dir, f.Fact)
+				frames[contact] = n
+			}
+		}
+		if round == 1 && order.String() != before {
+			t.Error("the second recovery finds other facts than the first")
+		}
+		before = order.String()
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	return frames, steps
+}
+
+// checkFile reads the file of a complete tape and returns its frames, which must
+// come in order from the first one on.
+func checkFile(t *testing.T, dir string, raw json.RawMessage) (contact uuid.UUID, frames int) {
+	var f tapeFact
+	if err := json.Unmarshal(raw, &f); err != nil {
+		t.Error(err)
+		return contact, 0
+	}
+	file, err := os.Open(filepath.Join(dir, f.Path))
+	if err != nil {
+		t.Error(err)
+		return f.Contact, 0
+	}
+	defer file.Close()
+	alaw, err := audio.ReadWAV(file)
+	if err != nil {
+		t.Error(err)
+	}
+	for n := 0; n*audio.FrameBytes < len(alaw); n++ {
+		if got := alaw[n*audio.FrameBytes : (n+1)*audio.FrameBytes]; !bytes.Equal(got, frameOf(n)) {
+			t.Errorf("frame %d of %s is not what was said", n, f.Contact)
+			break
+		}
+	}
+	return f.Contact, len(alaw) / audio.FrameBytes
+}
