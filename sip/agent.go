@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo"
@@ -25,12 +26,13 @@ import (
 )
 
 const (
-	udpReadBuffer = 4 << 20          // octets: without it bursts are lost at 1000 calls/s (TELEPHONY 1.4)
-	maxCalls      = 2000             // alive at once; far beyond what the desk's relay carries
-	stopLongest   = 10 * time.Second // what may be left of handlers and BYEs at the end
-	byeLongest    = 1 * time.Second  // an answer to our BYE, while stopping
-	tombstone     = 32 * time.Second // 64·T1: retransmissions of a BYE find the dialog that long
-	dialLongest   = 3 * time.Second  // to open a TCP connection to a telephone
+	udpReadBuffer = 4 << 20               // octets: without it bursts are lost at 1000 calls/s (TELEPHONY 1.4)
+	maxCalls      = 2000                  // alive at once; far beyond what the desk's relay carries
+	stopLongest   = 10 * time.Second      // what may be left of handlers and BYEs at the end
+	byeLongest    = 1 * time.Second       // an answer to our BYE, while stopping
+	lastWords     = 20 * time.Millisecond // what was read before is on its way to its handler
+	tombstone     = 32 * time.Second      // 64·T1: retransmissions of a BYE find the dialog that long
+	dialLongest   = 3 * time.Second       // to open a TCP connection to a telephone
 )
 
 func init() {
@@ -129,6 +131,9 @@ type Agent struct {
 	quit    chan struct{} // closed when Run begins to stop
 	stopped chan struct{} // closed when sockets are about to close
 	work    sync.WaitGroup
+	reading sync.WaitGroup // until sipgo reads every socket
+	ready   chan struct{}  // closed then: before, it would send from a socket of its own
+	deaf    atomic.Bool    // nothing is read any more
 
 	limits   limits
 	grumbles grumbles
@@ -175,7 +180,7 @@ func New(c Config) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: c, log: c.Log, parser: sip.NewParser(), nonces: newNonces(),
-		packets: map[netip.AddrPort]*packetEdge{}, quit: make(chan struct{}), stopped: make(chan struct{}),
+		packets: map[netip.AddrPort]*packetEdge{}, quit: make(chan struct{}), ready: make(chan struct{}), stopped: make(chan struct{}),
 		limits:   limits{buckets: map[netip.Prefix]*bucket{}},
 		grumbles: grumbles{last: map[string]time.Time{}, less: map[string]int{}},
 		conns:    map[netip.AddrPort]*streamEdge{},
@@ -241,8 +246,9 @@ func (a *Agent) Listen() (err error) {
 }
 
 func (a *Agent) addPacket(pc net.PacketConn) *packetEdge {
-	p := &packetEdge{PacketConn: pc, a: a, local: addrPort(pc.LocalAddr())}
+	p := &packetEdge{PacketConn: pc, a: a, local: addrPort(pc.LocalAddr()), known: make(chan struct{})}
 	a.packets[p.local] = p
+	a.reading.Add(1)
 	a.local = append(a.local, p.local)
 	return p
 }
@@ -266,6 +272,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		serving.Go(func() { _ = a.server.ServeTCP(l) })
 	}
 	serving.Go(func() { _ = a.server.ServeTCP(a.dialled) })
+	a.reading.Wait()
+	close(a.ready)
 
 	<-ctx.Done()
 	a.mu.Lock()
@@ -283,6 +291,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Lock()
 	a.ended = true
 	a.mu.Unlock()
+	// sipgo makes goroutines of what it read that nobody can wait for; one that
+	// found its socket gone would open another.
+	a.deaf.Store(true)
+	pause(context.WithoutCancel(ctx), lastWords)
 	a.cancel()
 	close(a.stopped)
 	a.closeSockets()

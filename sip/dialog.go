@@ -191,6 +191,18 @@ func (a *Agent) newRequest(method sip.RequestMethod, uri sip.Uri, f flow) *sip.R
 // address makes sipgo send a request over a flow: from the listener's socket
 // (TELEPHONY P9), over the connection that is open.
 func (a *Agent) address(ctx context.Context, req *sip.Request, f flow) error {
+	select {
+	case <-a.ready:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if p := a.packets[f.local]; p != nil && !f.tcp {
+		select {
+		case <-p.known:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	req.SetTransport(f.network())
 	req.SetDestination(f.remote.String())
 	if !f.tcp {

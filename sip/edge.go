@@ -74,10 +74,15 @@ type packetEdge struct {
 	net.PacketConn
 	a     *Agent
 	local netip.AddrPort
+
+	reading sync.Once
+	known   chan struct{} // closed when sipgo reads: from then on it sends from this socket, before it would open another
 }
 
 // ReadFrom gives the next datagram that is worth a transaction.
 func (p *packetEdge) ReadFrom(b []byte) (int, net.Addr, error) {
+	p.reading.Do(func() { close(p.known) })
+	p.once.Do(p.a.reading.Done) // sipgo has the socket in its pool now
 	failed := 0
 	for {
 		n, from, err := p.PacketConn.ReadFrom(b)
@@ -321,7 +326,7 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 			pass = false
 		}
 	}()
-	if len(bytes.Trim(data, "\r\n\x00 ")) == 0 {
+	if a.deaf.Load() || len(bytes.Trim(data, "\r\n\x00 ")) == 0 {
 		return false // keep-alive
 	}
 	m, ok := scan(data)
