@@ -246,7 +246,7 @@ func (a *Agent) Listen() (err error) {
 }
 
 func (a *Agent) addPacket(pc net.PacketConn) *packetEdge {
-	p := &packetEdge{PacketConn: pc, a: a, local: addrPort(pc.LocalAddr()), known: make(chan struct{})}
+	p := &packetEdge{PacketConn: pc, a: a, local: addrPort(pc.LocalAddr())}
 	a.packets[p.local] = p
 	a.reading.Add(1)
 	a.local = append(a.local, p.local)

@@ -56,6 +56,7 @@ type Call struct {
 	format   media.Format
 	waiting  *waiting // a 2xx of ours that is not acknowledged yet
 	accepted uint32   // CSeq of the INVITE that we accepted last
+	saidBye  bool     // they did
 	inviting bool     // an INVITE of theirs is being dealt with
 	ack      *sip.Request
 	ackFlow  flow
@@ -66,8 +67,14 @@ type Call struct {
 type waiting struct {
 	seq  uint32
 	done chan struct{} // closed by the ACK
+	drop chan struct{} // closed when the far side said BYE instead
+	rest chan struct{} // closed when we no longer repeat the 2xx
 	body []byte        // of the ACK; valid after done
 	kind string        // its Content-Type
+}
+
+func newWaiting(seq uint32) *waiting {
+	return &waiting{seq: seq, done: make(chan struct{}), drop: make(chan struct{}), rest: make(chan struct{})}
 }
 
 // ID is the Call-ID.
@@ -147,7 +154,7 @@ func (c *Call) Answer(ctx context.Context) error {
 	} else {
 		body = c.local.offer(c.laws, sendRecv) // late offer, trap 5
 	}
-	w := &waiting{seq: c.req.CSeq().SeqNo, done: make(chan struct{})}
+	w := newWaiting(c.req.CSeq().SeqNo)
 	ok := c.accept(c.req, body)
 	c.waiting, c.accepted, c.state = w, w.seq, answered
 	c.a.enrol(c)
@@ -259,8 +266,10 @@ func (c *Call) response(req *sip.Request, status int, body []byte) *sip.Response
 }
 
 // resend repeats a 2xx until it is acknowledged (RFC 3261 §13.3.1.4: T1, doubled
-// up to T2, for 64·T1), then gives the call up with a BYE.
+// up to T2, for 64·T1), then gives the call up with a BYE. Also when we have hung
+// up meanwhile: until then the far side knows of no call that a BYE could end.
 func (c *Call) resend(tx sip.ServerTransaction, ok *sip.Response, w *waiting) {
+	defer close(w.rest)
 	deadline := time.NewTimer(64 * sip.T1)
 	defer deadline.Stop()
 	interval := sip.T1
@@ -270,7 +279,9 @@ func (c *Call) resend(tx sip.ServerTransaction, ok *sip.Response, w *waiting) {
 		select {
 		case <-w.done:
 			return
-		case <-c.ctx.Done():
+		case <-w.drop:
+			return
+		case <-c.a.quit:
 			return
 		case <-deadline.C:
 			c.hangUp(fmt.Errorf("%w: the answer was never acknowledged", ErrHungUp))
@@ -424,8 +435,11 @@ func (c *Call) finish(cause error, sayBye bool) {
 	was, stream, w := c.state, c.stream, c.waiting
 	c.state = over
 	c.mu.Unlock()
-	if sayBye && was >= answered {
+	switch {
+	case sayBye && was >= answered:
 		c.a.later(func() { c.bye(w) })
+	case w != nil:
+		close(w.drop)
 	}
 	c.cancel(cause)
 	if stream != nil {
@@ -442,11 +456,9 @@ func (c *Call) finish(cause error, sayBye bool) {
 // the call is over (TELEPHONY P13).
 func (c *Call) bye(w *waiting) {
 	if w != nil {
-		t := time.NewTimer(64 * sip.T1)
-		defer t.Stop()
 		select {
 		case <-w.done:
-		case <-t.C:
+		case <-w.rest:
 		case <-c.a.quit:
 		}
 	}

@@ -196,13 +196,6 @@ func (a *Agent) address(ctx context.Context, req *sip.Request, f flow) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if p := a.packets[f.local]; p != nil && !f.tcp {
-		select {
-		case <-p.known:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 	req.SetTransport(f.network())
 	req.SetDestination(f.remote.String())
 	if !f.tcp {

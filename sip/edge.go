@@ -74,14 +74,11 @@ type packetEdge struct {
 	net.PacketConn
 	a     *Agent
 	local netip.AddrPort
-
-	reading sync.Once
-	known   chan struct{} // closed when sipgo reads: from then on it sends from this socket, before it would open another
+	once  sync.Once
 }
 
 // ReadFrom gives the next datagram that is worth a transaction.
 func (p *packetEdge) ReadFrom(b []byte) (int, net.Addr, error) {
-	p.reading.Do(func() { close(p.known) })
 	p.once.Do(p.a.reading.Done) // sipgo has the socket in its pool now
 	failed := 0
 	for {

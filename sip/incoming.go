@@ -119,30 +119,29 @@ func (a *Agent) onReinvite(req *sip.Request, tx sip.ServerTransaction, f flow, k
 	}
 	c.inviting = true
 	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		c.inviting = false
-		c.mu.Unlock()
-	}()
-	if status := c.dlg.accepts(req, f); status != 0 {
-		a.respond(req, tx, status)
-		return
+	status := c.dlg.accepts(req, f)
+	var answer []byte
+	if status == 0 {
+		var err error
+		if answer, err = c.renegotiate(req, true); err != nil {
+			status = sip.StatusNotAcceptableHere // the session stays as it was (RFC 3261 §14.2)
+		}
 	}
-	answer, err := c.renegotiate(req, true)
-	if err != nil {
-		a.respond(req, tx, sip.StatusNotAcceptableHere) // the session stays as it was (RFC 3261 §14.2)
-		return
-	}
-	w := &waiting{seq: req.CSeq().SeqNo, done: make(chan struct{})}
+	w := newWaiting(req.CSeq().SeqNo)
 	c.mu.Lock()
 	if c.state == over {
+		status = sip.StatusCallTransactionDoesNotExists
+	}
+	if status != 0 {
+		c.inviting = false
 		c.mu.Unlock()
-		a.respond(req, tx, sip.StatusCallTransactionDoesNotExists)
+		a.respond(req, tx, status)
 		return
 	}
 	ok := c.accept(req, answer)
 	c.waiting, c.accepted = w, w.seq
-	err = tx.Respond(ok)
+	c.inviting = false // from here on it is ours that is open
+	err := tx.Respond(ok)
 	c.mu.Unlock()
 	if err != nil {
 		return
@@ -191,6 +190,14 @@ func (a *Agent) inDialog(req *sip.Request, tx sip.ServerTransaction) *Call {
 		a.respond(req, tx, sip.StatusCallTransactionDoesNotExists)
 		return nil
 	}
+	c.mu.Lock()
+	// After the end only a BYE that crossed ours still belongs to the dialog.
+	gone := c.state == over && (req.Method != sip.BYE || c.saidBye)
+	c.mu.Unlock()
+	if gone {
+		a.respond(req, tx, sip.StatusCallTransactionDoesNotExists)
+		return nil
+	}
 	if status := c.dlg.accepts(req, a.flowOf(req)); status != 0 {
 		a.respond(req, tx, status)
 		return nil
@@ -204,6 +211,9 @@ func (a *Agent) onBye(req *sip.Request, tx sip.ServerTransaction) {
 	if c == nil {
 		return
 	}
+	c.mu.Lock()
+	c.saidBye = true
+	c.mu.Unlock()
 	a.respond(req, tx, sip.StatusOK)
 	c.finish(ErrHungUp, false)
 }
