@@ -175,6 +175,25 @@ func TestBridgePassesLossAndOrderOn(t *testing.T) {
 		if d := r.a.Stats().Dropped; d["duplicate"] != 1 {
 			t.Errorf("dropped %v", d)
 		}
+		// The silence after it goes on behind the highest number, not the last.
+		r.anna.forget()
+		<-time.After(2 * time.Second)
+		synctest.Wait()
+		if next := r.anna.packets()[0].seq; next != uint16(seqs[0])+12 {
+			t.Errorf("the silence begins at %d after the first", next-uint16(seqs[0]))
+		}
+		// What overtook the beginning of a run has no number any more.
+		for _, seq := range []uint16{105, 106, 104, 107, 106} {
+			r.rossi.send(r.a.Addr(), raw(header{pt: 8, seq: seq, ts: 1e6 + 160*uint32(seq), ssrc: 7}, frameOf(uint32(seq))))
+			synctest.Wait()
+		}
+		continuous(t, r.anna.packets(), 100*time.Millisecond)
+		if d := r.b.Stats().Dropped; d["late"] != 1 {
+			t.Errorf("dropped %v", d)
+		}
+		if d := r.a.Stats().Dropped; d["duplicate"] != 2 {
+			t.Errorf("dropped %v", d)
+		}
 	})
 }
 
@@ -240,14 +259,44 @@ func TestBridgeFillsSilence(t *testing.T) {
 		all := r.anna.packets()
 		continuous(t, all, 60*time.Millisecond)
 		for _, p := range all {
-			if p.pt != 8 {
-				t.Fatalf("payload type %d forwarded", p.pt)
+			if p.pt != 8 || len(p.payload) != audio.FrameBytes {
+				t.Fatalf("%d octets of payload type %d forwarded", len(p.payload), p.pt)
 			}
 		}
 		if n := len(all) - soFar; n != 98 { // the first of each new beginning is not believed
 			t.Errorf("%d of 98 frames after the new beginnings", n)
 		}
 	})
+}
+
+// A telephone whose numbers jump while its clock goes on, and one whose clock
+// stands still in short pauses, both keep the other's stream whole.
+func TestBridgeRepairsNumbersAndClocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(t, aLawFormat(), aLawFormat())
+		defer r.bridge(t)()
+		r.rossi.talk(r.a.Addr(), 20)
+		r.rossi.seq += 20000
+		r.rossi.talk(r.a.Addr(), 20)
+		synctest.Wait()
+		continuous(t, r.anna.packets(), 3*audioSlack)
+		for range 20 { // half a second of pause each time
+			r.rossi.talk(r.a.Addr(), 5)
+			<-time.After(500 * time.Millisecond)
+		}
+		synctest.Wait()
+		continuous(t, r.anna.packets(), astrayLongest+audioSlack)
+	})
+}
+
+func TestBridgeThatEndedForwardsNothing(t *testing.T) {
+	a, b, _ := pair(t, aLawFormat(), aLawFormat())
+	b.out.join(nil)
+	buf := raw(header{pt: 8, seq: 1, ssrc: 1}, frameOf(1))
+	b.out.forward(a, arrival{header: header{pt: 8, seq: 1, ssrc: 1}, law: audio.PCMA}, buf, headerSize, len(buf), a.engine.now())
+	if w := b.rtp.(*quietConn).written; w != 0 || b.Stats().Dropped["late"] != 1 {
+		t.Errorf("%d packets forwarded, dropped %v", w, b.Stats().Dropped)
+	}
 }
 
 func TestBridgeDoesNotDelayAfterAStall(t *testing.T) {

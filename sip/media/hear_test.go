@@ -111,6 +111,27 @@ func TestEarTakesAnyPacketLength(t *testing.T) {
 	}
 }
 
+// Of a packet that comes half too late the other half is heard, and the first is
+// not kept for the next round of the ring.
+func TestEarHearsHalfAPacket(t *testing.T) {
+	e := newEar()
+	frame := make([]byte, audio.FrameBytes)
+	e.put(1, 0, frameOf(1), audio.PCMA)
+	for range 3 {
+		e.take(frame)
+	}
+	e.put(1, 80, frameOf(2), audio.PCMA)
+	e.take(frame)
+	if want := append(frameOf(2)[80:], audio.Silence(10)...); !bytes.Equal(frame, want) {
+		t.Errorf("heard % x", frame)
+	}
+	for i := range 2 * earRing / audio.FrameBytes {
+		if e.take(frame); bytes.Count(frame, []byte{0xD5}) != len(frame) {
+			t.Fatalf("frame %d of the silence after it: % x", i, frame)
+		}
+	}
+}
+
 // A jittery network deepens the buffer until nothing comes too late any more; a
 // clock that runs fast does not let it grow without end.
 func TestEarAdapts(t *testing.T) {
@@ -130,6 +151,39 @@ func TestEarAdapts(t *testing.T) {
 	}
 	if lost > 0 {
 		t.Errorf("%d frames of silence after the buffer had time to adapt", lost)
+	}
+
+	e = newEar() // every tenth packet comes three turns late
+	lost = 0
+	for n := range uint32(1500) {
+		if n%10 != 0 {
+			e.put(1, n*samplesPerFrame, frameOf(n+1), audio.PCMA)
+		}
+		if n%10 == 3 {
+			e.put(1, (n-3)*samplesPerFrame, frameOf(n-2), audio.PCMA)
+		}
+		e.take(frame)
+		if n > 200 && bytes.Count(frame, []byte{0xD5}) == len(frame) {
+			lost++
+		}
+	}
+	if lost > 0 {
+		t.Errorf("%d frames of silence although late packets had shown themselves", lost)
+	}
+
+	e = newEar() // a source whose clock stood still for 600 ms
+	for n := range uint32(60) {
+		if n < 10 || n >= 40 {
+			k := n
+			if n >= 40 {
+				k -= 30
+			}
+			e.put(1, k*samplesPerFrame, frameOf(k+1), audio.PCMA)
+		}
+		e.take(frame)
+		if n > 52 && bytes.Count(frame, []byte{0xD5}) == len(frame) {
+			t.Errorf("turn %d is silent long after the source came back", n)
+		}
 	}
 
 	e = newEar()
@@ -239,6 +293,10 @@ func TestHearCatchesUp(t *testing.T) {
 		}()
 		said := rossi.talk(s.Addr(), 100)
 		<-time.After(time.Second)
+		synctest.Wait()
+		if n := len(heard) / audio.FrameBytes; n < 149 {
+			t.Errorf("%d frames in 3 s: the delay was not caught up", n)
+		}
 		cancel()
 		<-done
 		if !bytes.Contains(heard, slices.Concat(said...)) {

@@ -244,7 +244,6 @@ func (o *sender) tickKeys(at time.Duration) bool {
 	if o.ready() {
 		o.write(o.frame[:headerSize+keySize], header{marker: tick == 0, pt: o.format.KeyPT, seq: o.seq + 1, ts: k.ts}, at)
 		o.seq++
-		o.next = k.ts + uint32(e.duration)
 	}
 	return true
 }

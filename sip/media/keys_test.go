@@ -63,6 +63,10 @@ func TestKeysAreHeardOnce(t *testing.T) {
 		{"too short to be an event", []func(*phone) [][]byte{func(p *phone) [][]byte {
 			return [][]byte{p.keyPackets(1)[0][:15]}
 		}}, ""},
+		{"too short, then whole", []func(*phone) [][]byte{func(p *phone) [][]byte {
+			a := p.keyPackets(1)
+			return [][]byte{a[0][:15], a[1], a[2][:13], a[3]}
+		}}, "1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

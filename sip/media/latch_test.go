@@ -80,6 +80,61 @@ func TestOnlyThePeerIsHeard(t *testing.T) {
 	}
 }
 
+func TestWhatIsNotTaken(t *testing.T) {
+	named := netip.AddrPortFrom(rossiIP, 4000)
+	peer := Peer{RTP: named, Source: rossiIP, Send: true, Receive: true}
+	for _, c := range []struct {
+		name, reason string
+		peer         Peer
+		packets      [][]byte
+		want         uint64
+	}{
+		{"while we do not receive", "hold", Peer{RTP: named, Source: rossiIP, Send: true}, [][]byte{raw(header{pt: 8}, frameOf(1))}, 1},
+		{"too long", "malformed", peer, [][]byte{raw(header{pt: 8}, make([]byte, maxPacket))}, 1},
+		{"no RTP", "malformed", peer, [][]byte{{}, {0x80}, []byte("GET / HTTP/1.1\r\n\r\n"), {0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0}}, 4},
+		{"a key that is too short", "malformed", peer, [][]byte{raw(header{pt: 101}, []byte{1, 2, 3})}, 1},
+		{"a payload type nobody agreed to", "payload", peer, [][]byte{raw(header{pt: 97}, frameOf(1))}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, b, _ := pair(t, aLawFormat(), aLawFormat())
+			a.Agree(aLawFormat(), c.peer)
+			for _, p := range c.packets {
+				a.receive(p, named)
+			}
+			if st := a.Stats(); st.Dropped[c.reason] != c.want || st.In != 0 || b.rtp.(*quietConn).written != 0 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+	t.Run("before the first Agree", func(t *testing.T) {
+		s, err := New(Config{Listen: newQuietConn}).Open(serverIP)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		s.receive(raw(header{pt: 8}, frameOf(1)), named)
+		if d := s.Stats().Dropped; d["early"] != 1 {
+			t.Errorf("dropped %v", d)
+		}
+	})
+	t.Run("more than a telephone sends", func(t *testing.T) {
+		a, _, _ := pair(t, aLawFormat(), aLawFormat())
+		a.engine.epoch = time.Now().Add(-time.Hour - time.Millisecond) // the second has just begun
+		for i := range 2 * packetsPerSecond {
+			a.in.second = a.engine.now().Truncate(time.Second) // however long this takes
+			a.receive(raw(header{pt: 8, seq: uint16(i), ts: 160 * uint32(i), ssrc: 1}, frameOf(1)), named)
+		}
+		if st := a.Stats(); st.In != packetsPerSecond || st.Dropped["flood"] != packetsPerSecond {
+			t.Errorf("%+v", st)
+		}
+		a.engine.epoch = a.engine.epoch.Add(-time.Second)
+		a.receive(raw(header{pt: 8, seq: 1001, ts: 160 * 1001, ssrc: 1}, frameOf(1)), named)
+		if st := a.Stats(); st.In != packetsPerSecond+1 {
+			t.Errorf("a second later %+v", st)
+		}
+	})
+}
+
 // An attacker who sprays our ports must neither be heard nor get the caller's
 // sound, and must not keep the peer from being heard.
 func TestRTPBleed(t *testing.T) {
@@ -190,6 +245,30 @@ func TestHoldSendsNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestSoundAfterAHoldBeginsWithAMarker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		s := open(t, start(t, w))
+		rossi := newPhone(t, w.listen, netip.AddrPortFrom(rossiIP, 4000), aLawFormat())
+		s.Agree(aLawFormat(), rossi.peer())
+		<-time.After(time.Second)
+		hold := rossi.peer()
+		hold.Send = false
+		s.Agree(aLawFormat(), hold)
+		<-time.After(time.Second)
+		synctest.Wait()
+		rossi.forget()
+		s.Agree(aLawFormat(), rossi.peer())
+		<-time.After(time.Second)
+		synctest.Wait()
+		for i, p := range rossi.packets() {
+			if p.marker != (i == 0) {
+				t.Fatalf("packet %d: marker %v", i, p.marker)
+			}
+		}
+	})
 }
 
 // audioSlack is how far a timestamp may be off the clock after a change of what
