@@ -183,6 +183,16 @@ func (c *Call) Answer(ctx context.Context) error {
 	return nil
 }
 
+// Alert lets the caller hear that it rings (180), on the caller's own tone.
+func (c *Call) Alert() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != ringing || c.tx == nil {
+		return ErrEnded
+	}
+	return c.tx.Respond(c.response(c.req, sip.StatusRinging, nil))
+}
+
 // readOffer reads the INVITE's description; nil: there is none (late offer).
 func (c *Call) readOffer() (*sdp, agreement, error) {
 	body := sessionBody(header(c.req, "content-type", "c"), c.req.Body())

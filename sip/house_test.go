@@ -438,3 +438,5 @@ func (h *house) phone(extension string) *peer {
 		Source: p.addr, Transport: "udp", Expires: time.Now().Add(time.Hour)})
 	return p
 }
+
+type ctxt = context.Context

@@ -106,7 +106,7 @@ func (a *Agent) onRegister(req *sip.Request, tx sip.ServerTransaction) {
 	}
 	var contacts []sip.Header
 	for _, b := range bindings { // RFC 3261 §10.3 step 8: all of them
-		left := int(b.Expires.Sub(now) / time.Second)
+		left := int(b.Expires.Sub(now).Round(time.Second) / time.Second)
 		contacts = append(contacts, sip.NewHeader("Contact", "<"+b.Contact+">;expires="+strconv.Itoa(left)))
 	}
 	a.respond(req, tx, sip.StatusOK, contacts...)
