@@ -31,7 +31,8 @@ const (
 	atOnce    = 10                     // helpers alive at the same time
 	killMost  = 900 * time.Millisecond // after the start
 	promise   = 200 * time.Millisecond // how long ago a frame may have been said and still be lost
-	syncUsual = 50 * time.Millisecond  // an fdatasync that takes longer is the disk's fault, and adds to it
+	beatEvery = 10 * time.Millisecond  // a process that does not come to say so is late, and so is what it syncs
+	syncUsual = 50 * time.Millisecond  // an fdatasync that takes longer is the disk's fault
 )
 
 // TestMain is also the process that is killed: it records tapes in real time and
@@ -48,8 +49,9 @@ func TestMain(m *testing.M) {
 }
 
 // recordForEver says "frame TAPE N AT" after frame n of a contact's tape was
-// taken, "closed TAPE" and "fact N" when these are promised to last, and "late NS"
-// when this machine, not the archive, was late.
+// taken, "closed TAPE" and "fact N" when these are promised to last, and "beat",
+// "sync" and "synced", with the instant, to tell when this machine, not the
+// archive, was late.
 func recordForEver(dir string) error {
 	d, err := db.Open(context.Background(), db.Config{URL: "postgres://pronto@/pronto?host=" + filepath.Join(dir, "none"), Log: quiet})
 	if err != nil {
@@ -66,23 +68,17 @@ func recordForEver(dir string) error {
 		fmt.Printf(format+"\n", args...)
 	}
 	a.spool.datasync = func(f *os.File) error {
-		start := time.Now()
+		say("sync %d", time.Now().UnixNano())
 		err := datasync(f)
-		if took := time.Since(start); took > syncUsual {
-			say("late %d", took)
-		}
+		say("synced %d", time.Now().UnixNano())
 		return err
 	}
 	a.spool.most = 20_000 // many segments
 	go a.Run(context.Background())
 	go func() { // is this process running at all?
-		const every = 10 * time.Millisecond
-		for last := time.Now(); ; {
-			<-time.After(every)
-			if late := time.Since(last) - every; late > every {
-				say("late %d", late)
-			}
-			last = time.Now()
+		for {
+			say("beat %d", time.Now().UnixNano())
+			<-time.After(beatEvery)
 		}
 	}()
 	busy := os.Getenv(busyVar) != ""
@@ -215,7 +211,14 @@ func killOnce(t *testing.T, dir string, after time.Duration, busy bool) (oldest 
 	said := map[uuid.UUID]map[int]time.Time{} // frames of a contact
 	closed := map[uuid.UUID]int{}
 	facts := 0
-	var late time.Duration
+	var late time.Duration // by which this machine, not the archive, broke the promise
+	beat, sync := time.Time{}, time.Time{}
+	wait := func(since *time.Time, until time.Time, usual time.Duration) {
+		if !since.IsZero() {
+			late += max(0, until.Sub(*since)-usual)
+		}
+		*since = time.Time{}
+	}
 	lines := strings.Split(string(b), "\n")
 	for _, line := range lines[:len(lines)-1] { // the last one may be torn
 		var contact string
@@ -232,12 +235,19 @@ func killOnce(t *testing.T, dir string, after time.Duration, busy bool) (oldest 
 			closed[uuid.MustParse(contact)] = n
 		case scanned(line, "fact %d", &n):
 			facts = max(facts, n+1)
-		case scanned(line, "late %d", &ns):
-			late = max(late, time.Duration(ns))
+		case scanned(line, "beat %d", &ns):
+			wait(&beat, time.Unix(0, ns), 2*beatEvery)
+			beat = time.Unix(0, ns)
+		case scanned(line, "sync %d", &ns):
+			sync = time.Unix(0, ns)
+		case scanned(line, "synced %d", &ns):
+			wait(&sync, time.Unix(0, ns), syncUsual)
 		default:
 			t.Errorf("the helper says %q", line)
 		}
 	}
+	wait(&beat, at, 2*beatEvery)
+	wait(&sync, at, syncUsual)
 
 	found, steps := recovered(t, dir)
 	if steps < facts {
