@@ -143,6 +143,7 @@ func TestSIPpWholeJob(t *testing.T) {
 	served := s.waitContacts(calls, 20*time.Second, "every call to be served", func(c tickets.Record) bool { return endingOf(c) == "served" })
 	numbers := map[string]bool{}
 	for _, c := range served {
+		t.Logf("%s: %s", c.CallID, timeline(c))
 		if c.Caller != "+390551234567" || c.CallerSource != "asserted" || c.Match != "certain" {
 			t.Errorf("caller %q by %s is matched %s, want Mario Rossi, asserted, certain", c.Caller, c.CallerSource, c.Match)
 		}
@@ -190,4 +191,13 @@ func TestSIPpVoicemail(t *testing.T) {
 			t.Errorf("the recording has %d samples at %.0f dBFS: not what was said", len(sound), audio.Level(sound))
 		}
 	}
+}
+
+// timeline is a contact's journal with the seconds since T0.
+func timeline(c tickets.Record) string {
+	var list []string
+	for _, l := range c.Journal {
+		list = append(list, fmt.Sprintf("%s %.1f", l.Kind, l.At.Sub(c.T0).Seconds()))
+	}
+	return strings.Join(list, ", ")
 }
