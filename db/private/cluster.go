@@ -237,10 +237,14 @@ func (s *Server) initdb(ctx context.Context, password string) error {
 		return err
 	}
 	defer log.Close()
-	ch, err := s.spawn(fresh, log, pw, "initdb", "--username="+superuser, "--pwfile="+procFD(secondFD),
+	args := []string{"--username=" + superuser, "--pwfile=" + procFD(secondFD),
 		"--auth-local=scram-sha-256", "--auth-host=scram-sha-256", "--data-checksums",
 		"--encoding=UTF8", "--locale=C.UTF-8", "--text-search-config=italian",
-		"--no-clean") // one that is killed late must not remove what its successor writes
+		"--no-clean"} // one that is killed late must not remove what its successor writes
+	if s.settings["fsync"] == "off" { // tests
+		args = append(args, "--no-sync")
+	}
+	ch, err := s.spawn(fresh, log, pw, "initdb", args...)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,9 @@ const (
 	patience  = time.Minute
 )
 
+// lazy is for tests that kill processes, not machines.
+var lazy = map[string]string{"fsync": "off"}
+
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // TestMain is also the process that tests kill: it starts a server, says where,
@@ -37,7 +40,7 @@ func TestMain(m *testing.M) {
 	if dir == "" {
 		os.Exit(m.Run())
 	}
-	s, err := private.Start(context.Background(), private.Config{Dir: dir, Log: quiet})
+	s, err := private.Start(context.Background(), private.Config{Dir: dir, Log: quiet, Settings: lazy})
 	if err != nil {
 		fmt.Println("failed:", err)
 		os.Exit(1)
@@ -49,7 +52,7 @@ func TestMain(m *testing.M) {
 
 func start(t *testing.T, dir string) *private.Server {
 	t.Helper()
-	s, err := private.Start(t.Context(), private.Config{Dir: dir, Log: quiet})
+	s, err := private.Start(t.Context(), private.Config{Dir: dir, Log: quiet, Settings: lazy})
 	if err != nil {
 		t.Fatal(err)
 	}
