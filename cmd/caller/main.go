@@ -1,6 +1,6 @@
-// Caller is a telephone for the terminal: it rings a server, presses keys, plays
-// and saves WAV, and prints what it heard and when; or it registers as an
-// operator's telephone and answers.
+// Caller is a telephone for the terminal. It rings a running server, presses
+// keys, speaks a WAV file, saves what it hears, and says what happened and when.
+// With --register it is an operator's telephone instead.
 package main
 
 import (
@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -17,137 +16,175 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-
 	"github.com/pronto-desk/pronto/sip"
 	"github.com/pronto-desk/pronto/sip/audio"
 	"github.com/pronto-desk/pronto/sip/media"
 )
 
-// The exit status says how the call went.
+// How the program ends.
 const (
-	exitFault = 1 // not answered, refused, or a fault of ours
-	exitUsage = 2
+	exitFine        = 0  // the call was answered and came to its end
+	exitFailed      = 1  // something of ours: a port, a file that cannot be written
+	exitRefused     = 2  // the far side said no: busy, unknown number, closing…
+	exitUnreachable = 3  // nobody there, or nobody answered
+	exitSilent      = 4  // answered, but not one packet of sound came
+	exitPassword    = 5  // --register: the registrar does not take us
+	exitUsage       = 64 // EX_USAGE of sysexits.h: flags or files that cannot be read
 )
 
-type flags struct {
-	Server    string        `default:"127.0.0.1:5060" help:"Address and port to ring." placeholder:"IP:PORT"`
-	Local     string        `help:"Our own address; default: the one that reaches the server." placeholder:"IP"`
-	To        string        `default:"800000001" help:"Number to dial."`
-	From      string        `default:"+390551234567" help:"Number we call from."`
-	Anonymous bool          `help:"Withhold our number."`
-	Press     string        `help:"Keys to press once answered: digits, * and #; a comma waits a second." placeholder:"KEYS"`
-	PressAt   time.Duration `name:"press-after" default:"1s" help:"How long after the answer the first key is pressed."`
-	Say       string        `help:"WAV to say, once." type:"existingfile" placeholder:"FILE"`
-	SayAfter  time.Duration `name:"say-after" default:"0s" help:"How long after the answer it is said."`
-	Save      string        `help:"WAV to save what was heard to." placeholder:"FILE"`
-	For       time.Duration `default:"60s" help:"Hang up (or stop being a telephone) after this long."`
-	TCP       bool          `name:"tcp" help:"Ring over TCP instead of UDP."`
-	JSON      bool          `name:"json" help:"Print events as JSON lines."`
+const help = `A telephone for the terminal: rings a server, presses keys, speaks and saves WAV
+files, prints what it heard and when. With --register it is an operator's telephone.
 
-	Register    string        `help:"Be an operator's telephone with this extension instead of ringing." placeholder:"EXTENSION"`
-	Password    string        `help:"Its password." env:"PHONE_PASSWORD"`
-	AnswerAfter time.Duration `name:"answer-after" default:"1s" help:"Lift the handset after ringing this long; negative: never."`
-	Talk        time.Duration `default:"20s" help:"Hang up after talking this long; 0: let the other side."`
-	Decline     int           `help:"Refuse every call with this SIP status." placeholder:"486"`
+Exit codes: 0 answered and ended, 1 internal, 2 refused, 3 unreachable or not
+answered, 4 answered but silent, 5 registration refused, 64 wrong flags or files.`
+
+// flags are the command line.
+type flags struct {
+	Server    string        `default:"127.0.0.1:5060" help:"Server's address and port."`
+	Local     string        `default:"" help:"Address of ours to send from, with or without a port (default: 127.0.0.1 for a server on loopback, else the interface that leads to it)."`
+	TCP       bool          `name:"tcp" help:"SIP over TCP instead of UDP."`
+	JSON      bool          `name:"json" help:"One JSON object per line, for scripts."`
+	Save      string        `placeholder:"WAV" help:"File for what is heard (16 bit, 8 kHz)."`
+	Say       string        `placeholder:"WAV" help:"File to speak once the call is answered."`
+	Keys      string        `placeholder:"KEY@TIME,…" help:"Keys to press, each at a time after the answer: 1@2s,2@9s. Without a time: one second after the key before. Several digits may stand together: 123#@4s."`
+	Press     string        `placeholder:"KEYS" help:"Keys to press one after the other; a comma waits a second: 2,,1."`
+	PressAt   time.Duration `name:"press-after" default:"1s" help:"How long after the answer --press begins."`
+	SayAfter  time.Duration `default:"0s" help:"How long after the answer --say begins."`
+	To        string        `default:"800000001" help:"Number to dial."`
+	From      string        `default:"+390551234567" help:"Our number."`
+	Name      string        `help:"Our name, as displayed."`
+	Asserted  string        `help:"Number that the trunk vouches for (P-Asserted-Identity)."`
+	Anonymous bool          `help:"Withhold our number."`
+	Diversion string        `help:"Number that the call was diverted from."`
+	Law       string        `default:"any" enum:"any,pcma,pcmu" help:"Sound to offer: any, pcma, pcmu."`
+	LateOffer bool          `help:"Offer nothing in the INVITE: the answer goes in the ACK."`
+	For       time.Duration `default:"60s" help:"Hang up so long after the answer; 0: never."`
+	Patience  time.Duration `default:"30s" help:"Give up when nobody has answered after this."`
+
+	Register    string        `placeholder:"EXTENSION" help:"Be this operator's telephone: register and wait for calls."`
+	Password    string        `env:"CALLER_PASSWORD" help:"Password of the extension."`
+	AnswerAfter time.Duration `default:"1s" help:"Lift the handset after ringing so long; negative: never."`
+	Talk        time.Duration `default:"20s" help:"Hang up after talking so long; 0: wait for the other side."`
+	Decline     int           `placeholder:"STATUS" help:"Refuse every call with this status, such as 486."`
+	Calls       int           `default:"0" help:"End after so many calls; 0: never."`
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the program without the process.
+func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	var f flags
-	parser := kong.Must(&f, kong.Name("caller"), kong.Description("A telephone for the terminal."))
-	if _, err := parser.Parse(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "caller:", err)
-		os.Exit(exitUsage)
+	asked := false
+	parser, err := kong.New(&f, kong.Name("caller"), kong.Description(help), kong.Writers(out, errs), kong.Exit(func(int) { asked = true }))
+	if err != nil {
+		fmt.Fprintln(errs, "caller:", err)
+		return exitFailed
 	}
-	diary := &diary{out: os.Stdout, json: f.JSON, began: time.Now()}
-	if err := f.run(ctx, diary); err != nil {
-		diary.note("failed", "%v", err)
-		os.Exit(exitFault)
+	if _, err = parser.Parse(args); asked {
+		return exitFine // --help
 	}
+	var p *plan
+	if err == nil {
+		p, err = f.plan()
+	}
+	if err != nil {
+		fmt.Fprintln(errs, "caller:", err)
+		return exitUsage
+	}
+	p.say = newDiary(out, f.JSON)
+	return p.carryOut(ctx, errs)
 }
 
-// run is one call, or one shift as a telephone.
-func (f flags) run(ctx context.Context, d *diary) error {
-	server, err := netip.ParseAddrPort(f.Server)
-	if err != nil {
-		return fmt.Errorf("--server: %w", err)
+// plan is the command line, understood.
+type plan struct {
+	flags
+	server  netip.AddrPort
+	local   netip.AddrPort
+	presses []press
+	speech  audio.Clip
+	say     *diary
+}
+
+// plan checks the flags and reads the files they name.
+func (f flags) plan() (*plan, error) {
+	p := &plan{flags: f}
+	var err error
+	if p.server, err = netip.ParseAddrPort(f.Server); err != nil {
+		return nil, fmt.Errorf("--server: %w", err)
 	}
-	local, err := f.localAddr(server)
-	if err != nil {
-		return err
+	if p.local, err = localFor(f.Local, p.server); err != nil {
+		return nil, fmt.Errorf("--local: %w", err)
 	}
-	var said []byte
+	if p.presses, err = parseKeys(f.Keys); err != nil {
+		return nil, fmt.Errorf("--keys: %w", err)
+	}
+	if f.Press != "" {
+		if f.Keys != "" {
+			return nil, errors.New("--press or --keys, not both")
+		}
+		if p.presses, err = parsePress(f.Press, f.PressAt); err != nil {
+			return nil, fmt.Errorf("--press: %w", err)
+		}
+	}
+	if f.Decline != 0 && (f.Decline < 300 || f.Decline > 699) {
+		return nil, errors.New("--decline: a status from 300 to 699")
+	}
 	if f.Say != "" {
-		if said, err = readWAV(f.Say); err != nil {
-			return fmt.Errorf("--say: %w", err)
-		}
-	}
-	p := &phone{flags: f, server: server, diary: d, said: said}
-	quiet := slog.New(slog.DiscardHandler)
-	engine := media.New(media.Config{MinPort: 41000, MaxPort: 49999, Log: quiet})
-	p.agent, err = sip.New(sip.Config{
-		Addrs: []netip.AddrPort{local}, Media: engine, Log: quiet, Handle: p.rings, UserAgent: "Pronto caller",
-		Trunks: []sip.Trunk{{Name: "server", Networks: []netip.Prefix{netip.PrefixFrom(server.Addr(), server.Addr().BitLen())}}},
-	})
-	if err != nil {
-		return err
-	}
-	if err := p.agent.Listen(); err != nil {
-		return err
-	}
-	running, end := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{}, 2)
-	go func() { _ = engine.Run(running); done <- struct{}{} }()
-	go func() { _ = p.agent.Run(running); done <- struct{}{} }()
-	defer func() { end(); <-done; <-done }()
-
-	ctx, cancel := context.WithTimeout(ctx, f.For)
-	defer cancel()
-	if f.Register != "" {
-		return p.shift(ctx, local)
-	}
-	return p.dial(ctx)
-}
-
-// localAddr is our address and a free port on it.
-func (f flags) localAddr(server netip.AddrPort) (netip.AddrPort, error) {
-	host := f.Local
-	if host == "" {
-		c, err := net.Dial("udp", f.Server) // sends nothing: it asks the routing table
+		file, err := os.Open(f.Say)
 		if err != nil {
-			return netip.AddrPort{}, fmt.Errorf("no way to %s: %w", server, err)
+			return nil, fmt.Errorf("--say: %w", err)
 		}
-		host = c.LocalAddr().(*net.UDPAddr).IP.String()
-		c.Close()
+		defer file.Close()
+		sound, err := audio.ReadWAV(file)
+		if err != nil {
+			return nil, fmt.Errorf("--say %s: %w", f.Say, err)
+		}
+		p.speech = audio.Clip{Name: f.Say, ALaw: sound}
 	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("--local: %w", err)
-	}
-	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, 0)))
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("--local: %w", err)
-	}
-	defer c.Close()
-	return netip.AddrPortFrom(ip, uint16(c.LocalAddr().(*net.UDPAddr).Port)), nil
+	return p, nil
 }
 
-func readWAV(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
+// carryOut makes the agent and does what the plan says.
+func (p *plan) carryOut(ctx context.Context, errs io.Writer) int {
+	log := slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	// Another range than the server's, so that both fit one machine.
+	engine := media.New(media.Config{MinPort: 25000, MaxPort: 31999, Log: log})
+	config := sip.Config{Addrs: []netip.AddrPort{p.local}, Media: engine, Log: log, UserAgent: "Pronto caller"}
+	results := make(chan int, 1)
+	if p.Register != "" {
+		config.Trunks = []sip.Trunk{{Name: "server", Networks: []netip.Prefix{netip.PrefixFrom(p.server.Addr(), p.server.Addr().BitLen())}}}
+		config.Handle = p.operator(results)
 	}
-	defer file.Close()
-	return audio.ReadWAV(file)
-}
-
-// saveWAV writes what was heard.
-func saveWAV(path string, alaw []byte) (err error) {
-	file, err := os.Create(path)
-	if err != nil {
-		return err
+	agent, err := sip.New(config)
+	if err == nil {
+		err = agent.Listen()
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	return audio.WritePCMWAV(io.Writer(file), alaw)
+	if err != nil {
+		fmt.Fprintln(errs, "caller:", err)
+		return exitFailed
+	}
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	sound, silence := context.WithCancel(context.WithoutCancel(ctx))
+	served, played := make(chan error, 1), make(chan error, 1)
+	go func() { played <- engine.Run(sound) }()
+	go func() { served <- agent.Run(life) }()
+	var code int
+	if p.Register != "" {
+		code = p.wait(ctx, agent, results)
+	} else {
+		code = p.dial(ctx, agent)
+	}
+	end()
+	if err := <-served; err != nil {
+		fmt.Fprintln(errs, "caller:", err)
+		code = max(code, exitFailed)
+	}
+	silence()
+	<-played
+	return code
 }
