@@ -359,6 +359,28 @@ describe('what survives the page', () => {
     expect(store.kept.size).toBe(0)
   })
 
+  test('a page that dies while it saves knows its own text again', async () => {
+    server.hold = new Promise(() => undefined) // the answer never comes
+    const d = open()
+    d.edit('subject', 'prima')
+    await tick(SAVE_AFTER)
+    d.stop()
+    server.hold = null
+    const again = open(ticket()) // read before the save arrived…
+    server.colleague({ subject: 'prima' }) // …which it did
+    again.edit('subject', 'prima e dopo')
+    await tick(SAVE_AFTER + 1)
+    expect(again.view().conflicts).toEqual({})
+    expect(server.ticket.subject).toBe('prima e dopo')
+  })
+
+  test('two who flush at once save once', async () => {
+    const d = open()
+    d.edit('subject', 'x')
+    expect(await Promise.all([d.flush(), d.flush()])).toEqual([true, true])
+    expect(server.asked).toHaveLength(1)
+  })
+
   test('leaving the page saves at once', async () => {
     const d = open()
     d.edit('subject', 'ciao')

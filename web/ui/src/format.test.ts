@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { clockSeconds, clockTime, countdown, day, duration, fullMoment, moment, phone, spokenDuration } from './format'
+import { clockSeconds, clockTime, countdown, day, duration, fullMoment, moment, phone } from './format'
 
 test.each([
   [0, '0:00'], [999, '0:00'], [1000, '0:01'], [59_999, '0:59'], [60_000, '1:00'], [605_000, '10:05'], [3_599_999, '59:59'], [3_600_000, '1:00:00'],
@@ -8,14 +8,6 @@ test.each([
 
 test.each([[0, '0:00'], [1, '0:01'], [1000, '0:01'], [1001, '0:02'], [60_000, '1:00'], [-1, '0:00']])('%d ms left are %s', (ms, text) =>
   expect(countdown(ms)).toBe(text))
-
-test.each([
-  [1000, '1 secondo', '1 second'], [59_000, '59 secondi', '59 seconds'], [60_000, '1 minuto', '1 minute'],
-  [125_000, '2 minuti e 5 secondi', '2 minutes and 5 seconds'], [0, '0 secondi', '0 seconds'],
-])('%d ms are said', (ms, it, en) => {
-  expect(spokenDuration(ms, 'it')).toBe(it)
-  expect(spokenDuration(ms, 'en')).toBe(en)
-})
 
 describe('Rome’s time, wherever the browser is', () => {
   test('winter and summer', () => {

@@ -34,18 +34,6 @@ export function countdown(ms: number): string {
   return duration(Math.ceil(Math.max(0, ms) / 1000) * 1000)
 }
 
-/** The same as spoken: "2 minuti e 5 secondi". */
-export function spokenDuration(ms: number, language: Language): string {
-  const s = Math.max(0, Math.floor(ms / 1000))
-  const m = Math.floor(s / 60)
-  const minutes = language === 'it' ? (m === 1 ? '1 minuto' : `${m} minuti`) : m === 1 ? '1 minute' : `${m} minutes`
-  const r = s % 60
-  const seconds = language === 'it' ? (r === 1 ? '1 secondo' : `${r} secondi`) : r === 1 ? '1 second' : `${r} seconds`
-  if (m === 0) return seconds
-  if (r === 0) return minutes
-  return `${minutes} ${language === 'it' ? 'e' : 'and'} ${seconds}`
-}
-
 /** `09:41` */
 export function clockTime(at: string | number, language: Language): string {
   return formatter(language, 'hm', { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' }).format(new Date(at))
