@@ -299,6 +299,23 @@ func TestBridgeThatEndedForwardsNothing(t *testing.T) {
 	}
 }
 
+// A joined leg goes on reading for a moment when the other is closed: nothing
+// may be written to a socket that is not ours any more.
+func TestNothingIsWrittenAfterClose(t *testing.T) {
+	a, b, peer := pair(t, aLawFormat(), aLawFormat())
+	for i := range uint16(3) {
+		a.receive(raw(header{pt: 8, seq: i, ts: 160 * uint32(i), ssrc: 1}, frameOf(1)), peer)
+	}
+	before := b.rtp.(*quietConn).written
+	b.Close()
+	b.Agree(aLawFormat(), Peer{RTP: peer, Source: rossiIP, Send: true, Receive: true})
+	a.receive(raw(header{pt: 8, seq: 3, ts: 480, ssrc: 1}, frameOf(1)), peer)
+	b.out.tick(b.engine.now())
+	if w := b.rtp.(*quietConn).written; before != 3 || w != before {
+		t.Errorf("%d packets before Close, %d after", before, w)
+	}
+}
+
 func TestBridgeDoesNotDelayAfterAStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(t, aLawFormat(), aLawFormat())
@@ -435,6 +452,11 @@ func TestBridgeIsExclusive(t *testing.T) {
 			t.Errorf("a closed leg: %v", err)
 		}
 		r.rossi.talk(r.a.Addr(), 3) // goes nowhere, harms nobody
+		r.rossi.send(r.a.Addr(), r.rossi.keyPackets(6)...)
+		synctest.Wait()
+		if keys := collect(r.a); keys != "6" {
+			t.Errorf("after the bridge keys are ours again, but %q were kept", keys)
+		}
 	})
 }
 

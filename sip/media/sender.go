@@ -29,6 +29,7 @@ type sender struct {
 	format Format
 	to     netip.AddrPort // where packets go
 	send   bool           // the peer wants them
+	closed bool           // the socket is gone; its descriptor may be somebody else's by now
 
 	ssrc    uint32
 	seq     uint16 // highest sent
@@ -83,7 +84,7 @@ type alienKey struct {
 
 // ready says whether anything may be sent now. The caller holds o.mu, here and
 // below.
-func (o *sender) ready() bool { return o.send && o.to.IsValid() }
+func (o *sender) ready() bool { return o.send && !o.closed && o.to.IsValid() }
 
 // clock is the timestamp for a packet that begins now: the wall clock, unless
 // what was sent already reaches further.

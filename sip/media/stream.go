@@ -296,6 +296,9 @@ func (s *Stream) Close() {
 	e := s.engine
 	e.pacer.remove(s)
 	s.goodbye(e.now())
+	s.out.mu.Lock()
+	s.out.closed = true
+	s.out.mu.Unlock()
 	s.rtp.Close()
 	s.rtcp.Close()
 	s.readers.Wait()
