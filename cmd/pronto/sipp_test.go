@@ -147,8 +147,8 @@ func TestSIPpWholeJob(t *testing.T) {
 		if c.Caller != "+390551234567" || c.CallerSource != "asserted" || c.Match != "certain" {
 			t.Errorf("caller %q by %s is matched %s, want Mario Rossi, asserted, certain", c.Caller, c.CallerSource, c.Match)
 		}
-		if c.Topic == nil || c.Topic.Code != "software" {
-			t.Errorf("key 1 chose %+v, want software", c.Topic)
+		if c.Topic == nil || c.Topic.Code != "certificati" {
+			t.Errorf("key 2 chose %+v, want certificati", c.Topic)
 		}
 		if c.Ticket == nil || numbers[*c.Ticket] {
 			t.Errorf("ticket %v is missing or given twice", c.Ticket)
