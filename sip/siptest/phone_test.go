@@ -205,6 +205,26 @@ func TestLossyWireIsHeardThrough(t *testing.T) {
 	}
 }
 
+// What a second call begins with is heard, though the first ended with the same.
+func TestEveryCallIsHeardAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, ctx := NewWire(1), t.Context()
+		_, stop := desk(t, w, func(ctx context.Context, _ *sip.Agent, c *sip.Call) {
+			if c.Answer(ctx) == nil {
+				_ = c.Play(ctx, Spell("benvenuto", time.Minute)) // until the caller hangs up
+			}
+		})
+		defer stop()
+		rossi := phone(t, w, caller)
+		defer rossi.Close()
+		for range 2 {
+			must(t, "dial", rossi.Dial(ctx, "800123456", sip.DialOptions{From: "+390551234567"}))
+			must(t, "hears", rossi.Hears(ctx, soon, "benvenuto"))
+			must(t, "hang up", rossi.HangUp(ctx))
+		}
+	})
+}
+
 func TestRegisterNeedsThePassword(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, ctx := NewWire(1), t.Context()

@@ -71,6 +71,11 @@ func TestReadingSurvivesTheWay(t *testing.T) {
 			copy(out[3*audio.FrameBytes+12:], audio.Silence(20))
 			return out
 		},
+		"packets of two words in one": func(b []byte) []byte {
+			out := bytes.Clone(b)
+			copy(out[3*audio.FrameBytes+12:4*audio.FrameBytes], Spell("musicante", spelled).ALaw[12:])
+			return out
+		},
 	} {
 		if got := Read(way(words.ALaw)); !slices.Equal(got, want) {
 			t.Errorf("%s: %q", name, got)
@@ -85,6 +90,17 @@ func TestReadingSurvivesTheWay(t *testing.T) {
 	}
 	if got := Read(append(audio.Tone(425, 500, -10), prompts.Italian().Clip(prompts.Welcome).ALaw...)); len(got) != 0 {
 		t.Errorf("real sound is read as %q", got)
+	}
+}
+
+func TestEveryHalfOctetSurvivesTheOtherLaw(t *testing.T) {
+	for _, b := range append(append([]byte{padding}, alphabet[:]...), mark...) {
+		if got := audio.ALaw(audio.ULawToPCM(audio.ULaw(audio.ALawToPCM(b)))); got != b {
+			t.Errorf("%#02x comes back as %#02x", b, got)
+		}
+		if db := audio.Level([]byte{b}); db < -40 {
+			t.Errorf("%#02x is %.0f dBFS: silence detectors must take spelled frames for sound", b, db)
+		}
 	}
 }
 
