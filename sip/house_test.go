@@ -160,11 +160,21 @@ var (
 
 func newHouse(t *testing.T, w *wire, handle func(h *house, ctx context.Context, c *Call)) *house {
 	t.Helper()
+	return build(t, w, netip.MustParseAddrPort("127.0.0.1:0"), handle)
+}
+
+func newHouseAt(t *testing.T, at netip.AddrPort, handle func(h *house, ctx context.Context, c *Call)) *house {
+	t.Helper()
+	return build(t, nil, at, handle)
+}
+
+func build(t *testing.T, w *wire, at netip.AddrPort, handle func(h *house, ctx context.Context, c *Call)) *house {
+	t.Helper()
 	h := &house{t: t, wire: w, phones: newMemory(), calls: make(chan *Call, 64), errs: make(chan error, 8), keys: make(chan rune, 8), log: &strings.Builder{}}
 	log := slog.New(slog.NewTextHandler(h, nil))
 	mc := media.Config{MinPort: 41000, MaxPort: 44999, Log: log}
 	c := Config{
-		Trunks: []Trunk{{Name: "trunk", Networks: []netip.Prefix{trunkNet}}},
+		Trunks: []Trunk{{Name: "trunk", Networks: []netip.Prefix{trunkNet, netip.MustParsePrefix("::1/128")}}},
 		Phones: h.phones, Log: log, Realm: "pronto",
 		Handle: func(ctx context.Context, c *Call) {
 			select {
@@ -182,7 +192,7 @@ func newHouse(t *testing.T, w *wire, handle func(h *house, ctx context.Context, 
 		}
 		c.Packet = []net.PacketConn{end}
 	} else {
-		c.Addrs = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+		c.Addrs = []netip.AddrPort{at}
 	}
 	c.Media = media.New(mc)
 	a, err := New(c)

@@ -1,0 +1,385 @@
+package sip
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestValidation: what is wrong gets the code that RFC 4475 expects, from the
+// edge, without a call.
+func TestValidation(t *testing.T) {
+	both(t, ring, func(h *house) {
+		p := h.peer(trunkIP)
+		good := func() string { p.seq++; return p.request("INVITE", randomText(), "", p.offer("")) }
+		swap := func(old, new string) string {
+			m := good()
+			if !strings.Contains(m, old) {
+				h.t.Fatalf("%q is not in %q", old, m)
+			}
+			return strings.Replace(m, old, new, 1)
+		}
+		for _, x := range []struct{ name, message, want, head string }{
+			{"version", swap(" SIP/2.0\r\n", " SIP/7.0\r\n"), "505", ""},
+			{"two blanks", swap("INVITE sip", "INVITE  sip"), "400", ""},
+			{"lower case", strings.Replace(swap("INVITE sip", "invite sip"), "0 INVITE", "0 invite", 1), "4", ""},
+			{"lower case twice", strings.ReplaceAll(good(), "INVITE", "invite"), "501", "Allow"},
+			{"unknown method", strings.ReplaceAll(good(), "INVITE", "NEWMETHOD"), "501", "Allow"},
+			{"known method", strings.ReplaceAll(good(), "INVITE", "SUBSCRIBE"), "405", "Allow"},
+			{"other CSeq", swap(fmt.Sprintf("CSeq: %d INVITE", p.seq+1), "CSeq: 1 OPTIONS"), "400", ""},
+			{"huge CSeq", swap(fmt.Sprintf("CSeq: %d ", p.seq+1), "CSeq: 36893488147419103232 "), "400", ""},
+			{"two CSeq", swap("CSeq:", "CSeq: 5 INVITE\r\nCSeq:"), "400", ""},
+			{"two From", swap("From:", "From: <sip:x@y>;tag=z\r\nFrom:"), "400", ""},
+			{"two in compact form", swap("Call-ID:", "i: other\r\nCall-ID:"), "400", ""},
+			{"no To", swap("To: <sip:800000001@127.0.0.1>\r\n", ""), "400", ""},
+			{"scheme", swap("INVITE sip:", "INVITE soap.beep:"), "416", ""},
+			{"sips", swap("INVITE sip:", "INVITE sips:"), "416", ""},
+			{"headers in the URI", swap(" SIP/2.0\r\n", "?Route=%3Csip:x%3E SIP/2.0\r\n"), "400", ""},
+			{"scheme of To", swap("To: <sip:800000001@127.0.0.1>", "To: <isbn:2983792873>"), "400", ""},
+			{"bare contact", swap("Contact: <sip:p@"+p.addr.String()+">", "Contact: sip:p@"+p.addr.String()+"?x=y"), "400", ""},
+			{"Max-Forwards", swap("Max-Forwards: 70", "Max-Forwards: 300"), "400", ""},
+			{"too many hops", strings.Replace(swap("Max-Forwards: 70", "Max-Forwards: 0"), "800000001@"+p.server.String(), "800000001@192.0.2.1", 1), "483", ""},
+			{"Require", swap("Max-Forwards", "Require: nothing, 100rel\r\nMax-Forwards"), "420", "Unsupported: nothing, 100rel"},
+			{"body", swap("Content-Type: application/sdp", "Content-Type: application/unknown"), "415", "Accept: application/sdp"},
+			{"encoding", swap("Content-Type:", "Content-Encoding: gzip\r\nContent-Type:"), "415", "Accept"},
+			{"Accept", swap("Content-Type:", "Accept: text/plain\r\nContent-Type:"), "406", ""},
+			{"too short", swap("Content-Length: ", "Content-Length: 9"), "400", ""},
+			{"negative", swap("Content-Length: ", "Content-Length: -"), "400", ""},
+			{"neither branch nor tag", strings.Replace(strings.Replace(good(), ";branch=", ";x=", 1), ";tag="+p.tag, "", 1), "400", ""},
+		} {
+			p.send(x.message)
+			m := p.within(3 * time.Second)
+			if !strings.HasPrefix(m, "SIP/2.0 "+x.want) || !strings.Contains(m, x.head) {
+				h.t.Errorf("%s: %q got %q", x.name, x.message, m)
+			}
+			if m != "" && (tagOf(m, "To") == "" && x.name != "no To" || headerOf(m, "Call-ID") == "") {
+				h.t.Errorf("%s: not fit to be matched: %q", x.name, m)
+			}
+		}
+		for _, garbage := range []string{"\r\n\r\n", "hello", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP x;branch=z9hG4bKx\r\n\r\n", strings.Repeat("x", 5000), "\x00\x00\x00"} {
+			p.send(garbage)
+			p.nothing(50 * time.Millisecond)
+		}
+		if n := h.a.Calls(); n != 0 {
+			h.t.Errorf("%d calls came of it", n)
+		}
+		if lines := strings.Count(h.logged(), "\n"); lines > 6 {
+			h.t.Errorf("%d lines in the log:\n%s", lines, h.logged())
+		}
+		if strings.Contains(h.logged(), "+390551234567") {
+			h.t.Errorf("personal data in the log:\n%s", h.logged())
+		}
+		p.send(good()) // and a good one still rings
+		p.expect("SIP/2.0 100")
+	})
+}
+
+func TestStrangers(t *testing.T) {
+	both(t, ring, func(h *house) {
+		p := h.peer(strangeIP)
+		branch := p.invite("", p.offer(""))
+		if m := p.expect("SIP/2.0 403"); tagOf(m, "To") == "" {
+			h.t.Errorf("%q", m)
+		}
+		p.ack(branch, "")
+		p.seq++
+		p.send(p.request("OPTIONS", randomText(), "", ""))
+		if m := p.expect("SIP/2.0 200"); headerOf(m, "Allow") == "" {
+			h.t.Errorf("%q", m)
+		}
+		p.seq++
+		p.send(p.request("OPTIONS", randomText(), "User-Agent: friendly-scanner\r\n", ""))
+		p.nothing(100 * time.Millisecond)
+		p.send(strings.Replace(p.request("OPTIONS", randomText(), "", ""), ";rport", "", 1)) // to the port in Via
+		p.expect("SIP/2.0 200")
+		if n := h.a.Calls(); n != 0 || len(h.calls) != 0 {
+			h.t.Errorf("%d calls came of it", n)
+		}
+	})
+}
+
+func TestAFloodOfAStranger(t *testing.T) {
+	bubble(t, ring, func(h *house) {
+		p := h.peer(strangeIP)
+		for range 500 {
+			p.register("1001", "")
+			if len(p.s.(*wireEnd).in) > 0 {
+				h.t.Fatal("more answers than questions")
+			}
+		}
+	})
+	bubble(t, ring, func(h *house) {
+		p, trunk := h.peer(strangeIP), h.peer(trunkIP)
+		answers := 0
+		for range 500 {
+			p.seq++
+			p.send(p.request("OPTIONS", randomText(), "", ""))
+		}
+		for p.within(100*time.Millisecond) != "" {
+			answers++
+		}
+		if answers != strangerBurst {
+			h.t.Errorf("%d of 500 were answered", answers)
+		}
+		trunk.invite("", trunk.offer("")) // the carrier does not notice
+		trunk.expect("SIP/2.0 100")
+		time.Sleep(10 * time.Second) // in the bubble: it may ask again
+		p.send(p.request("OPTIONS", randomText(), "", ""))
+		p.expect("SIP/2.0 200")
+	})
+}
+
+func TestLimitsForgetSources(t *testing.T) {
+	l := limits{buckets: map[netip.Prefix]*bucket{}}
+	now := time.Unix(1e9, 0)
+	for i := range 3 * maxSources {
+		l.take(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)
+	}
+	if len(l.buckets) > maxSources {
+		t.Errorf("%d sources remembered", len(l.buckets))
+	}
+	a, b := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
+	for range strangerBurst {
+		l.take(a, now)
+	}
+	if l.take(b, now) {
+		t.Error("an IPv6 host has as many lives as it has addresses")
+	}
+}
+
+// line is a telephone over TCP.
+type line struct {
+	*peer
+	c net.Conn
+	r *bufio.Reader
+}
+
+func (h *house) tcp() *line {
+	h.t.Helper()
+	p := h.peer(trunkIP)
+	c, err := net.Dial("tcp", h.a.Addr().String())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = c.Close() })
+	p.addr = addrPort(c.LocalAddr())
+	return &line{p, c, bufio.NewReader(c)}
+}
+
+func (l *line) write(s string) {
+	l.h.t.Helper()
+	if _, err := io.WriteString(l.c, strings.ReplaceAll(s, "SIP/2.0/UDP", "SIP/2.0/TCP")); err != nil {
+		l.h.t.Fatal(err)
+	}
+}
+
+// read gives one message.
+func (l *line) read() string {
+	l.h.t.Helper()
+	_ = l.c.SetReadDeadline(time.Now().Add(3 * time.Second))
+	var b strings.Builder
+	length := 0
+	for {
+		s, err := l.r.ReadString('\n')
+		if err != nil {
+			return b.String()
+		}
+		b.WriteString(s)
+		_, _ = fmt.Sscanf(s, "Content-Length: %d", &length)
+		if s == "\r\n" && b.Len() > 2 {
+			break
+		}
+	}
+	body := make([]byte, length)
+	_, _ = io.ReadFull(l.r, body)
+	return b.String() + string(body)
+}
+
+func (l *line) want(start string) string {
+	l.h.t.Helper()
+	for {
+		m := l.read()
+		if strings.HasPrefix(m, start) {
+			return m
+		}
+		if !strings.HasPrefix(m, "SIP/2.0 100") {
+			l.h.t.Fatalf("expected %q, got %q", start, m)
+		}
+	}
+}
+
+func TestACallOverTCP(t *testing.T) {
+	h := newHouse(t, nil, waitAnswer)
+	l := h.tcp()
+	l.write("\r\n\r\n") // a keep-alive
+	if s, err := l.r.ReadString('\n'); s != "\r\n" {
+		t.Fatalf("%q, %v", s, err)
+	}
+	l.seq = 1
+	m := l.request("INVITE", randomText(), "", l.offer(""))
+	for _, part := range []string{m[:10], m[10:300], m[300:]} { // as TCP pleases
+		l.write(part)
+		time.Sleep(20 * time.Millisecond)
+	}
+	l.toTag = tagOf(l.want("SIP/2.0 200"), "To")
+	ack := l.request("ACK", randomText(), "", "")
+	l.seq++
+	l.write(ack + l.request("OPTIONS", randomText(), "", "")) // two in one piece
+	l.want("SIP/2.0 200")
+	c := <-h.calls
+	c.Hangup(t.Context())
+	bye := l.want("BYE")
+	if !strings.Contains(headerOf(bye, "Via"), "SIP/2.0/TCP") {
+		t.Errorf("%q", bye)
+	}
+	var b strings.Builder
+	for line := range strings.SplitSeq(bye, "\r\n") {
+		name, _, _ := strings.Cut(line, ":")
+		switch name {
+		case "Via", "From", "To", "Call-ID", "CSeq":
+			b.WriteString(line + "\r\n")
+		}
+	}
+	l.write("SIP/2.0 200 OK\r\n" + b.String() + "Content-Length: 0\r\n\r\n")
+	if err := ended(t, c); !errors.Is(err, ErrEnded) {
+		t.Error(err)
+	}
+}
+
+func TestGarbageOverTCP(t *testing.T) {
+	h := newHouse(t, nil, ring)
+	for _, x := range []struct{ say, answer string }{
+		{"GET / HTTP/1.1\r\nHost: x\r\n\r\nINVITE", ""}, // passed over
+		{strings.Repeat("x", tcpFrame+5000), "closed"},
+		{"OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/TCP x;branch=z9hG4bK1\r\nContent-Length: -1\r\n\r\n", "400"},
+		{"OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/TCP x;branch=z9hG4bK1\r\nContent-Length: 3\r\nl: 5\r\n\r\nabc", "400"},
+	} {
+		l := h.tcp()
+		_, _ = io.WriteString(l.c, x.say)
+		_ = l.c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+		got, err := io.ReadAll(l.r)
+		switch x.answer {
+		case "":
+			if len(got) > 0 {
+				t.Errorf("%.20q got %q", x.say, got)
+			}
+		case "closed":
+			if errors.Is(err, context.DeadlineExceeded) || len(got) > 0 {
+				t.Errorf("%.20q got %q, %v", x.say, got, err)
+			}
+		default:
+			if !strings.HasPrefix(string(got), "SIP/2.0 "+x.answer) {
+				t.Errorf("%.20q got %q", x.say, got)
+			}
+		}
+	}
+}
+
+func TestConnectionsOfAStrangerAreFew(t *testing.T) {
+	h := newHouse(t, nil, ring)
+	from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IP(strangeIP.AsSlice())}}
+	var open []net.Conn
+	defer func() {
+		for _, c := range open {
+			_ = c.Close()
+		}
+	}()
+	for i := range maxConnsSource + 1 {
+		c, err := from.Dial("tcp", h.a.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, c)
+		_, _ = io.WriteString(c, "\r\n\r\n")
+		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second))
+		_, err = io.ReadFull(c, make([]byte, 2))
+		if (err == nil) != (i < maxConnsSource) {
+			t.Errorf("connection %d: %v", i+1, err)
+		}
+	}
+}
+
+func TestACallOverIPv6(t *testing.T) {
+	server := newHouseAt(t, netip.MustParseAddrPort("[::1]:0"), waitAnswer)
+	client := newHouseAt(t, netip.MustParseAddrPort("[::1]:0"), waitAnswer)
+	c, err := client.a.Dial(t.Context(), "800000001", DialOptions{From: "0551234567", Via: server.a.Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := <-server.calls
+	if there.Trunk() != "trunk" || there.From() != "+390551234567" || !there.Stream().Addr().Addr().Is6() {
+		t.Errorf("%q %q %s", there.Trunk(), there.From(), there.Stream().Addr())
+	}
+	there.Hangup(t.Context())
+	_ = ended(t, c)
+}
+
+func TestNewRefusesWhatCannotWork(t *testing.T) {
+	for _, c := range []Config{
+		{},
+		{Addrs: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:5060")}},
+		{Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Digests: []string{"ROT13"}},
+	} {
+		if _, err := New(c); err == nil {
+			t.Errorf("%+v was taken", c)
+		}
+	}
+	h := newHouse(t, nil, ring)
+	b, err := New(Config{Addrs: []netip.AddrPort{h.a.Addr()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Listen(); err == nil {
+		t.Error("a port in use was opened twice")
+	}
+}
+
+// FuzzInspect throws bytes at the edge: nothing may break it, and what goes on to
+// sipgo must be complete.
+func FuzzInspect(f *testing.F) {
+	for _, s := range []string{
+		"OPTIONS sip:x@y SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bKb\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:x@y>\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n\r\n",
+		"INVITE sip:x@y SIP/2.0\r\nv: SIP / 2.0 / UDP a ; branch = z9hG4bKb\r\nf: \"a\" <sip:a@b>;tag=1\r\nt: <sip:x@y>\r\ni: c\r\nCSeq: 1 INVITE\r\nm: *\r\n\r\nbody",
+		"REGISTER sip:y SIP/2.0\r\nVia: SIP/2.0/UDP [::1]:5;rport;branch=z9hG4bKb\r\nFrom: sip:a@b;tag=1\r\nTo: sip:x@y\r\nCall-ID: c\r\nCSeq: 1 REGISTER\r\nAuthorization: Digest realm=\"pronto\", nonce=\"00\"\r\n\r\n",
+		"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP a;branch=z9hG4bKb\r\n\r\n",
+		"CANCEL sip:x@y SIP/2.0\r\nVia: x\r\n\r\n", "ACK sip: SIP/2.0\r\n:\r\n\r\n",
+	} {
+		f.Add([]byte(s))
+	}
+	a, err := New(Config{Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:5060")}, Trunks: []Trunk{{Name: "t", Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}},
+		Phones: newMemory(), Handle: func(context.Context, *Call) {}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	way := flow{local: netip.MustParseAddrPort("127.0.0.1:5060"), remote: netip.MustParseAddrPort("192.0.2.1:5060")}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		way.write = func(b []byte) error {
+			// What we answer must itself be SIP: nothing of the request may break
+			// out of its line.
+			m, ok := scan(b)
+			if !ok || m.count("content-length") != 1 || m.count("server") != 1 || len(m.body) != 0 {
+				t.Fatalf("%q was answered %q", data, b)
+			}
+			return nil
+		}
+		way.tcp = true // answers go where way.write says
+		if !a.inspect(way, data) {
+			return
+		}
+		msg, err := parse(a.parser, data)
+		if err != nil || !complete(msg) {
+			t.Fatalf("%q goes on", data)
+		}
+	})
+}
