@@ -27,7 +27,7 @@ func TestDatabaseAway(t *testing.T) {
 	}
 	t.Cleanup(func() { pg.Stop() })
 	s := newServer(t, func(s *server) {
-		s.args = []string{"--database", pg.URL()}
+		s.env = []string{"DATABASE_URL=" + pg.URL()}
 	})
 	sippPhones(t, s, sippDir(t), 1, time.Minute)
 	k := newRawTrunk(t, s.sip)
