@@ -19,7 +19,7 @@ import (
 const (
 	readLines   = 200             // journal lines at once
 	readWork    = 5 * time.Second // for one look at the journal, and for one value
-	readSafety  = 5 * time.Second // between two looks when nobody wakes us: wake-ups do the work
+	readSafety  = 2 * time.Second // between two looks when nobody wakes us; and how soon pages hear of a telephone that came or went
 	readRetry   = time.Second     // while the database is away
 	heldFirst   = 2 * time.Millisecond
 	heldLongest = 50 * time.Millisecond
@@ -64,7 +64,7 @@ func (s *Server) tidy(ctx context.Context) {
 func (s *Server) follow(ctx context.Context) {
 	wakes := s.DB.Wakeups.Subscribe("journal")
 	defer wakes.Close()
-	teller := &teller{s: s, clear: map[int64]bool{}}
+	teller := &teller{s: s, clear: map[int64]bool{}, rings: map[int64]ringing{}}
 	var cursor journal.Cursor
 	begun := false
 	held := heldFirst
@@ -73,7 +73,12 @@ func (s *Server) follow(ctx context.Context) {
 		var waits bool
 		err := s.look(ctx, func(ctx context.Context) (err error) {
 			if !begun {
-				cursor, err = journal.End(ctx, s.DB.Pool)
+				if cursor, err = journal.End(ctx, s.DB.Pool); err != nil {
+					return err
+				}
+				return teller.learnRings(ctx)
+			}
+			if err = teller.tellRings(ctx); err != nil {
 				return err
 			}
 			next := cursor
@@ -154,6 +159,42 @@ func pause(ctx context.Context, longest time.Duration, wake <-chan struct{}) {
 type teller struct {
 	s     *Server
 	clear map[int64]bool // operators whose pages have been told that nobody is calling
+	rings map[int64]ringing
+}
+
+// ringing is what pages were last told of a seat's telephone. Telephones come and
+// go without a journal line: sip knows them, the database does not.
+type ringing struct {
+	extension string
+	can       bool
+	why       string
+}
+
+func (t *teller) ringing(user int64, extension string) ringing {
+	can, why := t.s.CanRing(user, extension)
+	return ringing{extension, can, why}
+}
+
+// learnRings takes what the first snapshots show as told.
+func (t *teller) learnRings(ctx context.Context) error {
+	seats, err := t.s.Queue.Seats(ctx)
+	for _, seat := range seats {
+		t.rings[seat.User] = t.ringing(seat.User, seat.Extension)
+	}
+	return err
+}
+
+// tellRings tells the seats whose telephone came or went.
+func (t *teller) tellRings(ctx context.Context) error {
+	for user, told := range t.rings {
+		if t.ringing(user, told.extension) == told {
+			continue
+		}
+		if err := t.attempt(ctx, func() error { return t.tellSeat(ctx, user, false, false) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // news is what a stretch of the journal touches, in the order it was touched.
@@ -244,8 +285,7 @@ func text(v any) string {
 }
 
 // tell tells the pages. Its error is only that the database is away: then the
-// same lines are told again. What cannot be told for another reason is logged,
-// and every page takes a snapshot.
+// same lines are told again.
 func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 	n := gather(lines)
 	for _, id := range n.painted {
@@ -271,16 +311,22 @@ func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 		steps = append(steps, func() error { return t.tellRingBacks(ctx) })
 	}
 	for _, step := range steps {
-		err := step()
-		switch {
-		case err == nil:
-		case db.Away(err), ctx.Err() != nil:
+		if err := t.attempt(ctx, step); err != nil {
 			return err
-		default:
-			t.s.Log.Error("pages could not be told what happened", "err", err)
-			t.s.hub.lose()
 		}
 	}
+	return nil
+}
+
+// attempt tells one thing. What fails for another reason than the database's
+// absence would fail again: it is left out, and every page takes a snapshot.
+func (t *teller) attempt(ctx context.Context, step func() error) error {
+	err := step()
+	if err == nil || db.Away(err) || ctx.Err() != nil {
+		return err
+	}
+	t.s.Log.Error("pages could not be told what happened", "err", err)
+	t.s.hub.lose()
 	return nil
 }
 
@@ -288,11 +334,13 @@ func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 func (t *teller) tellSeat(ctx context.Context, user int64, offered, talking bool) error {
 	seat, err := t.s.Queue.Seat(ctx, user)
 	if errors.Is(err, queue.ErrNoSeat) {
-		return nil // a supervisor, who takes no calls
+		delete(t.rings, user)
+		return nil // nobody's any more
 	}
 	if err != nil {
 		return err
 	}
+	t.rings[user] = t.ringing(user, seat.Extension)
 	if err := t.s.hub.publish(0, "seat", t.s.seatView(seat)); err != nil {
 		return err
 	}
