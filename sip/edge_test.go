@@ -15,7 +15,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The tests' PostgreSQL lives as long as the test binary.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/pronto-desk/pronto/db/private.(*Server).spawn.func1"))
+}
 
 // TestValidation: what is wrong gets the code that RFC 4475 expects, from the
 // edge, without a call.

@@ -48,6 +48,8 @@ func scan(data []byte) (*raw, bool) {
 	m := &raw{body: body}
 	for i, line := range strings.Split(string(head), "\r\n") {
 		switch {
+		case strings.ContainsAny(line, "\r\n"):
+			return nil, false // half a line end: who reads it otherwise reads other headers
 		case i == 0:
 			m.first = line
 		case line == "":

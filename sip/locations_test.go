@@ -1,0 +1,114 @@
+package sip
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/dbtest"
+)
+
+// withTelephones gives a database with extensions 1001 and 1002.
+func withTelephones(t *testing.T) *db.DB {
+	t.Helper()
+	d := dbtest.New(t)
+	for _, extension := range []string{"1001", "1002"} {
+		a, b := HA1(extension, "pronto", "secret")
+		if _, err := d.Pool.Exec(t.Context(), `insert into phones (extension, ha1_md5, ha1_sha256) values ($1, $2, $3)`, extension, a, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+func place(contact string, expires time.Time) Binding {
+	return Binding{Extension: "1001", Contact: contact, Source: netip.MustParseAddrPort("192.0.2.7:5060"), Transport: "udp",
+		CallID: "c\x00\xff", CSeq: 7, UserAgent: "phone\r\n1", Expires: expires}
+}
+
+func TestLocations(t *testing.T) {
+	d, ctx := withTelephones(t), t.Context()
+	l := NewLocations(d)
+	if _, _, ok, err := l.Secret(ctx, "1001"); !ok || err != nil {
+		t.Fatalf("secret: %t, %v", ok, err)
+	}
+	for _, unknown := range []string{"1003", "", "anna", "1001'--", "12345678901", "10\x0001"} {
+		if _, _, ok, err := l.Secret(ctx, unknown); ok || err != nil {
+			t.Errorf("secret of %q: %t, %v", unknown, ok, err)
+		}
+	}
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	for _, b := range []Binding{place("sip:a@192.0.2.7", now.Add(time.Minute)), place("sip:b@192.0.2.8", now.Add(time.Hour)), place("sip:b@192.0.2.8", now.Add(2*time.Hour))} {
+		if err := l.Bind(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := NewLocations(d) // after a restart
+	for name, l := range map[string]*Locations{"kept": l, "read": again} {
+		list, err := l.Bindings(ctx, "1001", now)
+		if err != nil || len(list) != 2 || list[0].Contact != "sip:b@192.0.2.8" || !list[0].Expires.Equal(now.Add(2*time.Hour)) ||
+			list[0].Source != netip.MustParseAddrPort("192.0.2.7:5060") || list[0].CSeq != 7 || list[0].Transport != "udp" {
+			t.Errorf("%s: %+v, %v", name, list, err)
+		}
+		if list, _ := l.Bindings(ctx, "1001", now.Add(90*time.Minute)); len(list) != 1 {
+			t.Errorf("%s: %d after one has expired", name, len(list))
+		}
+	}
+	if err := again.Unbind(ctx, "1001", "sip:b@192.0.2.8"); err != nil {
+		t.Fatal(err)
+	}
+	if list, _ := NewLocations(d).Bindings(ctx, "1001", now); len(list) != 1 || list[0].Contact != "sip:a@192.0.2.7" {
+		t.Errorf("after taking one away: %+v", list)
+	}
+	if err := again.Unbind(ctx, "1001", "*"); err != nil {
+		t.Fatal(err)
+	}
+	if list, _ := NewLocations(d).Bindings(ctx, "1001", now); len(list) != 0 {
+		t.Errorf("after taking all away: %+v", list)
+	}
+	if err := l.Bind(ctx, Binding{Extension: "1999", Contact: "sip:x@y", Expires: now}); err == nil {
+		t.Error("bound a telephone that does not exist")
+	}
+}
+
+func TestTelephonesRingWithTheDatabaseAway(t *testing.T) {
+	d := withTelephones(t)
+	l := NewLocations(d)
+	now := time.Now()
+	if _, _, ok, _ := l.Secret(t.Context(), "1001"); !ok {
+		t.Fatal("no secret")
+	}
+	if err := l.Bind(t.Context(), place("sip:a@192.0.2.7", now.Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	gone, err := db.Open(t.Context(), db.Config{URL: "postgres://nobody@127.0.0.1:1/none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gone.Close()
+	l.db = gone
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if list, err := l.Bindings(ctx, "1001", now); err != nil || len(list) != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	l.mu.Lock()
+	s := l.secrets["1001"]
+	s.at = now.Add(-time.Hour) // not fresh any more: the database would be asked
+	l.secrets["1001"] = s
+	l.mu.Unlock()
+	if _, _, ok, err := l.Secret(ctx, "1001"); !ok || err != nil {
+		t.Errorf("secret: %t, %v", ok, err)
+	}
+	if err := l.Bind(ctx, place("sip:b@192.0.2.7", now.Add(time.Hour))); err != nil {
+		t.Errorf("bind: %v", err)
+	}
+	if list, _ := l.Bindings(ctx, "1001", now); len(list) != 2 {
+		t.Errorf("%+v", list)
+	}
+	if _, _, _, err := l.Secret(ctx, "1002"); err == nil {
+		t.Error("an unknown secret was known")
+	}
+}
