@@ -289,8 +289,11 @@ func TestNoCommonCodecIs488(t *testing.T) {
 }
 
 func TestPortsUsedUpIs503(t *testing.T) {
-	both(t, func(h *house, ctx context.Context, c *Call) { h.errs <- c.Answer(ctx); <-ctx.Done() }, func(h *house) {
+	both(t, func(h *house, ctx context.Context, c *Call) {
 		h.a.cfg.Media = media.New(media.Config{MinPort: 1, MaxPort: 1}) // not one pair
+		h.errs <- c.Answer(ctx)
+		<-ctx.Done()
+	}, func(h *house) {
 		p := h.peer(trunkIP)
 		branch := p.invite("", p.offer(""))
 		refused := p.expect("SIP/2.0 503")
