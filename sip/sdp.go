@@ -263,8 +263,15 @@ func (s *sdp) agree(source netip.Addr) (agreement, error) {
 		if err != nil {
 			addr = source // a host name, or nothing: what sends the sound shows itself
 		}
+		from := source
+		if source.IsLoopback() && err == nil && !held && !addr.Unmap().IsLoopback() {
+			// A telephone on this very machine that names another interface of it
+			// (baresip does): its sound comes from loopback, like its signalling, or
+			// from where it says. Both are the machine's own.
+			addr, from = source, addr.Unmap()
+		}
 		peer := media.Peer{
-			Source:  source,
+			Source:  from,
 			Send:    m.dir.receives() && !held,
 			Receive: m.dir.sends(),
 		}

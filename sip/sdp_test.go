@@ -58,6 +58,18 @@ func TestAgree(t *testing.T) {
 	}
 }
 
+func TestATelephoneOnThisMachine(t *testing.T) {
+	s, err := parseSDP([]byte("v=0\r\nc=IN IP4 192.0.2.2\r\nm=audio 4000 RTP/AVP 8\r\na=rtcp:4005\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := s.agree(netip.MustParseAddr("127.0.0.1"))
+	want := media.Peer{RTP: netip.MustParseAddrPort("127.0.0.1:4000"), RTCP: netip.MustParseAddrPort("127.0.0.1:4005"), Source: netip.MustParseAddr("192.0.2.2"), Send: true, Receive: true}
+	if err != nil || g.peer != want {
+		t.Errorf("%+v, %v", g.peer, err)
+	}
+}
+
 func TestAnswerMirrorsTheOffer(t *testing.T) {
 	offer, err := parseSDP([]byte("v=0\r\nc=IN IP4 192.0.2.1\r\nm=video 4002 RTP/AVP 31 34\r\nm=audio 4000 RTP/AVP 18 0 96\r\na=rtpmap:96 telephone-event/8000\r\na=sendonly\r\nm=image 5000 udptl t38\r\n"))
 	if err != nil {
