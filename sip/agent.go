@@ -227,7 +227,7 @@ func (a *Agent) Listen() (err error) {
 		a.addPacket(pc)
 	}
 	for _, addr := range a.cfg.Addrs {
-		udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
+		udp, tcp, err := listenBoth(addr)
 		if err != nil {
 			return fmt.Errorf("sip: listen: %w", err)
 		}
@@ -235,14 +235,30 @@ func (a *Agent) Listen() (err error) {
 			a.log.Warn("sip: read buffer", "error", err)
 		}
 		p := a.addPacket(udp)
-		tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(p.local)) // the same port, also when it was chosen for us
-		if err != nil {
-			return fmt.Errorf("sip: listen: %w", err)
-		}
 		a.listeners = append(a.listeners, &streamListener{Listener: tcp, a: a, local: p.local})
 	}
 	a.dialled = &dialledListener{a: a, next: make(chan outbound)}
 	return nil
+}
+
+// listenBoth opens UDP and TCP on one address. A port chosen for the one may be
+// taken for the other: then another one is chosen.
+func listenBoth(addr netip.AddrPort) (*net.UDPConn, *net.TCPListener, error) {
+	const tries = 50 // of a free port
+	for try := 1; ; try++ {
+		udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
+		if err != nil {
+			return nil, nil, err
+		}
+		tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(addrPort(udp.LocalAddr())))
+		if err == nil {
+			return udp, tcp, nil
+		}
+		_ = udp.Close()
+		if addr.Port() != 0 || try == tries {
+			return nil, nil, err
+		}
+	}
 }
 
 func (a *Agent) addPacket(pc net.PacketConn) *packetEdge {
