@@ -102,7 +102,7 @@ export function mock(port, { as = 'anna' } = {}) {
   ]
   let waiting = [
     { contact_id: randomUUID(), caller: '+390557654321', name: '', topic: topics[0], urgency: 2, t0: ago(245), joined_at: ago(221), state: 'waiting' },
-    { contact_id: randomUUID(), caller: '+390587123456', name: customers[3].name, topic: topics[1], urgency: 1, t0: ago(61), joined_at: ago(40), state: 'waiting' },
+    { contact_id: randomUUID(), caller: '+390587123456', name: customers[3].name, topic: topics[1], urgency: 1, t0: ago(61), joined_at: ago(40), state: 'offered' },
     { contact_id: randomUUID(), caller: '', name: '', topic: topics[2], urgency: 2, t0: ago(33), joined_at: ago(12), state: 'waiting' },
   ]
   let pop = null

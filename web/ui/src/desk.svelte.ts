@@ -306,6 +306,13 @@ export class Desk {
     }
   }
 
+  /** Whoever takes a message or a call to ring back takes its ticket along, unless a colleague has it. */
+  async takeAlong(number: string | null): Promise<void> {
+    if (!number) return
+    const ticket = await api.ticket(number)
+    this.learn(ticket.status === 'open' && !ticket.owner ? await api.take(number) : ticket)
+  }
+
   /** The ticket goes from the middle of the page to the shelf. */
   putAside(): void {
     if (!this.card) return

@@ -194,6 +194,20 @@ describe('a colleague writes too', () => {
     expect(d.view().unsaved).toEqual(['subject'])
   })
 
+  test('that the server is away is said before an open conflict', async () => {
+    const d = open()
+    d.edit('subject', 'mio')
+    server.colleague({ subject: 'suo' })
+    await tick(SAVE_AFTER)
+    server.next = () => ({ kind: 'away', detail: '' })
+    d.edit('description', 'altro')
+    await tick(SAVE_AFTER)
+    expect(d.view().status).toBe('away')
+    expect(d.view().conflicts.subject?.current).toBe('suo')
+    await tick(AGAIN_FIRST)
+    expect(d.view().status).toBe('conflict')
+  })
+
   test('keeping mine replaces theirs', async () => {
     const d = open()
     d.edit('subject', 'mio')
@@ -375,10 +389,17 @@ describe('what survives the page', () => {
   })
 
   test('two who flush at once save once', async () => {
+    let release = () => {}
+    server.hold = new Promise((r) => (release = r))
     const d = open()
     d.edit('subject', 'x')
-    expect(await Promise.all([d.flush(), d.flush()])).toEqual([true, true])
-    expect(server.asked).toHaveLength(1)
+    await tick(SAVE_AFTER)
+    d.edit('subject', 'xy')
+    const both = Promise.all([d.flush(), d.flush()])
+    server.hold = null
+    release()
+    expect(await both).toEqual([true, true])
+    expect(server.asked.map((a) => a.set)).toEqual([{ subject: 'x' }, { subject: 'xy' }])
   })
 
   test('leaving the page saves at once', async () => {

@@ -262,6 +262,8 @@ export class Draft {
   }
 
   private status(): Status {
+    // A conflict shows itself at its field; that nothing is saved at all is said first.
+    if (this.state === 'away' || this.state === 'signed_out') return this.state
     if (Object.keys(this.conflicts).length > 0) return 'conflict'
     if (this.state !== 'rest') return this.state
     if (Object.keys(this.refusals).length > 0) return 'refused'
