@@ -256,6 +256,21 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// TestHangUpBeforeTheTone: a night caller who hears the number and hangs up
+// leaves nothing to work on.
+func TestHangUpBeforeTheTone(t *testing.T) {
+	d := newDesk(t)
+	c := d.call("+390551234567", monday)
+	ticket, err := d.Book.Open(t.Context(), c, Matter{Channel: Voicemail, At: monday}, nil)
+	must(t, err)
+	must(t, d.End(t.Context(), c, OutOfHoursNoMessage, monday.Add(time.Minute), nil))
+	after, err := d.TicketOf(t.Context(), ticket.Number)
+	must(t, err)
+	if after.Status != Closed || after.Outcome != "senza_messaggio" || d.record(c).RingBack != nil {
+		t.Errorf("%+v", after)
+	}
+}
+
 // TestSilenceDoesNotCloseACall: only a message's ticket that nobody has begun to
 // work on is closed for want of a message.
 func TestSilenceDoesNotCloseACall(t *testing.T) {

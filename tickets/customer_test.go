@@ -75,7 +75,7 @@ func TestPutCustomerReplaces(t *testing.T) {
 	}
 	var refused *Refusal
 	for field, c := range map[string]Customer{
-		"code": {Name: "x"}, "name": {Code: "x", Name: " "}, "email": {Code: "x", Name: "x", Email: "rossi"}, "numbers": {Code: "x", Name: "x", Numbers: []string{"800123456"}},
+		"code": {Name: "x"}, "name": {Code: "x", Name: " "}, "email": {Code: "x", Name: "x", Email: "Rossi <rossi@example.it>"}, "numbers": {Code: "x", Name: "x", Numbers: []string{"800123456"}},
 		"practice": {Code: "x", Name: "x", Practice: strings.Repeat("x", lineMost+1)}, "authority": {Code: "x", Name: "x", Authority: "a\x00b"},
 	} {
 		if _, err := d.PutCustomer(t.Context(), c, monday); !errors.As(err, &refused) || refused.Field != field {
@@ -120,6 +120,24 @@ func TestImport(t *testing.T) {
 				t.Errorf("%+v", list[0])
 			}
 		})
+	}
+}
+
+func TestSplitNumbers(t *testing.T) {
+	for in, want := range map[string][]string{
+		"":                            nil,
+		" ; ;":                        nil,
+		"055 1234567":                 {"055 1234567"},
+		"055123 333456":               {"055123 333456"}, // not two short ones
+		"0551234567 3331234567":       {"0551234567", "3331234567"},
+		"055 1234567;333 123 4567":    {"055 1234567", "333 123 4567"},
+		"+39 055 1234567":             {"+39 055 1234567"},
+		"055 1234567 3331234567":      {"055 1234567 3331234567"}, // unclear: the line is refused
+		"0551234567 | +39 3331234567": {"0551234567", "+39 3331234567"},
+	} {
+		if got := splitNumbers(in); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
 	}
 }
 

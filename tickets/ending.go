@@ -3,7 +3,7 @@ package tickets
 // Ending is how a contact ended. Every contact gets exactly one.
 type Ending string
 
-// The endings of ../docs/glossary.md. RefusedUnknownNumber is ours: an INVITE for a
+// The endings that reports count (docs/glossary.md). RefusedUnknownNumber is ours: an INVITE for a
 // number that is no service is answered 404 and still is a contact.
 const (
 	Served                Ending = "served"

@@ -68,7 +68,6 @@ func dialled(number string) (digits string, international bool) {
 	if anonymous[s] {
 		return "", false
 	}
-	s = strings.ReplaceAll(s, "(0)", "") // +44 (0)20 …: the zero is dialled only at home
 	s = between.Replace(s)
 	if rest, ok := strings.CutPrefix(s, "+"); ok {
 		s, international = rest, true

@@ -34,6 +34,7 @@ func TestNormalise(t *testing.T) {
 		{"0123", "0123", "an extension with a zero"},
 		{"+442079460018", "+442079460018", "abroad"},
 		{"+44 (0)20 7946 0018", "+442079460018", "with the zero one dials at home"},
+		{"+39 (0)55 1234567", "+390551234567", "in Italy that zero is dialled from abroad too"},
 		{"0044 20 7946 0018", "+442079460018", "abroad by prefix"},
 		{"+378 0549 882345", "+3780549882345", "San Marino"},
 		{"sip:+390551234567@example.it", "+390551234567", "a SIP address"},
