@@ -131,13 +131,13 @@ func (d *Desk) refusal(c *tickets.Contact) (ending tickets.Ending, status int) {
 
 // unanswered is the ending of a call that Answer could not take.
 func unanswered(ctx context.Context, err error) (tickets.Ending, error) {
-	switch {
-	case ctx.Err() != nil:
-		return tickets.AbandonedBeforeAnswer, nil
+	switch { // a refusal ends ctx too, so our own reasons come first
 	case errors.Is(err, media.ErrNoPorts):
 		return tickets.RefusedNoLine, nil
 	case errors.Is(err, ErrNoCodec):
 		return tickets.RefusedIncompatible, nil
+	case ctx.Err() != nil:
+		return tickets.AbandonedBeforeAnswer, nil
 	}
 	return tickets.SystemFault, fmt.Errorf("answer: %w", err)
 }

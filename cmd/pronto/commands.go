@@ -108,7 +108,7 @@ func (c userAddCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Display == "" {
+	if c.Display == "" && c.Name != "" {
 		c.Display = strings.ToUpper(c.Name[:1]) + c.Name[1:]
 	}
 	return withDatabase(ctx, s, func(d *db.DB) error {

@@ -19,6 +19,7 @@ type rawTrunk struct {
 	t      testing.TB
 	conn   *net.UDPConn
 	server *net.UDPAddr
+	media  string // the m= part of the offer, with the port as %d; "": PCMA and keys
 
 	mu    sync.Mutex // guards calls and serial
 	calls map[string]*rawCall
@@ -49,11 +50,16 @@ const rawWait = 10 * time.Second // for any answer
 
 func newRawTrunk(t testing.TB, server string) *rawTrunk {
 	t.Helper()
+	return newRawTrunkAt(t, server, net.IPv4(127, 0, 0, 1))
+}
+
+func newRawTrunkAt(t testing.TB, server string, ip net.IP) *rawTrunk {
+	t.Helper()
 	to, err := net.ResolveUDPAddr("udp", server)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: ip})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +144,11 @@ func (k *rawTrunk) invite(number string) (*rawCall, error) {
 	c := &rawCall{trunk: k, id: id, number: number, rtp: rtp, answers: make(chan rawAnswer, 1), bye: make(chan struct{})}
 	k.calls[id] = c
 	k.mu.Unlock()
-	sdp := fmt.Sprintf("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio %d RTP/AVP 8 101\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\n",
+	media := k.media
+	if media == "" {
+		media = "m=audio %d RTP/AVP 8 101\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\n"
+	}
+	sdp := fmt.Sprintf("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"+media,
 		rtp.LocalAddr().(*net.UDPAddr).Port)
 	c.sent = time.Now()
 	k.send(c.request("INVITE", 1, "sip:"+number+"@"+k.server.String(), "Content-Type: application/sdp\r\n", sdp))

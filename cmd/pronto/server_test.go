@@ -167,9 +167,8 @@ func freeRange(t testing.TB) string {
 // start starts the process and waits until calls are answered.
 func (s *server) start() {
 	s.t.Helper()
-	pronto, _ := built(s.t)
-	args := append([]string{"serve", "--data", s.dir, "--sip", s.sip, "--rtp", s.rtp, "--http", s.http, "--demo", "--demo-operators", fmt.Sprint(s.operators)}, s.args...)
-	s.cmd = exec.Command(pronto, args...)
+	line := s.command()
+	s.cmd = exec.Command(line[0], line[1:]...)
 	s.cmd.Env = append(os.Environ(), "DATABASE_URL=")
 	s.cmd.Env = append(s.cmd.Env, s.env...)
 	s.cmd.Stderr = s.log
@@ -186,19 +185,30 @@ func (s *server) start() {
 			s.t.Fatalf("the server ended at its start:\n%s", s.log)
 		default:
 		}
-		resp, err := http.Get("http://" + s.http + "/readyz")
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return errors.New(resp.Status)
+		if !s.isReady() {
+			return errors.New("not ready")
 		}
 		return nil
 	})
 	if s.token == "" {
 		s.token = s.newToken("carla")
 	}
+}
+
+// isReady asks /readyz.
+func (s *server) isReady() bool {
+	resp, err := http.Get("http://" + s.http + "/readyz")
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// command is the line that starts the server.
+func (s *server) command() []string {
+	pronto, _ := built(s.t)
+	return append([]string{pronto, "serve", "--data", s.dir, "--sip", s.sip, "--rtp", s.rtp, "--http", s.http, "--demo", "--demo-operators", fmt.Sprint(s.operators)}, s.args...)
 }
 
 // newToken asks the second program line of the contract for a bearer token.
