@@ -125,7 +125,7 @@ func sippPhones(t testing.TB, s *server, dir string, n int, talk time.Duration) 
 		t.Fatal(err)
 	}
 	startSIPp(t, dir, "register.xml", s.sip, port, "-inf", "phones.csv", "-m", strconv.Itoa(n)).wait()
-	startSIPp(t, dir, "operator.xml", "", port, "-d", strconv.Itoa(int(talk.Milliseconds())), "-mp", "36000")
+	startSIPp(t, dir, "operator.xml", "", port, "-d", strconv.Itoa(int(talk.Milliseconds())), "-mp", "17000")
 	for i := range n {
 		s.declare(demoOperator(i+1), "available")
 	}
@@ -138,7 +138,7 @@ func TestSIPpWholeJob(t *testing.T) {
 	s := newServer(t, func(s *server) { s.operators = operators })
 	dir := sippDir(t)
 	sippPhones(t, s, dir, operators, 2*time.Second)
-	startSIPp(t, dir, "caller.xml", s.sip, freePort(t), "-s", "800000001", "-m", strconv.Itoa(calls), "-r", "2", "-mp", "38000").wait()
+	startSIPp(t, dir, "caller.xml", s.sip, freePort(t), "-s", "800000001", "-m", strconv.Itoa(calls), "-r", "2", "-mp", "18000").wait()
 
 	served := s.waitContacts(calls, 20*time.Second, "every call to be served", func(c tickets.Record) bool { return endingOf(c) == "served" })
 	numbers := map[string]bool{}
@@ -176,8 +176,12 @@ func TestSIPpVoicemail(t *testing.T) {
 	const calls = 3
 	s := newServer(t)
 	dir := sippDir(t)
-	startSIPp(t, dir, "night.xml", s.sip, freePort(t), "-s", "800000002", "-m", strconv.Itoa(calls), "-r", "3", "-d", "40000", "-mp", "38000").wait()
-	for _, c := range s.waitContacts(calls, 20*time.Second, "the messages", func(c tickets.Record) bool { return endingOf(c) == "voicemail" }) {
+	startSIPp(t, dir, "night.xml", s.sip, freePort(t), "-s", "800000002", "-m", strconv.Itoa(calls), "-r", "3", "-d", "40000", "-mp", "18000").wait()
+	for _, c := range s.waitContacts(calls, 20*time.Second, "the calls to end", func(c tickets.Record) bool { return c.Ending != nil }) {
+		t.Logf("%s: %s: %s", c.CallID, endingOf(c), timeline(c))
+		if endingOf(c) != "voicemail" {
+			t.Errorf("a message ended %s", endingOf(c))
+		}
 		if c.Ticket == nil || !c.HasRecording || !c.NumberTold {
 			t.Errorf("a message without its ticket, its sound or its number told: %+v", c)
 			continue
