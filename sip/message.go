@@ -86,9 +86,7 @@ func (m *raw) get(name string) string {
 	return ""
 }
 
-// has tells whether a header is there, be it empty.
-func (m *raw) has(name string) bool { return m.count(name) > 0 }
-
+// count tells how often a header is there, be it empty.
 func (m *raw) count(name string) (n int) {
 	for _, h := range m.headers {
 		if h.name == name {

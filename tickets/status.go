@@ -231,7 +231,7 @@ func (b *Book) AddNote(ctx context.Context, number string, by int64, body string
 func text(s string) (string, error) {
 	s = strings.ReplaceAll(strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", ""), "\r\n", "\n")
 	if n := utf8.RuneCountInString(s); n > textMost {
-		return "", fmt.Errorf("Il testo è troppo lungo: %d caratteri, al massimo %d.", n, textMost) //nolint:staticcheck // Italian for the page
+		return "", &Refusal{Reason: fmt.Sprintf("Il testo è troppo lungo: %d caratteri, al massimo %d.", n, textMost)}
 	}
 	return s, nil
 }

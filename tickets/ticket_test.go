@@ -561,7 +561,7 @@ func TestEditsNeverLoseAnothersChange(t *testing.T) {
 	fields := []string{"subject", "description", "practice"}
 	rapid.Check(t, func(rt *rapid.T) {
 		number := d.ticket().Number
-		server := map[string]string{}
+		var server map[string]string
 		read := func() map[string]string {
 			t, err := d.TicketOf(ctx, number)
 			if err != nil {

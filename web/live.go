@@ -81,7 +81,7 @@ func (s *Server) follow(ctx context.Context) {
 			if err = teller.tellRings(ctx); err != nil {
 				return err
 			}
-			next := cursor
+			var next journal.Cursor
 			if lines, next, err = journal.After(ctx, s.DB.Pool, cursor, readLines); err != nil {
 				return err
 			}

@@ -5,7 +5,6 @@ package web
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -104,6 +103,3 @@ func (s *Server) Pages(user int64) int { return s.hub.pages(user) }
 func (s *Server) Painted(ctx context.Context, offer uuid.UUID) <-chan struct{} {
 	return s.painted.wait(ctx, offer)
 }
-
-// errStopping is why sockets are cut when Run ends.
-var errStopping = errors.New("the server is stopping")
