@@ -5,7 +5,6 @@ SHELL       := /bin/bash
 INTEROP     ?=
 FUZZTIME    ?= 20s
 DATA        ?= data
-PATH_UI      = $(shell .ci/node .make/node)
 UI           = cd web/ui && PATH="$$( ../../.ci/node ../../.make/node )$${PATH:+:$$PATH}" PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1
 FOR_RUN      = postgresql:/usr/lib/postgresql/*/bin/initdb
 FOR_TEST     = $(FOR_RUN) sip-tester:sipp chromium:chromium gcc:gcc libc6-dev
