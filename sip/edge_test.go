@@ -62,7 +62,7 @@ func TestValidation(t *testing.T) {
 			{"neither branch nor tag", strings.Replace(strings.Replace(good(), ";branch=", ";x=", 1), ";tag="+p.tag, "", 1), "400", ""},
 		} {
 			p.send(x.message)
-			m := p.within(3 * time.Second)
+			m := p.within(20 * time.Second)
 			if !strings.HasPrefix(m, "SIP/2.0 "+x.want) || !strings.Contains(m, x.head) {
 				h.t.Errorf("%s: %q got %q", x.name, x.message, m)
 			}
@@ -190,7 +190,7 @@ func (l *line) write(s string) {
 // read gives one message.
 func (l *line) read() string {
 	l.h.t.Helper()
-	_ = l.c.SetReadDeadline(time.Now().Add(3 * time.Second))
+	_ = l.c.SetReadDeadline(time.Now().Add(20 * time.Second))
 	var b strings.Builder
 	length := 0
 	for {

@@ -121,7 +121,7 @@ func TestCancelBackToBack(t *testing.T) {
 		p.send(p.request("CANCEL", branch, "", ""))
 		var got []string
 		for len(got) < 2 {
-			m := p.within(3 * time.Second)
+			m := p.within(20 * time.Second)
 			if m == "" {
 				t.Fatalf("only %q", got)
 			}
@@ -200,6 +200,19 @@ func TestAnAnswerThatNobodyAcknowledgesEndsWithBye(t *testing.T) {
 			h.t.Errorf("BYE after %s", after)
 		}
 		ended(h.t, <-h.calls)
+	})
+}
+
+func TestByeInsteadOfAnAck(t *testing.T) { // trap 1
+	bubble(t, waitAnswer, func(h *house) {
+		p := h.peer(trunkIP)
+		p.invite("", p.offer(""))
+		p.toTag = tagOf(p.expect("SIP/2.0 200"), "To")
+		p.bye()
+		p.nothing(40 * time.Second) // neither the 200 again nor a BYE of ours
+		p.seq--
+		p.ack(randomText(), "") // it comes after all
+		p.nothing(5 * time.Second)
 	})
 }
 
@@ -343,6 +356,9 @@ func TestAHandlerThatReturnsOrStumbles(t *testing.T) {
 		if n := strings.Count(h.logged(), "ouch"); n != 1 {
 			h.t.Errorf("logged %d times: %s", n, h.logged())
 		}
+		if !strings.Contains(h.logged(), p.callID) {
+			h.t.Errorf("which call? %s", h.logged())
+		}
 		q := h.peer(trunkIP) // and the process goes on
 		branch = q.invite("", q.offer(""))
 		q.toTag = tagOf(q.expect("SIP/2.0 500"), "To")
@@ -399,7 +415,7 @@ func TestAReinviteThatCannotBe(t *testing.T) {
 		p.seq -= 2 // an old number
 		branch = p.invite("", p.offer(""))
 		p.seq++
-		if m := p.within(3 * time.Second); !strings.HasPrefix(m, "SIP/2.0 500") {
+		if m := p.within(20 * time.Second); !strings.HasPrefix(m, "SIP/2.0 500") {
 			h.t.Errorf("an old request got %q", m)
 		}
 		_ = branch
@@ -431,7 +447,7 @@ func TestGlare(t *testing.T) {
 		p.seq += 2
 		p.send(p.request("BYE", randomText(), "", ""))
 		for {
-			m := p.within(3 * time.Second)
+			m := p.within(20 * time.Second)
 			if strings.HasPrefix(m, "SIP/2.0 200") && strings.Contains(headerOf(m, "CSeq"), "BYE") {
 				break
 			}
@@ -601,7 +617,7 @@ func TestStoppingHangsUpAndRefuses(t *testing.T) {
 		q.expect("SIP/2.0 200") // not acknowledged
 		began := time.Now()
 		h.stop()
-		if took := time.Since(began); took > 5*time.Second {
+		if took := time.Since(began); took >= stopLongest {
 			h.t.Errorf("stopping took %s", took)
 		}
 		if m := p.within(time.Second); !strings.HasPrefix(m, "BYE") {

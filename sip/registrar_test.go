@@ -15,7 +15,7 @@ func (p *peer) register(extension, head string) string {
 	p.seq++
 	p.send(fmt.Sprintf("REGISTER sip:%s SIP/2.0\r\nVia: SIP/2.0/UDP %s;rport;branch=z9hG4bK%s\r\nMax-Forwards: 70\r\nFrom: <sip:%s@pronto>;tag=x\r\nTo: <sip:%s@pronto>\r\nCall-ID: %s\r\nCSeq: %d REGISTER\r\n%sContent-Length: 0\r\n\r\n",
 		p.server, p.addr, randomText(), extension, extension, p.callID, p.seq, head))
-	return p.within(3 * time.Second)
+	return p.within(20 * time.Second)
 }
 
 // challenge takes the nonce out of a 401.
