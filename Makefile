@@ -5,7 +5,7 @@ SHELL       := /bin/bash
 INTEROP     ?=
 FUZZTIME    ?= 20s
 DATA        ?= data
-UI           = cd web/ui && PATH="$$( ../../.ci/node ../../.make/node )$${PATH:+:$$PATH}" PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1
+UI           = cd web/ui && PATH="$$(../../.ci/node ../../.make/node):$$PATH" PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1
 FOR_RUN      = postgresql:/usr/lib/postgresql/*/bin/initdb
 FOR_TEST     = $(FOR_RUN) sip-tester:sipp chromium:chromium gcc:gcc libc6-dev
 FOR_INTEROP  = baresip-core:baresip linphone-nogtk:linphonec python3-numpy
