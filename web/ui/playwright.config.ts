@@ -21,8 +21,8 @@ export default defineConfig({
   workers: 1, // one desk, one telephone 1001
   retries: 0,
   forbidOnly: Boolean(process.env['CI']),
-  timeout: 60_000, // a story of one call, on two busy cores
-  expect: { timeout: 15_000 }, // the greeting and the request's number are spoken meanwhile
+  timeout: 90_000, // a story of one call takes a quarter of it, also on two busy cores
+  expect: { timeout: 20_000 }, // the greeting and the request's number are spoken meanwhile
   reporter: [['list']],
   use: {
     browserName: 'chromium',
