@@ -214,8 +214,8 @@ func (a *Agent) onBye(req *sip.Request, tx sip.ServerTransaction) {
 	c.mu.Lock()
 	c.saidBye = true
 	c.mu.Unlock()
+	c.finish(ErrHungUp, false) // first: whoever reads our 200 finds no dialog any more
 	a.respond(req, tx, sip.StatusOK)
-	c.finish(ErrHungUp, false)
 }
 
 // onUpdate refreshes a session, or renegotiates it without an ACK (RFC 3311).
