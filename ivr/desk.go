@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"github.com/pronto-desk/pronto/db"
@@ -29,6 +30,7 @@ const (
 	messageQuiet = 5 * time.Second  // this much silence ends a message
 	endingWait   = 10 * time.Second // writing how a call ended may take this long after the caller has gone
 	drainRetry   = 30 * time.Second // Retry-After while the server closes: a restart takes less
+	leaveWait    = 2 * time.Second  // giving the place back: the caller may be there and hear nothing meanwhile
 	awayRetry    = time.Second      // a waiting caller's search tries the database again this often
 	awayLongest  = 90 * time.Second // and gives up after this: the caller may then leave a message
 )
@@ -75,12 +77,22 @@ func (d *Desk) Answer(ctx context.Context, call Call) {
 // safely is converse with a panic made into an ending: one caller's accident is
 // one logged call, and it is registered like any other.
 func (d *Desk) safely(ctx context.Context, call Call, c *tickets.Contact) (ending tickets.Ending, err error) {
+	ending = tickets.SystemFault
+	err = caught(func() (err error) {
+		ending, err = d.converse(ctx, call, c)
+		return err
+	})
+	return ending, err
+}
+
+// caught is fn with a panic made into an error that says where.
+func caught(fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			ending, err = tickets.SystemFault, fmt.Errorf("panic: %v", p)
+			err = fmt.Errorf("panic: %v: %s", p, debug.Stack())
 		}
 	}()
-	return d.converse(ctx, call, c)
+	return fn()
 }
 
 // converse is the conversation itself: hours, menu, queue, talk.
@@ -103,17 +115,12 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 		return hungUp(ctx, tickets.AbandonedIVR, err)
 	}
 	ticket, place, err := d.enter(ctx, c, topic, urgency)
-	if away(err) {
-		return d.courtesy(ctx, call, c)
-	} else if err != nil {
-		return hungUp(ctx, tickets.AbandonedIVR, err)
+	if err != nil {
+		return d.sorry(ctx, call, c, tickets.AbandonedIVR, err)
 	}
-	defer d.leave(ctx, place)
 	leg, offer, err := d.hold(ctx, call, c, place, ticket)
-	if away(err) && ctx.Err() == nil {
-		return d.courtesy(ctx, call, c)
-	} else if err != nil {
-		return hungUp(ctx, tickets.AbandonedQueue, err)
+	if err != nil {
+		return d.sorry(ctx, call, c, tickets.AbandonedQueue, err)
 	}
 	return tickets.Served, d.talk(ctx, call, c, leg, offer)
 }
@@ -142,9 +149,6 @@ func unanswered(ctx context.Context, err error) (tickets.Ending, error) {
 	return tickets.SystemFault, fmt.Errorf("answer: %w", err)
 }
 
-// away says that the database cannot be reached, now or since the call began.
-func away(err error) bool { return db.Away(err) || errors.Is(err, tickets.ErrDeferred) }
-
 // hungUp is the ending of a step that returned err: the caller's own, when the
 // caller hung up, and otherwise a fault of ours.
 func hungUp(ctx context.Context, ending tickets.Ending, err error) (tickets.Ending, error) {
@@ -152,6 +156,16 @@ func hungUp(ctx context.Context, ending tickets.Ending, err error) (tickets.Endi
 		return ending, nil
 	}
 	return tickets.SystemFault, err
+}
+
+// sorry is the way on from a step of ours that failed, whatever it was: who is
+// still there hears that we are out of order and may leave a message.
+func (d *Desk) sorry(ctx context.Context, call Call, c *tickets.Contact, ending tickets.Ending, err error) (tickets.Ending, error) {
+	if ctx.Err() != nil {
+		return ending, nil
+	}
+	d.Log.Warn("a caller hears that we are out of order", "contact", c.ID, "error", err)
+	return d.courtesy(ctx, call, c)
 }
 
 // classify asks for the topic, at most three times, then whether the fault
@@ -202,6 +216,9 @@ func (d *Desk) enter(ctx context.Context, c *tickets.Contact, topic tickets.Topi
 			return err
 		})
 	if err != nil {
+		if db.Away(err) { // perhaps it was written, and only the answer lost: nobody is to be offered a place without a caller
+			d.orLater("leave", Left{Contact: c.ID, At: now}, err)
+		}
 		return nil, nil, fmt.Errorf("enter the queue for %s: %w", topic.Code, err)
 	}
 	return ticket, place, nil
@@ -210,7 +227,7 @@ func (d *Desk) enter(ctx context.Context, c *tickets.Contact, topic tickets.Topi
 // leave gives the place back, whatever happened; with the database away the
 // spool remembers it.
 func (d *Desk) leave(ctx context.Context, place *queue.Place) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingWait)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWait)
 	defer cancel()
 	at := time.Now()
 	d.orLater("leave", Left{Contact: place.Contact(), At: at}, place.Leave(ctx, at))
@@ -223,17 +240,24 @@ var errFound = errors.New("the search is over")
 // hold keeps the caller company until an operator has answered. The ticket's
 // number is the first thing heard; a quick operator cuts it short, and then the
 // screen says that it is still to be told. An offer that rings in an empty room
-// costs the caller nothing: the place is kept and the music goes on.
+// costs the caller nothing: the place is kept and the music goes on. Unless an
+// operator has taken it, the place is given back before hold returns.
 func (d *Desk) hold(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, ticket *tickets.Ticket) (leg media.Leg, offer *queue.Offer, err error) {
 	waiting, stop := context.WithCancelCause(ctx) // ends for both: when somebody was found, or when the sound broke
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		leg, offer, err = d.search(waiting, place, c)
+		err = caught(func() (err error) { // nobody above would: it is a goroutine of its own
+			leg, offer, err = d.search(waiting, place, c)
+			return err
+		})
 		stop(errFound)
 	}()
-	stop(d.company(waiting, call, c, ticket))
+	stop(caught(func() error { return d.company(waiting, call, c, ticket) })) // a search must not outlive it
 	<-done
+	if err != nil {
+		d.leave(ctx, place)
+	}
 	if err == nil && !errors.Is(context.Cause(waiting), errFound) { // found just as the caller hung up
 		leg.Hangup(context.WithoutCancel(ctx))
 		d.release(ctx, offer)
@@ -258,7 +282,8 @@ func (d *Desk) company(ctx context.Context, call Call, c *tickets.Contact, ticke
 }
 
 // search waits for offers and rings them until an operator has answered. While
-// the database is away it tries again: the caller has music and keeps the place.
+// the database is away, or refuses for whatever reason, it tries again: the
+// caller has music and keeps the place.
 func (d *Desk) search(ctx context.Context, place *queue.Place, c *tickets.Contact) (media.Leg, *queue.Offer, error) {
 	var away time.Time // since when the database has not answered
 	for {
@@ -266,10 +291,14 @@ func (d *Desk) search(ctx context.Context, place *queue.Place, c *tickets.Contac
 		switch {
 		case err == nil:
 			away = time.Time{}
-			if leg, err := d.Phones.Ring(ctx, offer, c); err == nil {
+			leg, err := d.Phones.Ring(ctx, offer, c)
+			if err == nil {
 				return leg, offer, nil
 			}
-		case !db.Away(err) || ctx.Err() != nil:
+			if db.Away(err) { // the operator lifted in vain; and perhaps the database knows of an acceptance
+				d.orLater("withdraw", Withdrawn{Offer: offer.ID, At: time.Now()}, err)
+			}
+		case errors.Is(err, queue.ErrGone) || ctx.Err() != nil:
 			return nil, nil, fmt.Errorf("wait: %w", err)
 		case away.IsZero():
 			away = time.Now()

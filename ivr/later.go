@@ -3,6 +3,7 @@ package ivr
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,12 +13,16 @@ import (
 	"github.com/pronto-desk/pronto/queue"
 )
 
-// Left and Released are what the desk remembers in the spool when the database
-// is away at the end of a wait or of a talk.
+// Left, Withdrawn and Released are what the desk remembers in the spool when the
+// database is away at the end of a wait, of a ringing or of a talk.
 type (
 	Left struct {
 		Contact uuid.UUID `json:"contact"`
 		At      time.Time `json:"at"`
+	}
+	Withdrawn struct {
+		Offer uuid.UUID `json:"offer"`
+		At    time.Time `json:"at"`
 	}
 	Released struct {
 		Offer uuid.UUID `json:"offer"`
@@ -46,6 +51,16 @@ func Replay(ctx context.Context, q *queue.Queue, kind string, raw json.RawMessag
 			return true, fmt.Errorf("read %s: %w", kind, err)
 		}
 		return true, q.Leave(ctx, f.Contact, f.At)
+	case "withdraw":
+		var f Withdrawn
+		if err := json.Unmarshal(raw, &f); err != nil {
+			return true, fmt.Errorf("read %s: %w", kind, err)
+		}
+		err := q.Withdraw(ctx, f.Offer, f.At)
+		if errors.Is(err, queue.ErrTooLate) { // it has ended; or it was accepted, and nobody heard of it
+			err = q.Release(ctx, f.Offer, f.At)
+		}
+		return true, err
 	case "release":
 		var f Released
 		if err := json.Unmarshal(raw, &f); err != nil {

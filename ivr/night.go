@@ -21,33 +21,34 @@ func (d *Desk) night(ctx context.Context, call Call, c *tickets.Contact, reopens
 	ticket, err := d.Tickets.Open(ctx, c, tickets.Matter{
 		Channel: tickets.Voicemail, Topic: c.Service.DefaultTopic().ID, Urgency: tickets.NotBlocking, At: time.Now(),
 	}, nil)
-	if away(err) {
-		return d.courtesy(ctx, call, c)
-	} else if err != nil {
-		return hungUp(ctx, tickets.OutOfHoursNoMessage, err)
+	if err != nil {
+		return d.sorry(ctx, call, c, tickets.OutOfHoursNoMessage, err)
 	}
 	if err := call.Play(ctx, d.Prompts.Number(ticket.Number)); err != nil {
 		return hungUp(ctx, tickets.OutOfHoursNoMessage, err)
 	}
 	d.note(ctx, c, tickets.Step{Kind: journal.Told, At: time.Now()})
-	return d.message(ctx, call, c)
+	return d.message(ctx, call, c, tickets.OutOfHoursNoMessage)
 }
 
-// courtesy answers while the database is away: what happens goes to the spool
-// and becomes a contact, and a ticket if there is a message, when it is back.
+// courtesy answers while we are out of order, most likely with the database
+// away: what happens goes to the spool and becomes a contact, and a ticket if
+// there is a message, when it is back. Who leaves none is owed a call.
 func (d *Desk) courtesy(ctx context.Context, call Call, c *tickets.Contact) (tickets.Ending, error) {
+	c.Deferred = true // also when none of its facts met the absence yet: another wait would be silence on the line
 	if err := call.Play(ctx, d.Prompts.Clip(prompts.Fault)); err != nil {
 		return hungUp(ctx, tickets.SystemFault, err)
 	}
-	return d.message(ctx, call, c)
+	return d.message(ctx, call, c, tickets.SystemFault)
 }
 
 // message takes what the caller has to say after the tone. From the tone on it
-// is on its way to the disk; the ticket exists already.
-func (d *Desk) message(ctx context.Context, call Call, c *tickets.Contact) (tickets.Ending, error) {
+// is on its way to the disk; the ticket exists already. Who hangs up before the
+// tone has ended as before says.
+func (d *Desk) message(ctx context.Context, call Call, c *tickets.Contact, before tickets.Ending) (tickets.Ending, error) {
 	invitation := audio.Join("lasci_messaggio, beep", d.Prompts.Clip(prompts.LeaveWord), d.Prompts.Clip(prompts.Beep))
 	if err := call.Play(ctx, invitation); err != nil {
-		return hungUp(ctx, tickets.OutOfHoursNoMessage, err)
+		return hungUp(ctx, before, err)
 	}
 	tape, err := d.Archive.Tape(ctx, c.ID, time.Now())
 	if err != nil {

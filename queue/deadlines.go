@@ -49,6 +49,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		}
 		if err != nil && !failing {
 			q.log.Error("the queue's clocks cannot be kept, trying again", "error", err, "database_away", db.Away(err))
+			q.db.Wakeups.Wake(TopicMatch) // who waits is to learn it too: the wake-ups of others will not come
 		} else if err == nil && failing {
 			q.log.Info("the queue's clocks are kept again")
 		}

@@ -274,3 +274,18 @@ func TestMatchSeesWhatCameBefore(t *testing.T) {
 		t.Fatalf("%d offers, and anna has %v, not %v", n, d.seat(anna).Contact.UUID, urgent)
 	}
 }
+
+// TestNobodyRingsBeforeTheyWait: a match whose instant is older than the place
+// it finds (it waited for its turn meanwhile) does not put Tr before Tq.
+func TestNobodyRingsBeforeTheyWait(t *testing.T) {
+	d := newDesk(t)
+	d.sits("anna", after(-60), 0, "software")
+	contact := d.call(after(0))
+	d.join(contact, "software", 2, after(0), after(10))
+	d.match(after(9), 1)
+	var ordered bool
+	d.ok(d.db.Pool.QueryRow(background, `select tr >= tq from contacts where id = $1`, contact).Scan(&ordered))
+	if !ordered {
+		t.Error("the contact rang before it waited")
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/ivr"
 	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/sip"
@@ -21,6 +22,10 @@ const paintedWait = 150 * time.Millisecond
 
 // tellWait is how long the queue may take to hear how a ringing ended.
 const tellWait = 5 * time.Second
+
+// acceptAgain is how often the queue is told again of a lifted handset while the
+// database is away.
+const acceptAgain = 200 * time.Millisecond
 
 // phones rings operators: the page first, then the desk telephone.
 type phones struct {
@@ -48,13 +53,41 @@ func (p *phones) Ring(ctx context.Context, offer *queue.Offer, contact *tickets.
 	if err != nil {
 		return nil, p.unanswered(ctx, pending, offer, err)
 	}
-	accept, done := context.WithTimeout(context.WithoutCancel(ctx), tellWait)
-	defer done()
-	if err := p.queue.Accept(accept, offer.ID, time.Now()); err != nil {
-		leg.Hangup(accept) // lifted too late: somebody or something else decided
+	if err := p.accept(ctx, offer, time.Now()); err != nil {
+		leg.Hangup(context.WithoutCancel(ctx)) // lifted too late: somebody or something else decided
 		return nil, fmt.Errorf("accept offer %s: %w", offer.ID, err)
 	}
 	return leg, nil
+}
+
+// accept tells the queue that the handset was lifted. The database may be away
+// for a moment, as in a restart: the operator then hears nothing, no longer than
+// tellWait, and is not hung up on.
+func (p *phones) accept(ctx context.Context, offer *queue.Offer, at time.Time) error {
+	tell, done := context.WithTimeout(context.WithoutCancel(ctx), tellWait)
+	defer done()
+	unsure := false // a word of ours may have arrived, and its answer got lost
+	for {
+		err := p.queue.Accept(tell, offer.ID, at)
+		switch {
+		case errors.Is(err, queue.ErrTooLate) && unsure:
+			o, readErr := p.queue.Offer(tell, offer.ID)
+			if readErr == nil && o.State == queue.Accepted {
+				return nil // nobody but us accepts it
+			}
+			return err
+		case !db.Away(err):
+			return err
+		}
+		unsure = true
+		select {
+		case <-time.After(acceptAgain):
+		case <-tell.Done():
+			return err
+		case <-ctx.Done(): // the caller has gone meanwhile
+			return err
+		}
+	}
 }
 
 // callerName is what the telephone's display says beside the number: the doctor,

@@ -52,10 +52,11 @@ func TestCalls(t *testing.T) {
 
 // playScript plays one script in a bubble of its own.
 func playScript(t *testing.T, name, text string) {
-	url, dir := dbtest.URL(t), dataDir(t)
+	gate, url := newGate(t, dbtest.URL(t))
+	dir := dataDir(t)
 	synctest.Test(t, func(t *testing.T) {
 		lines := strings.Split(text, "\n")
-		stage := &stage{t: t, operators: map[string]*actor{}, callers: map[string]*actor{}}
+		stage := &stage{t: t, gate: gate, operators: map[string]*actor{}, callers: map[string]*actor{}}
 		for i, line := range lines {
 			words := fields(line)
 			if len(words) == 0 {
@@ -113,6 +114,7 @@ type stage struct {
 	ctx       context.Context
 	house     *house
 	db        *db.DB
+	gate      *gate // between house and database
 	wire      *siptest.Wire
 	browsers  *pipes
 	cancel    context.CancelFunc
@@ -276,6 +278,12 @@ func (s *stage) play(w []string) error {
 		return s.wait(w[1])
 	case "list":
 		return s.list(w[1], w[2:])
+	case "database": // database goes, database comes
+		if w[1] != "goes" && w[1] != "comes" {
+			return errors.New("the database goes or comes")
+		}
+		s.gate.goes(w[1] == "goes")
+		return nil
 	}
 	if _, isOperator := s.secrets.Users[w[0]]; isOperator {
 		a, err := s.operator(w[0])
