@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -55,6 +56,9 @@ func (c serveCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	if err := s.listenable(); err != nil { // before a database is made in vain
+		return err
+	}
 
 	d, closeDB, err := openDatabase(ctx, s, log)
 	if err != nil {
@@ -139,11 +143,56 @@ func lockData(dir string) (unlock func(), err error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w: another pronto serves %s", errConfig, dir)
+			return nil, fmt.Errorf("%w: another pronto serves %s: end it first, or give this one a directory of its own with --data", errConfig, dir)
 		}
 		return nil, fmt.Errorf("%w: lock %s: %w", errConfig, dir, err)
 	}
 	return func() { f.Close() }, nil
+}
+
+// listenable opens every address for a moment, and says of each that cannot be
+// had which it is and what to do.
+func (s settings) listenable() error {
+	var wrong []error
+	for _, a := range s.sip {
+		udp, err := net.ListenPacket("udp", a.String())
+		if err == nil {
+			err = udp.Close()
+		}
+		if err == nil && a.Port() != 0 { // a port that the system chooses is another for TCP
+			err = tryTCP(a.String())
+		}
+		if err != nil {
+			wrong = append(wrong, addressFault("sip.listen (--sip)", a.String(), err))
+		}
+	}
+	if err := tryTCP(s.http); err != nil {
+		wrong = append(wrong, addressFault("http.listen (--http)", s.http, err))
+	}
+	return errors.Join(wrong...)
+}
+
+func tryTCP(address string) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+// addressFault says in an administrator's words why an address cannot be had.
+// What another program or the network may still change is no fault of the
+// configuration: a supervisor of processes should try again.
+func addressFault(key, address string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s: %s is in use by another program (`ss -lnptu` names it): end it, or choose another port", key, address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%s: %s is no address of this machine (`ip address` lists them)", key, address)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w: %s: %s needs a privilege: choose a port above 1023", errConfig, key, address)
+	}
+	return fmt.Errorf("%s: %w", key, err)
 }
 
 // newLog writes to standard error; rotation is the system's.
