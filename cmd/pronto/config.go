@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -70,6 +71,7 @@ type LogConfig struct {
 
 const (
 	maxConfigFile = 1 << 20          // a configuration is a page, not a book
+	goWords       = "struct field"   // in go-toml's words for a string where a list belongs: they name our types, not the key
 	maxGrace      = 24 * time.Hour   // longer is a typing error
 	graceDefault  = 10 * time.Minute // an ordinary call ends by itself in this time
 )
@@ -134,7 +136,11 @@ func parseConfig(text []byte, path string, c *Config) error {
 		return errors.Join(list...)
 	case errors.As(err, &wrong):
 		row, _ := wrong.Position()
-		return fmt.Errorf("%w: %s:%d: %s", errConfig, path, row, strings.TrimPrefix(wrong.Error(), "toml: "))
+		reason := strings.TrimPrefix(wrong.Error(), "toml: ")
+		if key := strings.Join(wrong.Key(), "."); key != "" && strings.Contains(reason, goWords) {
+			reason = fmt.Sprintf("%s: the value is of the wrong kind", key)
+		}
+		return fmt.Errorf("%w: %s:%d: %s", errConfig, path, row, reason)
 	case err != nil:
 		return fmt.Errorf("%w: %s: %w", errConfig, path, err)
 	}
@@ -221,6 +227,9 @@ func (c Config) check() (settings, error) {
 		fault("rtp.ports", "%q is not a range of at least four ports above 1023, like 20000-24999", c.RTP.Ports)
 	}
 	s.minPort, s.maxPort = uint16(min), uint16(max)
+	if u, err := url.Parse(c.HTTP.PublicURL); c.HTTP.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
+		fault("http.public_url", "%q is not an address like https://assistenza.example.it", c.HTTP.PublicURL)
+	}
 	if host, port, err := net.SplitHostPort(c.HTTP.Listen); err != nil || port == "" {
 		fault("http.listen", "%q is not an address and a port, like 127.0.0.1:8080", c.HTTP.Listen)
 	} else if ip, err := netip.ParseAddr(host); (err != nil || !ip.IsLoopback()) && host != "localhost" && !strings.HasPrefix(c.HTTP.PublicURL, "https://") {

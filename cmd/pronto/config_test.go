@@ -14,6 +14,8 @@ func TestConfigRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"unknown key":         {"data = \"x\"\n[sip]\nlissen = [\"127.0.0.1:5060\"]\n", `pronto.toml:3: unknown key "sip.lissen"`},
 		"wrong type":          {"[http]\nlisten = 8080\n", "pronto.toml:2:"},
+		"wrong type of list":  {"[sip]\nlisten = \"127.0.0.1:5060\"\n", "pronto.toml:2: sip.listen: the value is of the wrong kind"},
+		"url that is none":    {"[http]\npublic_url = \"assistenza\"\n", "http.public_url"},
 		"not toml":            {"data = \n", "pronto.toml:1:"},
 		"everywhere":          {"[sip]\nlisten = [\"0.0.0.0:5060\"]\n", "listens everywhere"},
 		"no port":             {"[sip]\nlisten = [\"127.0.0.1\"]\n", "sip.listen"},
