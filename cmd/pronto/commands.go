@@ -10,7 +10,10 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+	"unicode/utf8"
+	"unsafe"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/private"
@@ -19,7 +22,10 @@ import (
 	"github.com/pronto-desk/pronto/web"
 )
 
-const maxPasswordLine = 1024 // bytes read from standard input for a password
+const (
+	maxPasswordLine       = 1024 // bytes read from standard input for a password
+	shortestPhonePassword = 10   // characters, as of a person's: anybody who reaches the port may guess
+)
 
 // withDatabase runs fn on the database of the settings: the configured one, the
 // private one of a running server, or the private one started for this command.
@@ -112,7 +118,7 @@ func (c userAddCommand) Run(ctx context.Context) error {
 		c.Display = strings.ToUpper(c.Name[:1]) + c.Name[1:]
 	}
 	return withDatabase(ctx, s, func(d *db.DB) error {
-		password, err := readPassword(os.Stdin, "Password for "+c.Name+": ")
+		password, err := readPassword(ctx, os.Stdin, "Password for "+c.Name+": ")
 		if err != nil {
 			return err
 		}
@@ -149,7 +155,7 @@ func (c userPasswordCommand) Run(ctx context.Context) error {
 		return err
 	}
 	return withDatabase(ctx, s, func(d *db.DB) error {
-		password, err := readPassword(os.Stdin, "New password for "+c.Name+": ")
+		password, err := readPassword(ctx, os.Stdin, "New password for "+c.Name+": ")
 		if err != nil {
 			return err
 		}
@@ -189,14 +195,27 @@ func (c phoneCommand) Run(ctx context.Context) error {
 		return err
 	}
 	return withDatabase(ctx, s, func(d *db.DB) error {
-		password, err := readPassword(os.Stdin, "Password for telephone "+c.Extension+": ")
+		password, err := readPassword(ctx, os.Stdin, "Password for telephone "+c.Extension+": ")
 		if err != nil {
 			return err
+		}
+		if utf8.RuneCountInString(password) < shortestPhonePassword {
+			return fmt.Errorf("a telephone's password has %d characters at least: who guesses it takes its calls", shortestPhonePassword)
 		}
 		if err := web.NewUsers(d, time.Now).SetPhone(ctx, c.Extension, s.realm, password); err != nil {
 			return err
 		}
 		fmt.Printf("Telephone %s may register (realm %q).\n", c.Extension, s.realm)
+		people, err := web.NewUsers(d, time.Now).List(ctx)
+		if err != nil {
+			return err
+		}
+		for _, p := range people {
+			if p.Extension == c.Extension {
+				return nil
+			}
+		}
+		fmt.Printf("Nobody has extension %s yet: `pronto user add NAME --role operator --extension %s`.\n", c.Extension, c.Extension)
 		return nil
 	})
 }
@@ -227,19 +246,22 @@ func (c serviceAddCommand) Run(ctx context.Context) error {
 		return fmt.Errorf("%w: --hours: %w", errConfig, err)
 	}
 	hours.Always, hours.OpenHolidays = c.Always, c.OpenHolidays
+	if len(c.Hours) == 0 && !c.Always {
+		return fmt.Errorf("%w: say when it is open: --hours, or --always", errConfig)
+	}
+	choices, err := parseMenu(c.Menu) // whole, before the first topic changes its name
+	if err != nil {
+		return fmt.Errorf("%w: --menu: %w", errConfig, err)
+	}
 	return withDatabase(ctx, s, func(d *db.DB) error {
 		book := tickets.NewBook(d, "", nil, nil)
 		service := tickets.Service{Number: c.Number, Name: c.Name, Hours: hours}
-		for i, m := range c.Menu {
-			part := strings.SplitN(m, "=", 3)
-			if len(part) != 3 || len(part[0]) != 1 {
-				return fmt.Errorf("%w: --menu: %q is not KEY=CODE=NAME", errConfig, m)
-			}
-			topic, err := book.PutTopic(ctx, part[1], part[2])
+		for i, choice := range choices {
+			topic, err := book.PutTopic(ctx, choice.code, choice.name)
 			if err != nil {
 				return err
 			}
-			service.Menu = append(service.Menu, tickets.MenuItem{Key: rune(part[0][0]), Topic: topic, Default: i == 0})
+			service.Menu = append(service.Menu, tickets.MenuItem{Key: choice.key, Topic: topic, Default: i == 0})
 		}
 		if _, err := book.PutService(ctx, service); err != nil {
 			return err
@@ -247,6 +269,30 @@ func (c serviceAddCommand) Run(ctx context.Context) error {
 		fmt.Println("Service", c.Number, "is served.")
 		return nil
 	})
+}
+
+// choice is a line of a menu as the command line writes it.
+type choice struct {
+	key        rune
+	code, name string
+}
+
+// parseMenu reads choices like "1=software=Cartella clinica".
+func parseMenu(menu []string) ([]choice, error) {
+	var choices []choice
+	keys := map[string]bool{}
+	for _, m := range menu {
+		part := strings.SplitN(m, "=", 3)
+		if len(part) != 3 || len(part[0]) != 1 || part[0] < "1" || part[0] > "9" || part[1] == "" || part[2] == "" {
+			return nil, fmt.Errorf("%q is not KEY=CODE=NAME with a key from 1 to 9", m)
+		}
+		if keys[part[0]] {
+			return nil, fmt.Errorf("%q: key %s is there already", m, part[0])
+		}
+		keys[part[0]] = true
+		choices = append(choices, choice{rune(part[0][0]), part[1], part[2]})
+	}
+	return choices, nil
 }
 
 type serviceListCommand struct{ common }
@@ -275,11 +321,51 @@ func printServices(ctx context.Context, d *db.DB) error {
 			state += " until " + changes.In(calendar.Rome()).Format("Mon 2 Jan 15:04")
 		}
 		fmt.Printf("%-14s %s (%s)\n", s.Number, s.Name, state)
+		for _, line := range hoursLines(s.Hours) {
+			fmt.Println("    " + line)
+		}
 		for _, m := range s.Menu {
 			fmt.Printf("    %c  %s (%s)\n", m.Key, m.Topic.Name, m.Topic.Code)
 		}
 	}
 	return nil
+}
+
+// hoursLines say when a service is open, a line for days that are alike.
+func hoursLines(h calendar.Hours) []string {
+	if h.Always {
+		return []string{"always open"}
+	}
+	week := []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
+	spans := func(day int) string {
+		var list []string
+		for _, span := range h.Week[weekdays[week[day]]] {
+			list = append(list, fmt.Sprintf("%02d:%02d-%02d:%02d", span.Open/60, span.Open%60, span.Close/60, span.Close%60))
+		}
+		return strings.Join(list, ", ")
+	}
+	var lines []string
+	for first := 0; first < len(week); { // days with the same windows stand together
+		last, open := first, spans(first)
+		for last+1 < len(week) && spans(last+1) == open {
+			last++
+		}
+		days := week[first]
+		if last > first {
+			days += "-" + week[last]
+		}
+		if open != "" {
+			lines = append(lines, days+" "+open)
+		}
+		first = last + 1
+	}
+	if len(lines) == 0 {
+		return []string{"never open: callers leave messages"}
+	}
+	if h.OpenHolidays {
+		lines = append(lines, "holidays too")
+	}
+	return lines
 }
 
 var weekdays = map[string]time.Weekday{
@@ -336,7 +422,7 @@ type customersCommand struct {
 
 type customersImportCommand struct {
 	common
-	File string `arg:"" type:"existingfile" help:"CSV file, UTF-8 or Windows-1252, separated by commas or semicolons."`
+	File string `arg:"" type:"path" help:"CSV file, UTF-8 or Windows-1252, separated by commas or semicolons."`
 }
 
 // Run imports the register, whole or not at all.
@@ -354,6 +440,9 @@ func (c customersImportCommand) Run(ctx context.Context) error {
 		done, err := tickets.NewBook(d, "", nil, nil).ImportCustomers(ctx, f, time.Now())
 		for _, b := range done.Bad {
 			fmt.Fprintf(os.Stderr, "%s:%d: %s\n", c.File, b.Line, b.Reason)
+		}
+		if len(done.Bad) > 0 {
+			return fmt.Errorf("nothing was imported: bad lines in %s: %d", c.File, len(done.Bad))
 		}
 		if err != nil {
 			return fmt.Errorf("nothing was imported: %w", err)
@@ -390,20 +479,61 @@ func (c checkCommand) Run(ctx context.Context) error {
 			return nil
 		}
 		if _, running := private.Attach(s.data); !running {
+			fmt.Println("The server is not running; `pronto service list` shows the numbers it would answer.")
 			return nil // starting it only to look would be more than a check
 		}
 	}
 	return withDatabase(ctx, s, func(d *db.DB) error { return printServices(ctx, d) })
 }
 
-// readPassword reads one line; on a terminal it says what for.
-func readPassword(in *os.File, prompt string) (string, error) {
-	if info, err := in.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+// readPassword reads one line; on a terminal it says what for, and does not show
+// what is typed. The reading itself cannot be stopped: when ctx ends first, it
+// stays until the process ends, which is soon.
+func readPassword(ctx context.Context, in *os.File, prompt string) (string, error) {
+	if show, terminal := hide(in); terminal {
 		fmt.Fprint(os.Stderr, prompt)
+		defer fmt.Fprintln(os.Stderr) // the return key was not shown either
+		defer show()
 	}
-	line, err := bufio.NewReader(io.LimitReader(in, maxPasswordLine)).ReadString('\n')
-	if err != nil && !(errors.Is(err, io.EOF) && line != "") {
-		return "", fmt.Errorf("read the password: %w", err)
+	type answer struct {
+		line string
+		err  error
 	}
-	return strings.TrimRight(line, "\r\n"), nil
+	read := make(chan answer, 1)
+	go func() {
+		line, err := bufio.NewReader(io.LimitReader(in, maxPasswordLine)).ReadString('\n')
+		read <- answer{line, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", errors.New("no password was given")
+	case a := <-read:
+		if errors.Is(a.err, io.EOF) && a.line == "" {
+			return "", errors.New("a password is needed: type it, or write it to standard input")
+		}
+		if a.err != nil && !errors.Is(a.err, io.EOF) {
+			return "", fmt.Errorf("read the password: %w", a.err)
+		}
+		return strings.TrimRight(a.line, "\r\n"), nil
+	}
+}
+
+// hide stops a terminal from showing what is typed until show is called;
+// terminal is false for anything else.
+func hide(in *os.File) (show func(), terminal bool) {
+	var was syscall.Termios
+	if !ioctl(in, syscall.TCGETS, &was) {
+		return nil, false
+	}
+	silent := was
+	silent.Lflag &^= syscall.ECHO
+	ioctl(in, syscall.TCSETS, &silent)
+	return func() { ioctl(in, syscall.TCSETS, &was) }, true
+}
+
+// ioctl reads or writes a terminal's settings, and tells whether there is one
+// (tcgetattr(3), which is an ioctl on Linux: ioctl_tty(2)).
+func ioctl(f *os.File, request uintptr, t *syscall.Termios) bool {
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), request, uintptr(unsafe.Pointer(t)))
+	return errno == 0
 }

@@ -181,6 +181,41 @@ func TestOneServerPerDirectory(t *testing.T) {
 	}
 }
 
+// TestAddressTaken: a server whose addresses another program has ends before it
+// makes a database, names each, and may be started again by its supervisor.
+func TestAddressTaken(t *testing.T) {
+	pronto, _ := built(t)
+	phone, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer phone.Close()
+	browser, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer browser.Close()
+	dir := t.TempDir()
+	out, err := exec.Command(pronto, "serve", "--data", dir,
+		"--sip", phone.LocalAddr().String(), "--sip", "192.0.2.77:5060", "--http", browser.Addr().String()).CombinedOutput() // an address kept for examples
+	exit, ok := err.(*exec.ExitError)
+	if !ok || exit.ExitCode() != exitFault {
+		t.Errorf("%v, want exit %d", err, exitFault)
+	}
+	for _, want := range []string{
+		"sip.listen (--sip): " + phone.LocalAddr().String() + " is in use",
+		"192.0.2.77:5060 is no address of this machine",
+		"http.listen (--http): " + browser.Addr().String() + " is in use",
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "pg")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a database was made in vain: %v", err)
+	}
+}
+
 // TestCommands adds by command what an installation needs, beside a running
 // server, and reads a register with bad lines.
 func TestCommands(t *testing.T) {
@@ -203,10 +238,15 @@ func TestCommands(t *testing.T) {
 		{[]string{"user", "add", "dario"}, "una-parola-lunga\n", exitFault, "taken"},
 		{[]string{"user", "add", "eva"}, "corta\n", exitFault, "password"},
 		{[]string{"user", "add", ""}, "una-parola-lunga\n", exitFault, "user name"},
+		{[]string{"user", "add", "eva"}, "", exitFault, "a password is needed"},
 		{[]string{"phone", "1077"}, "segreto-del-telefono\n", 0, "1077"},
+		{[]string{"phone", "1077"}, "corta\n", exitFault, "10 characters"},
+		{[]string{"phone", "1078"}, "segreto-del-telefono\n", 0, "Nobody has extension 1078"},
 		{[]string{"service", "add", "800555000", "--name", "Prova", "--hours", "mon-fri 08:00-13:00", "--hours", "mon-fri 14:00-18:00", "--menu", "1=software=Cartella clinica"}, "", 0, "800555000"},
 		{[]string{"service", "add", "800555001", "--name", "Prova", "--hours", "mon 08:00-13:00", "--hours", "mon 12:00-18:00", "--menu", "1=software=Cartella"}, "", exitConfig, "overlaps"},
-		{[]string{"service", "list"}, "", 0, "800555000"},
+		{[]string{"service", "add", "800555002", "--name", "Prova", "--always", "--menu", "1=software=Nuovo", "--menu", "1=altro=Doppio"}, "", exitConfig, "key 1"},
+		{[]string{"service", "add", "800555003", "--name", "Prova", "--menu", "1=software=Nuovo"}, "", exitConfig, "--hours"},
+		{[]string{"service", "list"}, "", 0, "    mon-fri 08:00-13:00, 14:00-18:00\n    1  Cartella clinica (software)\n"}, // as before the refused menus
 		{[]string{"customers", "import", filepath.Join(s.dir, "bad.csv")}, "", exitFault, "nothing was imported"},
 		{[]string{"customers", "import", filepath.Join(s.dir, "good.csv")}, "", 0, "1 new"},
 		{[]string{"user", "list"}, "", 0, "dario"},
