@@ -428,6 +428,7 @@ func (a *Agent) inspectAck(f flow, m *raw, call *Call) bool {
 // inspectInvite decides about the INVITE of a new call.
 func (a *Agent) inspectInvite(f flow, m *raw, trunk string, trusted bool) bool {
 	if !trusted {
+		a.grumble("a call from no trunk was refused", f.remote, "")
 		a.reply(f, m, sip.StatusForbidden, "Forbidden")
 		return false
 	}

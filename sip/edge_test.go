@@ -95,6 +95,10 @@ func TestStrangers(t *testing.T) {
 		if m := p.expect("SIP/2.0 403"); tagOf(m, "To") == "" {
 			h.t.Errorf("%q", m)
 		}
+		// Whoever sets up a trunk reads in the log which address it needs.
+		if !strings.Contains(h.logged(), "a call from no trunk") || !strings.Contains(h.logged(), strangeIP.String()) {
+			h.t.Errorf("the log does not name who was refused: %q", h.logged())
+		}
 		p.ack(branch, "")
 		p.seq++
 		p.send(p.request("OPTIONS", randomText(), "", ""))
