@@ -32,6 +32,7 @@ const (
 	drainRetry   = 30 * time.Second // Retry-After while the server closes: a restart takes less
 	leaveWait    = 2 * time.Second  // giving the place back: the caller may be there and hear nothing meanwhile
 	awayRetry    = time.Second      // a waiting caller's search tries the database again this often
+	awayAsks     = 15 * time.Second // no search takes so long to learn that it is away: a statement has ten seconds
 	awayLongest  = 90 * time.Second // and gives up after this: the caller may then leave a message
 )
 
@@ -63,6 +64,7 @@ func (d *Desk) Answer(ctx context.Context, call Call) {
 		return
 	}
 	log := d.Log.With("contact", contact.ID)
+	log.Info("a call came", "call_id", call.ID(), "to", call.To(), "trunk", call.Trunk()) // never who calls: the log is not the register
 	ending, err := d.safely(ctx, call, contact)
 	if err != nil {
 		log.Error("the conversation broke off", "ending", ending, "error", err)
@@ -72,6 +74,10 @@ func (d *Desk) Answer(ctx context.Context, call Call) {
 	if err := d.Tickets.End(done, contact, ending, time.Now(), err); err != nil {
 		log.Error("the ending could not be written", "ending", ending, "error", err)
 	}
+	if contact.Ticket != nil {
+		log = log.With("ticket", contact.Ticket.Number)
+	}
+	log.Info("a call ended", "ending", ending, "seconds", int(time.Since(call.Arrived()).Seconds()))
 }
 
 // safely is converse with a panic made into an ending: one caller's accident is
@@ -287,7 +293,11 @@ func (d *Desk) company(ctx context.Context, call Call, c *tickets.Contact, ticke
 func (d *Desk) search(ctx context.Context, place *queue.Place, c *tickets.Contact) (media.Leg, *queue.Offer, error) {
 	var away time.Time // since when the database has not answered
 	for {
+		asked := time.Now()
 		offer, err := place.Wait(ctx)
+		if time.Since(asked) > awayAsks {
+			away = time.Time{} // it was there in between
+		}
 		switch {
 		case err == nil:
 			away = time.Time{}
