@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -462,7 +464,7 @@ func (c checkCommand) Run(ctx context.Context) error {
 	}
 	fmt.Println("Data:    ", s.data)
 	for _, a := range s.sip {
-		fmt.Println("Calls:   ", a, "UDP and TCP")
+		fmt.Println("Calls:   ", a, "UDP and TCP"+elsewhere(a.Addr()))
 	}
 	for _, t := range s.trunks {
 		fmt.Println("Trunk:   ", t.name, t.networks)
@@ -479,11 +481,22 @@ func (c checkCommand) Run(ctx context.Context) error {
 			return nil
 		}
 		if _, running := private.Attach(s.data); !running {
-			fmt.Println("The server is not running; `pronto service list` shows the numbers it would answer.")
+			fmt.Println("No server is running here that this user can reach: `pronto service list` shows the numbers it would answer.")
 			return nil // starting it only to look would be more than a check
 		}
 	}
 	return withDatabase(ctx, s, func(d *db.DB) error { return printServices(ctx, d) })
+}
+
+// elsewhere remarks on an address that cannot be listened on here: a fault, or
+// the check of another machine's configuration.
+func elsewhere(a netip.Addr) string {
+	c, err := net.ListenPacket("udp", netip.AddrPortFrom(a, 0).String())
+	if err != nil {
+		return " (now no address of this machine)"
+	}
+	c.Close()
+	return ""
 }
 
 // readPassword reads one line; on a terminal it says what for, and does not show

@@ -74,7 +74,11 @@ func (c serveCommand) Run(ctx context.Context) error {
 			return fmt.Errorf("demo data: %w", err)
 		}
 	}
-	return h.run(ctx)
+	if err := h.run(ctx); err != nil {
+		return err
+	}
+	log.Info("closed")
+	return nil
 }
 
 // openDatabase connects to the configured PostgreSQL, or starts the private one
@@ -113,16 +117,22 @@ func openDatabase(ctx context.Context, s settings, log *slog.Logger) (*db.DB, fu
 // migrate brings the schema up, waiting a while for a database that is not
 // there yet: at the start of a machine the two come up in any order.
 func migrate(ctx context.Context, d *db.DB, log *slog.Logger) error {
-	ctx, cancel := context.WithTimeout(ctx, startLongest)
+	ctx, cancel := context.WithTimeoutCause(ctx, startLongest, fmt.Errorf("the database was not there within %s", startLongest))
 	defer cancel()
-	for said := false; ; said = true {
+	var before error // what the last try but one said: the last is cut off by ctx
+	for {
 		err := d.Migrate(ctx)
-		if err == nil || !db.Away(err) || ctx.Err() != nil {
+		switch {
+		case err == nil || !db.Away(err):
 			return err
-		}
-		if !said {
+		case ctx.Err() != nil && before != nil:
+			return fmt.Errorf("%w: %w", context.Cause(ctx), before)
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case before == nil:
 			log.Warn("waiting for the database", "at_most", startLongest, "error", err)
 		}
+		before = err
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
