@@ -11,7 +11,7 @@ FOR_TEST     = $(FOR_RUN) sip-tester:sipp chromium:chromium gcc:gcc libc6-dev
 FOR_INTEROP  = baresip-core:baresip linphone-nogtk:linphonec python3-numpy
 
 .DEFAULT_GOAL := help
-.PHONY: help run call build test test-go test-ui test-browser check race fuzz bench interop ui clean go
+.PHONY: help run call phone build test test-go test-ui test-browser check race fuzz bench interop ui clean go
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,11 @@ run: build ## a help desk with demo data: telephone on 127.0.0.1:5060, console o
 
 call: build ## ring the desk of `make run` as Dr Mario Rossi and press 2
 	bin/caller --server 127.0.0.1:5060 --to 800000001 --from +390551234567 --press 2 --for 60s
+
+phone: build ## be anna's telephone at the desk of `make run`: lifts after 3 s, talks for 20 s
+	@test -r $(DATA)/demo.json || { echo 'first start the desk: make run' >&2; exit 1; }
+	@CALLER_PASSWORD="$$(sed -n 's/.*"1001": "\(.*\)".*/\1/p' $(DATA)/demo.json)" \
+		bin/caller --server 127.0.0.1:5060 --register 1001 --answer-after 3s --talk 20s
 
 test: go test-go test-ui test-browser ## everything that uses only this tree; installs the Debian packages it lacks
 
@@ -65,7 +70,7 @@ race: build ## the tests under the race detector
 fuzz: go ## every fuzz target for FUZZTIME (20s) each
 	@.ci/fuzz $(FUZZTIME)
 
-bench: build ## the figures of docs/performance.md, median and p99
+bench: build ## how fast and how big the desk is: median and p99
 	@.ci/packages $(FOR_TEST)
 	go test -run '^$$' -bench . -benchtime 2s ./...
 	go test -tags figures -count=1 -run '^TestFigures$$' -v -timeout 20m ./cmd/pronto
