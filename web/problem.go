@@ -63,16 +63,16 @@ var (
 	errNotFound = problemf(http.StatusNotFound, "Non esiste, o non esiste più.")
 	errSignIn   = problemf(http.StatusUnauthorized, "Occorre accedere per continuare.")
 	errToken    = problemf(http.StatusUnauthorized, "Il token non è valido o è scaduto.")
-	errOrigin   = problemf(http.StatusForbidden, "La richiesta non viene da una pagina di questo sito: usi un token.")
+	errOrigin   = problemf(http.StatusForbidden, "La richiesta non viene da una pagina di questo sito: serve un token.")
 	errCrossing = problemf(http.StatusForbidden, "La richiesta viene da un altro sito ed è stata rifiutata.")
-	errRole     = problemf(http.StatusForbidden, "Il suo ruolo non consente questa operazione.")
-	errFault    = problemf(http.StatusInternalServerError, "Si è verificato un errore: è stato registrato. Riprovi tra poco.")
+	errRole     = problemf(http.StatusForbidden, "Il tuo ruolo non consente questa operazione.")
+	errFault    = problemf(http.StatusInternalServerError, "Si è verificato un errore: è stato registrato. Riprova tra poco.")
 	errAway     = &problem{Status: http.StatusServiceUnavailable, Title: titles[http.StatusServiceUnavailable],
-		Detail: "La base dati non è raggiungibile. Le chiamate in corso proseguono; riprovi tra qualche secondo.", retry: awayRetry}
+		Detail: "La base dati non è raggiungibile. Le chiamate in corso proseguono; riprova tra qualche secondo.", retry: awayRetry}
 	errBusySignIn = &problem{Status: http.StatusServiceUnavailable, Title: titles[http.StatusServiceUnavailable],
-		Detail: "Troppi accessi nello stesso momento. Riprovi tra qualche secondo.", retry: awayRetry}
+		Detail: "Troppi accessi nello stesso momento. Riprova tra qualche secondo.", retry: awayRetry}
 	errLimited = &problem{Status: http.StatusTooManyRequests, Title: titles[http.StatusTooManyRequests],
-		Detail: "Troppi tentativi. Attenda un minuto e riprovi.", retry: 60}
+		Detail: "Troppi tentativi. Attendi un minuto e riprova.", retry: 60}
 )
 
 // asProblem is the problem an error is to the one who asked. Faults of ours

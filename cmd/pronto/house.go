@@ -254,9 +254,9 @@ func (h *house) consoleURL() string {
 func (h *house) canRing(_ int64, extension string) (bool, string) {
 	switch {
 	case extension == "":
-		return false, "Nessun telefono assegnato: chieda all'amministratore di assegnarle un interno."
+		return false, "Nessun telefono assegnato: chiedi all'amministratore di assegnarti un interno."
 	case !h.agent.Registered(extension, time.Now()):
-		return false, "Il telefono " + extension + " non è registrato: controlli che sia acceso e collegato."
+		return false, "Il telefono " + extension + " non è registrato: controlla che sia acceso e collegato."
 	}
 	return true, ""
 }
