@@ -224,6 +224,21 @@ await story('english', async ({ page, scenes, shot }) => {
   await page.waitForSelector('.phone-ringing')
   await shot()
 })
+for (const [name, hash] of [['messages', '#/segreteria'], ['ringbacks', '#/richiamare']]) {
+  for (const width of [700, 900, 980, 1240]) await story(`narrow-${name}`, async ({ shot, page }) => {
+    await page.waitForSelector('tbody tr')
+    const wide = await page.evaluate(() => Math.max(...[...document.querySelectorAll('.actions .btn')].map((b) => b.getBoundingClientRect().right)) - innerWidth)
+    if (wide > 0) said.push(`narrow-${name}: at ${width} px a button stands ${wide} px outside`)
+    await shot()
+  }, { hash, size: { width, height: 768 } })
+}
+await story('focus', async ({ page, scenes, shot }) => {
+  scenes.ring({}); scenes.answer()
+  await page.waitForSelector('.phone-talking')
+  await page.waitForTimeout(300)
+  await shot()
+})
+await story('unknown-page', async ({ shot }) => { await shot() }, { hash: '#/nulla' })
 await story('zoom', async ({ page, scenes, shot }) => { scenes.ring({ urgency: 1 }); await page.waitForSelector('.phone-ringing'); await shot('', true) }, { size: { width: 683, height: 384 } })
 
 await browser.close()

@@ -184,7 +184,6 @@ test('the keyboard alone is enough', async ({ page, house, desk }) => {
   await noted(phone, 'lifts the handset')
   const here = station(page)
   await expect(here.card.getByLabel('Oggetto')).toBeFocused()
-  await keyboard.press('Control+A') // the topic's name stands there
   await keyboard.type('Solo tastiera')
   await tabTo(/-description$/)
   await keyboard.type('Nessun mouse è stato toccato.')

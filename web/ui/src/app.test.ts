@@ -154,7 +154,96 @@ describe('a call rings', () => {
   })
 })
 
+describe('the system’s notification', () => {
+  class FakeNotification {
+    static permission = 'default'
+    static requestPermission = vi.fn(() => new Promise(() => undefined)) // never answered
+    static shown: FakeNotification[] = []
+    onclick: (() => void) | null = null
+    close = vi.fn()
+    constructor(readonly title: string, readonly options: NotificationOptions) {
+      FakeNotification.shown.push(this)
+    }
+  }
+  beforeEach(() => {
+    FakeNotification.shown = []
+    vi.stubGlobal('Notification', FakeNotification)
+  })
+  afterEach(() => vi.restoreAllMocks())
+
+  test('is asked for by the first click on Disponibile, which does not wait for it', async () => {
+    await start({ seat: seat({ declared: 'off' }) })
+    const button = screen.getByRole('button', { name: 'Diventa disponibile' })
+    expect(FakeNotification.requestPermission).not.toHaveBeenCalled()
+    await fireEvent.click(button)
+    await waitFor(() => expect(asked.some((a) => a.method === 'PUT')).toBe(true))
+    expect(FakeNotification.requestPermission).toHaveBeenCalledTimes(1)
+    expect(await desk.choose('available')).toBe(true)
+    expect(FakeNotification.requestPermission).toHaveBeenCalledTimes(1)
+  })
+
+  test('shows a call while the page is hidden, and goes with it', async () => {
+    FakeNotification.permission = 'granted'
+    await start()
+    tell('call.offered', ringing())
+    expect(FakeNotification.shown).toHaveLength(0) // the page itself is in sight
+    vi.spyOn(document, 'visibilityState', 'get').mockReturnValue('hidden')
+    tell('call.offered', ringing({ offer: { id: 'o2', offered_at: soon(0), expires_at: soon(20) } }))
+    expect(FakeNotification.shown.map((n) => [n.title, n.options.body])).toEqual([['Squillo: Mario Rossi', 'Certificati']])
+    tell('pop.cleared', {})
+    expect(FakeNotification.shown[0]?.close).toHaveBeenCalled()
+  })
+
+  test('a refused permission shows nothing', async () => {
+    FakeNotification.permission = 'denied'
+    await start()
+    vi.spyOn(document, 'visibilityState', 'get').mockReturnValue('hidden')
+    tell('call.offered', ringing())
+    expect(FakeNotification.shown).toHaveLength(0)
+  })
+})
+
 describe('the form', () => {
+  const lift = () => {
+    tell('seat', seat({ doing: 'talking', version: 2, doing_until: soon(3600) }))
+    tell('call.talking', pop({ offer: null, contact: contact({ tc: soon(0) }), ticket: prefilled }))
+  }
+  const prefilled = ticket({ subject: 'Certificati' })
+
+  test('lifting the handset selects the subject that stands there, to be typed over', async () => {
+    await start()
+    tell('call.offered', ringing({ ticket: prefilled }))
+    const subject = await screen.findByLabelText<HTMLInputElement>('Oggetto')
+    lift()
+    await waitFor(() => expect(document.activeElement).toBe(subject))
+    expect([subject.selectionStart, subject.selectionEnd]).toEqual([0, 'Certificati'.length])
+  })
+
+  test('but not what the operator wrote while it rang', async () => {
+    await start()
+    tell('call.offered', ringing({ ticket: prefilled }))
+    const subject = await screen.findByLabelText<HTMLInputElement>('Oggetto')
+    await fireEvent.input(subject, { target: { value: 'Già scritto' } })
+    subject.blur()
+    lift()
+    await waitFor(() => expect(document.activeElement).toBe(subject))
+    expect(subject.selectionStart).toBe(subject.selectionEnd)
+  })
+
+  test('the number is to be told only while somebody is there to hear it', async () => {
+    await start()
+    talk()
+    await screen.findByText('Numero da comunicare:')
+    tell('seat', seat({ doing: 'wrapping', version: 3, doing_until: soon(60) }))
+    tell('call.ended', { contact_id: 'c1', ending: 'served' })
+    await waitFor(() => expect(screen.queryByText('Numero da comunicare:')).toBeNull())
+    expect(screen.getByRole('link', { name: '2026-1' }).closest('.to-tell')?.textContent).toContain('Ticket')
+    tell('seat', seat({ version: 4 }))
+    tell('pop.cleared', {})
+    await screen.findByText('Ultima chiamata')
+    expect(screen.queryByText('Numero da comunicare:')).toBeNull()
+  })
+
   test('a colleague’s change never takes a typed text away', async () => {
     await start()
     talk()
@@ -258,6 +347,75 @@ describe('the state menu, by keyboard', () => {
     await fireEvent.click(screen.getByRole('button', { name: 'Diventa disponibile' }))
     await screen.findAllByText('Il telefono 1001 non è registrato.')
   })
+
+  describe('a refusal is told until it no longer holds:', () => {
+    const refusal = () => screen.queryByRole('region', { name: 'Avviso' })
+    const off = seat({ declared: 'off', can_ring: false })
+    beforeEach(async () => {
+      await start({ seat: off })
+      answers['PUT /operators/anna/state'] = () => [409, { detail: 'Il telefono 1001 non è registrato.' }]
+      await fireEvent.click(screen.getByRole('button', { name: 'Diventa disponibile' }))
+      await screen.findByRole('region', { name: 'Avviso' })
+      tell('seat', { ...off, version: 2 }) // nothing new
+      tell('waiting', { items: [] })
+      expect(refusal()?.textContent).toContain('Il telefono 1001 non è registrato.')
+    })
+
+    test('a state is reached', async () => {
+      answers['PUT /operators/anna/state'] = () => [200, seat({ declared: 'admin', can_ring: false, version: 9 })]
+      await desk.choose('admin')
+      await waitFor(() => expect(refusal()).toBeNull())
+    })
+    test('the telephone is registered', async () => {
+      tell('seat', seat({ declared: 'off', version: 3 }))
+      await waitFor(() => expect(refusal()).toBeNull())
+    })
+    test('a call rings', async () => {
+      tell('call.offered', ringing())
+      await waitFor(() => expect(refusal()).toBeNull())
+    })
+    test('it is closed', async () => {
+      await fireEvent.click(within(refusal() as HTMLElement).getByRole('button', { name: 'Chiudi' }))
+      await waitFor(() => expect(refusal()).toBeNull())
+    })
+  })
+
+  test('other faults stay when a call rings', async () => {
+    await start()
+    desk.tell('Il messaggio è già stato preso in carico.', true)
+    tell('call.offered', ringing())
+    await screen.findByText('Solleva la cornetta del telefono 1001')
+    expect(screen.getByRole('region', { name: 'Avviso' }).textContent).toContain('preso in carico')
+  })
+
+  test('a telephone that cannot ring heads its card', async () => {
+    await start({ seat: seat({ can_ring: false, cannot_ring_why: 'Il telefono 1001 non è registrato: controlla.' }) })
+    const card = screen.getByRole('region', { name: /^Telefono/ })
+    expect(within(card).getByText('Telefono non raggiungibile')).toBeTruthy()
+    expect(within(card).queryByText('Nessuna chiamata')).toBeNull()
+  })
+})
+
+test('who is to be rung back is told apart', async () => {
+  location.hash = '#/richiamare'
+  const due = (id: string, more: object) => contact({ id, ending: 'abandoned_queue', te: '2026-03-02T08:30:00Z', tq: '2026-03-02T08:29:20Z', ...more })
+  answers['GET /ringbacks'] = () => [200, { items: [due('1', { match: 'several' }), due('2', { match: 'none', caller: '+390575123456', tq: null }), due('3', { match: 'withheld', caller: '' })] }]
+  await start()
+  const row = async (name: RegExp) => (await screen.findByRole('row', { name })).textContent
+  expect(await row(/Più persone con questo numero/)).toContain('1:00')
+  expect(await row(/Numero sconosciuto/)).toContain('–') // never queued
+  expect(await row(/Numero nascosto/)).toBeTruthy()
+})
+
+test('a ticket’s page: no wait for a message of the night, numbers in groups', async () => {
+  location.hash = '#/ticket/2026-1'
+  const message = contact({ channel: 'voicemail', te: '2026-03-02T08:29:19Z', ending: 'voicemail' })
+  const begun = { at: message.t0, kind: 'begun', text: 'Chiamata da +390575123456', by: null, contact_id: message.id, has_recording: false, ending: null }
+  answers['GET /tickets/2026-1'] = () => [200, { ...ticket(), timeline: [begun], contacts: [message], notes: [] }]
+  await start()
+  expect(await screen.findByText('Chiamata da +39 0575 123456')).toBeTruthy()
+  const calls = screen.getByRole('region', { name: 'Chiamate' })
+  expect(within(calls).queryByText('0:19')).toBeNull()
 })
 
 test('a supervisor sees the operators, with state and since when', async () => {

@@ -1,13 +1,14 @@
 // The console's memory: what the socket said, the tickets at hand, the drafts.
 // Components read it; it alone talks to the server.
 
+import { alertRing, askToAlert, hushRing } from './alert'
 import { api, Refused, socketURL, type TicketFilter } from './http'
 import { Link, type Light, type Wire } from './link'
 import { nothing, phase, withSeat, withTicket, type Model, type Phase } from './reducer'
 import { Draft, type Answer, type Store } from './draft'
 import { ServerClock } from './clock'
 import { words, type Words } from './words'
-import { nameOf, personName, type CallType, type Declared, type Event, type Outcome, type Person, type Pop, type Seat, type State, type Ticket, type Topic } from './contract'
+import { nameOf, personName, type CallType, type Contact, type Declared, type Event, type Outcome, type Person, type Pop, type Seat, type State, type Ticket, type Topic } from './contract'
 import type { Language } from './format'
 import { phone } from './format'
 
@@ -46,6 +47,8 @@ function shelfOf(): Store & { keys(): string[] } {
 export interface Notice {
   text: string
   bad: boolean
+  /** A refused state: told until it no longer holds. */
+  about?: 'state'
 }
 
 function unseated(state: State): Seat {
@@ -142,8 +145,10 @@ export class Desk {
     this.look = setInterval(() => void this.lookAtPhones(), PHONES)
     window.addEventListener('online', () => this.link?.nudge())
     document.addEventListener('visibilitychange', () => {
-      if (document.visibilityState === 'visible') this.link?.nudge()
-      else this.leave()
+      if (document.visibilityState === 'visible') {
+        hushRing()
+        this.link?.nudge()
+      } else this.leave()
     })
     window.addEventListener('pagehide', () => this.leave())
   }
@@ -167,12 +172,19 @@ export class Desk {
     this.polite = this.polite === text ? `${text}\u00a0` : text
   }
 
-  tell(text: string, bad = false): void {
+  tell(text: string, bad = false, about?: 'state'): void {
     clearTimeout(this.noticeTimer)
-    this.notice = { text, bad }
+    this.notice = { text, bad, about }
     if (bad) this.assertive = this.assertive === text ? `${text}\u00a0` : text
     else this.say(text)
     if (!bad) this.noticeTimer = setTimeout(() => (this.notice = null), NOTICE_FOR)
+  }
+
+  /** The state that was refused has been reached, or no longer matters. */
+  private settle(): void {
+    if (this.notice?.about !== 'state') return
+    if (this.assertive.startsWith(this.notice.text)) this.assertive = ''
+    this.notice = null
   }
 
   /** What went wrong, in words. */
@@ -209,14 +221,30 @@ export class Desk {
     return this.state?.operators.find((o) => o.operator === name)?.display_name ?? name
   }
 
+  /** Who rang in a contact of a list. */
+  whoOf(c: Contact): string {
+    if (c.customer) return c.customer.name
+    if (c.match === 'several') return this.w.caller.several
+    return c.caller ? this.w.caller.unknown : this.w.caller.withheld
+  }
+
   // Commands.
 
-  async declare(declared: Declared, reason = '', operator?: string): Promise<string> {
-    const name = operator ?? this.me?.name
+  /** One's own state, chosen on the page. False: it was refused, and the page says why. */
+  async choose(declared: Declared, reason = ''): Promise<boolean> {
+    if (declared === 'available') askToAlert()
+    const problem = await this.declare(declared, reason)
+    if (problem) this.tell(problem, true, 'state')
+    return problem === ''
+  }
+
+  private async declare(declared: Declared, reason: string): Promise<string> {
+    const name = this.me?.name
     if (!name) return this.w.errors.failed
     try {
       this.amendSeat(await api.declare(name, declared, reason))
-      if (name === this.me?.name) this.missed = null
+      this.missed = null
+      this.settle()
       return ''
     } catch (e) {
       return this.wrong(e)
@@ -513,6 +541,8 @@ export class Desk {
     if (paused && before?.pop?.offer && !after.pop) this.missed = before.pop
     if (!paused && before?.pop?.offer && !after.pop) this.missed = before.pop // its seat event may follow
     if (after.pop?.offer) this.missed = null
+    const reachable = after.seat?.can_ring && before?.seat?.can_ring === false
+    if (reachable || (after.pop?.offer && after.pop.offer.id !== before?.pop?.offer?.id)) this.settle()
   }
 
   private announce(oldPop: Pop | null, was: Phase, pop: Pop | null, is: Phase): void {
@@ -529,7 +559,9 @@ export class Desk {
         w.phone.lift(this.me?.extension ?? ''),
         `${w.phone.decline}: ${w.phone.declineKeys}`,
       ])
+      alertRing(`${w.phone.ringing}: ${this.who(pop)}`, [pop.match.sure === 'none' ? phone(pop.contact.caller) : '', topic].filter(Boolean).join(' · '))
     } else if (is !== 'ringing' && was === 'ringing') {
+      hushRing()
       this.assertive = is === 'talking' ? w.phone.started(this.who(pop)) : ''
     } else if (is === 'wrapping' && was === 'talking') {
       this.say(w.phone.ended)

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { clockSeconds, clockTime, countdown, day, duration, fullMoment, moment, phone } from './format'
+import { clockSeconds, clockTime, countdown, day, duration, fullMoment, moment, phone, phonesIn, waited } from './format'
 
 test.each([
   [0, '0:00'], [999, '0:00'], [1000, '0:01'], [59_999, '0:59'], [60_000, '1:00'], [605_000, '10:05'], [3_599_999, '59:59'], [3_600_000, '1:00:00'],
@@ -59,3 +59,12 @@ test.each([
   ['+390551234567', '+39 055 1234567'], ['+39061234567', '+39 06 1234567'], ['+390212345678', '+39 02 12345678'], ['+390587123456', '+39 0587 123456'],
   ['+393471234567', '+39 347 123 4567'], ['+39347123456', '+39 347 123 456'], ['800123456', '800 123 456'], ['112', '112'], ['+442071234567', '+442071234567'], ['', ''],
 ])('%s is written %s', (number, text) => expect(phone(number)).toBe(text))
+
+test.each([
+  ['Chiamata da +390575123456', 'Chiamata da +39 0575 123456'], ['Chiamata da numero nascosto', 'Chiamata da numero nascosto'], ['da +390551234567 a +442071234567.', 'da +39 055 1234567 a +442071234567.'], ['codice 2026-1, +1', 'codice 2026-1, +1'], ['', ''],
+])('«%s» reads «%s»', (text, shown) => expect(phonesIn(text)).toBe(shown))
+
+test.each([
+  ['answered', '2026-03-02T08:00:05Z', '2026-03-02T08:00:30Z', '2026-03-02T08:05:00Z', '0:30'], ['abandoned', '2026-03-02T08:00:05Z', null, '2026-03-02T08:01:00Z', '1:00'],
+  ['still waiting', '2026-03-02T08:00:05Z', null, null, '–'], ['a message, never queued', null, null, '2026-03-02T08:00:19Z', '–'],
+])('%s', (_, tq, tc, te, shown) => expect(waited({ t0: '2026-03-02T08:00:00Z', tq, tc, te })).toBe(shown))

@@ -1,6 +1,8 @@
 // How times and numbers are written. Screens show the desk's time zone,
 // wherever the browser sits.
 
+import type { Contact } from './contract'
+
 export const ZONE = 'Europe/Rome'
 
 export type Language = 'it' | 'en'
@@ -95,4 +97,15 @@ export function phone(number: string): string {
   }
   const free = /^(8\d\d)(\d{3})(\d{3})$/.exec(number)
   return free ? `${free[1]} ${free[2]} ${free[3]}` : number
+}
+
+/** The telephone numbers inside a sentence of the server, written likewise. */
+export function phonesIn(text: string): string {
+  return text.replace(/\+\d{6,15}/g, phone)
+}
+
+/** How long somebody waited for a person; `–` for who never queued. */
+export function waited(c: Pick<Contact, 't0' | 'tq' | 'tc' | 'te'>): string {
+  const end = c.tc ?? c.te
+  return c.tq && end ? duration(Date.parse(end) - Date.parse(c.t0)) : '–'
 }

@@ -386,6 +386,7 @@ const it = {
     failed: 'Operazione non riuscita.',
     start: 'La postazione non si è caricata.',
     notFoundPage: 'Questa pagina non esiste.',
+    backToStation: 'Torna alla postazione',
   },
 }
 
@@ -751,6 +752,7 @@ const en: Words = {
     failed: 'It did not work.',
     start: 'The desk could not be loaded.',
     notFoundPage: 'This page does not exist.',
+    backToStation: 'Back to the desk',
   },
 }
 
