@@ -32,7 +32,7 @@ const (
 	drainRetry   = 30 * time.Second // Retry-After while the server closes: a restart takes less
 	leaveWait    = 2 * time.Second  // giving the place back: the caller may be there and hear nothing meanwhile
 	awayRetry    = time.Second      // a waiting caller's search tries the database again this often
-	awayAsks     = 15 * time.Second // no search takes so long to learn that it is away: a statement has ten seconds
+	awayAsks     = 30 * time.Second // no search takes so long to learn that it is away: a match has ten seconds, and one may be before it
 	awayLongest  = 90 * time.Second // and gives up after this: the caller may then leave a message
 )
 

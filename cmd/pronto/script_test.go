@@ -455,6 +455,14 @@ func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
 		return a.page.sees(ctx, w)
 	case "rings":
 		return a.phone.Rings(ctx, patience)
+	case "stays": // stays quiet: the telephone does not ring, or no longer
+		if a.phone.Rings(ctx, time.Second) == nil {
+			return errors.New("the telephone rings")
+		}
+		return nil
+	case "unregisters":
+		ext := extension(a.name)
+		return a.phone.Register(ctx, ext, s.secrets.Phones[ext], 0)
 	case "lifts":
 		if err := a.phone.Rings(ctx, patience); err != nil {
 			return err
