@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/dbtest"
+)
+
+// TestStartWaitsForTheDatabase: at the start of a machine the database may come
+// up after us. Who never comes is named, with what it said.
+func TestStartWaitsForTheDatabase(t *testing.T) {
+	gate, url := newGate(t, dbtest.URL(t))
+	synctest.Test(t, func(t *testing.T) {
+		d, err := db.Open(t.Context(), db.Config{URL: url, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		gate.goes(true)
+		begun := time.Now()
+		err = migrate(context.Background(), d, slog.New(slog.DiscardHandler))
+		if took := time.Since(begun); err == nil || took != startLongest {
+			t.Errorf("without a database: %v after %s, want an error after %s", err, took, startLongest)
+		} else if !strings.Contains(err.Error(), "within 1m0s") || !strings.Contains(err.Error(), filepath.Dir(gate.path)) {
+			t.Errorf("the error does not say what was waited for, and where: %v", err)
+		}
+		comes := time.AfterFunc(startLongest/2, func() { gate.goes(false) })
+		defer comes.Stop()
+		if err := migrate(context.Background(), d, slog.New(slog.DiscardHandler)); err != nil {
+			t.Errorf("a database that comes late: %v", err)
+		}
+	})
+}
