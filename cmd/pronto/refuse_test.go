@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"net"
 	"os"
@@ -213,6 +214,35 @@ func TestAddressTaken(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "pg")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a database was made in vain: %v", err)
+	}
+}
+
+// TestStoppedAtTheStart: SIGTERM while the database is awaited is an ordinary
+// end, as later.
+func TestStoppedAtTheStart(t *testing.T) {
+	pronto, _ := built(t)
+	cmd := exec.Command(pronto, "serve", "--data", t.TempDir(), "--sip", "127.0.0.1:0", "--http", "127.0.0.1:0",
+		"--database", "postgres://nobody@127.0.0.1:1/nothing")
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(said)
+	for lines.Scan() && !strings.Contains(lines.Text(), "waiting for the database") {
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), "pronto: ") {
+			t.Errorf("an error is told: %s", lines.Text())
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v, want exit 0", err)
 	}
 }
 

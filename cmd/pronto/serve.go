@@ -61,6 +61,10 @@ func (c serveCommand) Run(ctx context.Context) error {
 	}
 
 	d, closeDB, err := openDatabase(ctx, s, log)
+	if err != nil && ctx.Err() != nil {
+		log.Info("closed before it was ready")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
