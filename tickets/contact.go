@@ -94,6 +94,9 @@ type Matter struct {
 // fact goes to the spool: silence on the line until then, so not long.
 const factBudget = 1500 * time.Millisecond
 
+// factAgain is how often a fact is tried within it: a restart takes some 300 ms.
+const factAgain = 100 * time.Millisecond
+
 // textLongest bounds what a header may leave in a row, in bytes.
 const textLongest = 255
 

@@ -31,7 +31,9 @@ const (
 
 // write applies a fact at once, or puts it into the spool when the database is
 // away. From then on all facts of this contact go there: they must not
-// overtake each other.
+// overtake each other. A database that restarts is back within the budget, and
+// the call goes on as if nothing had been; when others wait for it already, it
+// is not waited for again.
 func (b *Book) write(ctx context.Context, c *Contact, f fact) error {
 	if c.Deferred {
 		return b.later.Defer(f.kind(), f)
@@ -39,6 +41,9 @@ func (b *Book) write(ctx context.Context, c *Contact, f fact) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), factBudget)
 	defer cancel()
 	err := b.commit(ctx, f)
+	for b.later != nil && db.Away(err) && !b.later.Pending() && again(ctx) {
+		err = b.commit(ctx, f)
+	}
 	if !db.Away(err) || b.later == nil {
 		return err
 	}
@@ -48,6 +53,16 @@ func (b *Book) write(ctx context.Context, c *Contact, f fact) error {
 	b.log.Warn("the database is away: a fact goes to the spool", "contact", c.ID, "fact", f.kind(), "error", err)
 	c.Deferred = true
 	return nil
+}
+
+// again waits a moment before the next try; false when there is no time for one.
+func again(ctx context.Context) bool {
+	select {
+	case <-time.After(factAgain):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // commit applies a fact in one transaction. A fact that stands already is done.
