@@ -94,15 +94,15 @@ func TestInteropSIPp(t *testing.T) {
 		t.Fatal(err)
 	}
 	startSIPp(t, dir, "uac_register.xml", s.sip, port, "-inf", "operators.csv", "-m", strconv.Itoa(operators)).wait()
-	startSIPp(t, dir, "uas_operator.xml", "", port, "-d", "2000", "-set", "ring", "500", "-mp", "17000")
+	startSIPp(t, dir, "uas_operator.xml", "", port, "-d", "2000", "-set", "ring", "500", "-mp", soundPort(2))
 	for i := range operators {
 		s.declare(demoOperator(i+1), "available")
 	}
-	startSIPp(t, dir, "uac_full_job.xml", s.sip, freePort(t), "-s", "800000001", "-m", strconv.Itoa(calls), "-r", "2", "-mp", "18000").wait()
+	startSIPp(t, dir, "uac_full_job.xml", s.sip, freePort(t), "-s", "800000001", "-m", strconv.Itoa(calls), "-r", "2", "-mp", soundPort(0)).wait()
 	s.waitContacts(calls, 30*time.Second, "the calls to be served", func(c tickets.Record) bool { return endingOf(c) == "served" })
-	startSIPp(t, dir, "uac_voicemail.xml", s.sip, freePort(t), "-s", "800000002", "-m", "2", "-r", "2", "-d", "40000", "-mp", "18000").wait()
+	startSIPp(t, dir, "uac_voicemail.xml", s.sip, freePort(t), "-s", "800000002", "-m", "2", "-r", "2", "-d", "40000", "-mp", soundPort(0)).wait()
 	s.waitContacts(2, 30*time.Second, "the messages", func(c tickets.Record) bool { return endingOf(c) == "voicemail" })
-	startSIPp(t, dir, "uac_answer_hangup.xml", s.sip, freePort(t), "-s", "800000001", "-m", "20", "-r", "20", "-d", "100", "-mp", "18000").wait()
+	startSIPp(t, dir, "uac_answer_hangup.xml", s.sip, freePort(t), "-s", "800000001", "-m", "20", "-r", "20", "-d", "100", "-mp", soundPort(0)).wait()
 	s.waitContacts(20, 30*time.Second, "the short calls", func(c tickets.Record) bool { return endingOf(c) == "abandoned_ivr" })
 }
 

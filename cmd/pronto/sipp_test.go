@@ -81,9 +81,17 @@ func startSIPp(t testing.TB, dir, scenario, remote string, port int, args ...str
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
 		cancel()
+		if t.Failed() {
+			errs, _ := os.ReadFile(filepath.Join(dir, scenario+".err"))
+			t.Logf("sipp %s said:\n%s\n%s", scenario, lastLines(p.log.String(), 25), lastLines(string(errs), 25))
+		}
 	})
 	return p
 }
+
+// soundPort is where a SIPp of this run puts its sound: below what the system
+// gives away and what servers of tests have, and apart from other runs.
+func soundPort(n int) string { return strconv.Itoa(10000 + os.Getpid()%1000*8 + n*2) }
 
 // wait waits for the end and fails unless every call went as its scenario says.
 func (p *sipp) wait() {
@@ -125,7 +133,7 @@ func sippPhones(t testing.TB, s *server, dir string, n int, talk time.Duration) 
 		t.Fatal(err)
 	}
 	startSIPp(t, dir, "register.xml", s.sip, port, "-inf", "phones.csv", "-m", strconv.Itoa(n)).wait()
-	startSIPp(t, dir, "operator.xml", "", port, "-d", strconv.Itoa(int(talk.Milliseconds())), "-mp", "17000")
+	startSIPp(t, dir, "operator.xml", "", port, "-d", strconv.Itoa(int(talk.Milliseconds())), "-mp", soundPort(2))
 	for i := range n {
 		s.declare(demoOperator(i+1), "available")
 	}
@@ -138,7 +146,7 @@ func TestSIPpWholeJob(t *testing.T) {
 	s := newServer(t, func(s *server) { s.operators = operators })
 	dir := sippDir(t)
 	sippPhones(t, s, dir, operators, 2*time.Second)
-	startSIPp(t, dir, "caller.xml", s.sip, freePort(t), "-s", "800000001", "-m", strconv.Itoa(calls), "-r", "2", "-mp", "18000").wait()
+	startSIPp(t, dir, "caller.xml", s.sip, freePort(t), "-s", "800000001", "-m", strconv.Itoa(calls), "-r", "2", "-mp", soundPort(0)).wait()
 
 	served := s.waitContacts(calls, 20*time.Second, "every call to be served", func(c tickets.Record) bool { return endingOf(c) == "served" })
 	numbers := map[string]bool{}
@@ -176,7 +184,7 @@ func TestSIPpVoicemail(t *testing.T) {
 	const calls = 3
 	s := newServer(t)
 	dir := sippDir(t)
-	startSIPp(t, dir, "night.xml", s.sip, freePort(t), "-s", "800000002", "-m", strconv.Itoa(calls), "-r", "3", "-d", "40000", "-mp", "18000").wait()
+	startSIPp(t, dir, "night.xml", s.sip, freePort(t), "-s", "800000002", "-m", strconv.Itoa(calls), "-r", "3", "-d", "40000", "-mp", soundPort(0)).wait()
 	for _, c := range s.waitContacts(calls, 20*time.Second, "the calls to end", func(c tickets.Record) bool { return c.Ending != nil }) {
 		t.Logf("%s: %s: %s", c.CallID, endingOf(c), timeline(c))
 		if endingOf(c) != "voicemail" {
