@@ -17,7 +17,6 @@ import (
 	"github.com/pronto-desk/pronto/ivr/prompts"
 	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/recordings"
-	"github.com/pronto-desk/pronto/sip/audio"
 	"github.com/pronto-desk/pronto/sip/media"
 	"github.com/pronto-desk/pronto/tickets"
 )
@@ -48,6 +47,8 @@ type Desk struct {
 	Phones   Phones
 	Draining func() bool // the server is closing: refuse new calls
 	Log      *slog.Logger
+
+	menus menus
 }
 
 // Answer conducts one call from ring to hang-up, on the goroutine that sip
@@ -177,9 +178,9 @@ func (d *Desk) sorry(ctx context.Context, call Call, c *tickets.Contact, ending 
 // classify asks for the topic, at most three times, then whether the fault
 // blocks the caller's work. Silence and wrong keys get the default topic.
 func (d *Desk) classify(ctx context.Context, call Call, c *tickets.Contact) (topic tickets.Topic, urgency int, err error) {
-	menu := d.Prompts.Menu(choices(c.Service))
+	menu := d.menu(c.Service)
 	topic = c.Service.DefaultTopic()
-	clip := audio.Join("benvenuto, menu", d.Prompts.Clip(prompts.Welcome), menu)
+	clip := menu.first
 	for range menuTries {
 		key, err := call.Ask(ctx, clip, menuWait)
 		if err != nil {
@@ -189,7 +190,7 @@ func (d *Desk) classify(ctx context.Context, call Call, c *tickets.Contact) (top
 			topic = chosen
 			break
 		}
-		clip = audio.Join("non_capito, menu", d.Prompts.Clip(prompts.NotHeard), menu)
+		clip = menu.again
 	}
 	key, err := call.Ask(ctx, d.Prompts.Clip(prompts.Urgent), urgencyWait)
 	if err != nil {
@@ -201,15 +202,6 @@ func (d *Desk) classify(ctx context.Context, call Call, c *tickets.Contact) (top
 	}
 	d.note(ctx, c, tickets.Step{Kind: journal.Classified, At: time.Now(), Topic: topic.ID, Urgency: urgency})
 	return topic, urgency, nil
-}
-
-// choices are the menu's keys as the prompts read them.
-func choices(s *tickets.Service) []prompts.Choice {
-	var list []prompts.Choice
-	for _, m := range s.Menu {
-		list = append(list, prompts.Choice{Key: m.Key, Code: m.Topic.Code, Name: m.Topic.Name})
-	}
-	return list
 }
 
 // enter takes the caller's place and opens the ticket in one transaction: there
