@@ -174,6 +174,8 @@ func popDelays(t *testing.T, s *server, k *rawTrunk, n int) []time.Duration {
 func waitingWithMusic(t *testing.T, s *server, k *rawTrunk, n int, length time.Duration) (share, kbEach float64) {
 	before := rssOf(t, s.cmd.Process.Pid)
 	var calls []*rawCall
+	stop := make(chan struct{}) // everybody sends sound all the time, as telephones do
+	var sent []<-chan int
 	for range n {
 		c, err := k.invite("800000001")
 		if err != nil {
@@ -183,6 +185,7 @@ func waitingWithMusic(t *testing.T, s *server, k *rawTrunk, n int, length time.D
 			t.Fatalf("answered %d: %v", status, err)
 		}
 		c.press("12")
+		sent = append(sent, c.speak(stop))
 		calls = append(calls, c)
 	}
 	within(t, time.Minute, "everybody to have heard the number and the music to play", func() error {
@@ -204,6 +207,10 @@ func waitingWithMusic(t *testing.T, s *server, k *rawTrunk, n int, length time.D
 	<-measured.C
 	share = (serverCPU(t, s.cmd.Process.Pid) - cpu) / length.Seconds()
 	kbEach = float64(rssOf(t, s.cmd.Process.Pid)-before) / float64(n)
+	close(stop)
+	for _, done := range sent {
+		<-done
+	}
 	for _, c := range calls {
 		if err := c.hangUp(); err != nil {
 			t.Error(err)
