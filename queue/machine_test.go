@@ -329,7 +329,7 @@ func TestAnyOrder(t *testing.T) {
 		seat := func(t *rapid.T) *modelSeat { return rapid.SampledFrom(r.seats).Draw(t, "seat") }
 		offer := func(t *rapid.T) *modelOffer {
 			if len(r.offers) == 0 {
-				t.Skip("no offer yet")
+				t.Skip("no offer yet") // rapid draws another step
 			}
 			recent := r.offers[max(0, len(r.offers)-6):]
 			return rapid.SampledFrom(recent).Draw(t, "offer")
@@ -358,7 +358,7 @@ func TestAnyOrder(t *testing.T) {
 			"accept": accept, "accept too": accept,
 			"leave": func(t *rapid.T) {
 				if len(r.places) == 0 {
-					t.Skip("nobody has joined yet")
+					t.Skip("nobody has joined yet") // rapid draws another step
 				}
 				r.leave(rapid.SampledFrom(r.places).Draw(t, "place"))
 			},

@@ -244,7 +244,7 @@ func (a *Archive) Heard(ctx context.Context, id uuid.UUID, user int64, at time.T
 // there is no such message. Taking it twice is harmless.
 func (a *Archive) Take(ctx context.Context, id uuid.UUID, user int64, at time.Time) error {
 	err := a.change(ctx, id, user, at, journal.Taken, `update recordings set taken_at = @at, taken_by = @user
-		where id = @id and taken_at is null returning contact_id, null::bigint`) // the ticket is not taken with it
+		where id = @id and taken_at is null returning contact_id, null::bigint`) // the ticket is not taken with it, unless the page asks for both
 	if err != nil {
 		return err
 	}

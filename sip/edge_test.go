@@ -141,7 +141,7 @@ func TestAFloodOfAStranger(t *testing.T) {
 		}
 		trunk.invite("", trunk.offer("")) // the carrier does not notice
 		trunk.expect("SIP/2.0 100")
-		time.Sleep(10 * time.Second) // in the bubble: it may ask again
+		<-time.After(10 * time.Second) // in the bubble: it may ask again
 		p.send(p.request("OPTIONS", randomText(), "", ""))
 		p.expect("SIP/2.0 200")
 	})
@@ -237,7 +237,6 @@ func TestACallOverTCP(t *testing.T) {
 	m := l.request("INVITE", randomText(), "", l.offer(""))
 	for _, part := range []string{m[:10], m[10:300], m[300:]} { // as TCP pleases
 		l.write(part)
-		time.Sleep(20 * time.Millisecond)
 	}
 	l.toTag = tagOf(l.want("SIP/2.0 200"), "To")
 	ack := l.request("ACK", randomText(), "", "")

@@ -269,7 +269,7 @@ func TestA487ThatNeverComes(t *testing.T) { // trap 2
 		ctx, cancel := context.WithCancel(h.t.Context())
 		got := h.ring(ctx, "1001", Caller{})
 		p.reply(p.calling(), "180 Ringing", "a", "", "")
-		time.Sleep(time.Second) // in the bubble: the 180 has arrived
+		<-time.After(time.Second) // in the bubble: the 180 has arrived
 		cancel()
 		<-got
 		if err := h.a.Drained(h.t.Context()); err != nil {

@@ -101,7 +101,7 @@ func TestANonceAgesAndBelongsToItsSource(t *testing.T) {
 	bubble(t, ring, func(h *house) {
 		p := h.peer(strangeIP)
 		c := challengeOf(h.t, p.register("1001", ""))
-		time.Sleep(nonceLife + time.Second)
+		<-time.After(nonceLife + time.Second) // in the bubble
 		if m := p.register("1001", c.line("1001", "secret", algorithmMD5, "00000001")); !strings.Contains(m, "stale=true") {
 			h.t.Errorf("got %q", m)
 		}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
 	"github.com/pronto-desk/pronto/db"
@@ -327,6 +328,23 @@ func TestTimelineShowsTheRecording(t *testing.T) {
 	last := page.Timeline[len(page.Timeline)-1]
 	if !last.HasRecording || last.Ending != "voicemail" || *last.ContactID != c.ID || last.Text != "Fine della chiamata: messaggio in segreteria" || page.Timeline[0].Text != "Chiamata da numero nascosto" || page.Timeline[0].HasRecording {
 		t.Errorf("%+v", page.Timeline)
+	}
+
+	// The message and its ticket are taken one by one, and say so.
+	must(t, d.db.Tx(ctx, func(tx *db.Tx) error {
+		return journal.Append(ctx, tx, journal.Line{Stream: journal.ContactStream(c.ID), At: monday, Kind: journal.Taken, User: d.anna,
+			Contact: uuid.NullUUID{UUID: c.ID, Valid: true}, Data: map[string]any{"recording": uuid.New()}})
+	}))
+	_, err = d.Take(ctx, ticket.Number, d.anna, monday)
+	must(t, err)
+	page, err = d.Ticket(ctx, ticket.Number)
+	must(t, err)
+	var said []string
+	for _, m := range page.Timeline[len(page.Timeline)-2:] {
+		said = append(said, m.Text)
+	}
+	if want := []string{"Messaggio preso in carico", "Preso in carico"}; !slices.Equal(said, want) {
+		t.Errorf("the timeline says %q, want %q", said, want)
 	}
 }
 
