@@ -152,7 +152,11 @@ func TestTheReaderFollowsCommits(t *testing.T) {
 	anna, _ := d.browser("anna").open()
 	ctx := t.Context()
 	must(t, d.Queue.Declare(ctx, d.user("bruno").ID, "break", "Pausa", d.now()))
-	anna.event("seat") // now everything from before has been told
+	for { // until that is told: then everything from before has been
+		if seat := decoded[seatView](t, string(anna.event("seat").Data)); seat.Operator == "bruno" && seat.Declared == queue.Break {
+			break
+		}
+	}
 	slow, err := d.DB.Pool.Begin(ctx)
 	must(t, err)
 	defer func() { _ = slow.Rollback(context.WithoutCancel(ctx)) }()
