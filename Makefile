@@ -8,7 +8,7 @@ DATA        ?= data
 UI           = cd web/ui && PATH="$$(../../.ci/node ../../.make/node):$$PATH" PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1
 FOR_RUN      = postgresql:/usr/lib/postgresql/*/bin/initdb
 FOR_TEST     = $(FOR_RUN) sip-tester:sipp chromium:chromium gcc:gcc libc6-dev
-FOR_INTEROP  = baresip-core:baresip linphone-nogtk:linphonec python3-numpy
+FOR_INTEROP  = baresip-core:baresip python3-numpy
 
 .DEFAULT_GOAL := help
 .PHONY: help run call phone build test test-go test-ui test-browser check race fuzz bench interop ui clean go

@@ -274,6 +274,8 @@ func (s *stage) play(w []string) error {
 		return s.ticket(w[1], w[2:])
 	case "contact", "journal":
 		return s.contact(w[0], w[1], w[2:])
+	case "message":
+		return s.message(w[1], w[2])
 	case "waits":
 		return s.wait(w[1])
 	case "list":
@@ -358,6 +360,17 @@ func (s *stage) speaks(ctx context.Context, a *actor, verb string, w []string) e
 		ctx, cancel := context.WithTimeout(s.ctx, d+patience)
 		defer cancel()
 		return a.phone.Say(ctx, strings.Join(w[1:], " "), d)
+	case "talks-over": // says it until the other side has had enough
+		d, err := time.ParseDuration(w[0])
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, d+patience)
+		defer cancel()
+		if err := a.phone.Say(ctx, strings.Join(w[1:], " "), d); err == nil {
+			return errors.New("nobody stopped it")
+		}
+		return nil
 	case "waits":
 		return s.wait(w[0])
 	case "hangs": // hangs up
@@ -582,6 +595,21 @@ func (s *stage) contact(what, caller string, w []string) error {
 		}
 	}
 	return nil
+}
+
+// message holds the length of a caller's newest message, to a second.
+func (s *stage) message(caller, length string) error {
+	want, err := time.ParseDuration(length)
+	if err != nil {
+		return err
+	}
+	var ms int
+	err = s.db.Pool.QueryRow(s.ctx, `select length_ms from recordings join contacts on contacts.id = contact_id where caller = $1 order by recordings.started_at desc limit 1`,
+		callerNumbers[caller]).Scan(&ms)
+	if got := time.Duration(ms) * time.Millisecond; err == nil && (got-want).Abs() > time.Second {
+		return fmt.Errorf("the message lasts %s", got)
+	}
+	return err
 }
 
 // list holds the length of a list: list ringbacks 1, list messages 2, list contacts 3.
