@@ -119,6 +119,7 @@ type house struct {
 	phones *memory
 	calls  chan *Call
 	errs   chan error
+	joined chan media.Leg // the operator's leg, as soon as Ring has returned it
 	keys   chan rune
 	log    *strings.Builder
 	logMu  sync.Mutex
@@ -170,7 +171,7 @@ func newHouseAt(t *testing.T, at netip.AddrPort, handle func(h *house, ctx conte
 
 func build(t *testing.T, w *wire, at netip.AddrPort, handle func(h *house, ctx context.Context, c *Call)) *house {
 	t.Helper()
-	h := &house{t: t, wire: w, phones: newMemory(), calls: make(chan *Call, 64), errs: make(chan error, 8), keys: make(chan rune, 8), log: &strings.Builder{}}
+	h := &house{t: t, wire: w, phones: newMemory(), calls: make(chan *Call, 64), errs: make(chan error, 8), joined: make(chan media.Leg, 8), keys: make(chan rune, 8), log: &strings.Builder{}}
 	log := slog.New(slog.NewTextHandler(h, nil))
 	mc := media.Config{MinPort: 41000, MaxPort: 44999, Log: log}
 	c := Config{

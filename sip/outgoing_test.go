@@ -302,6 +302,7 @@ func TestBridgeEndsWithEitherSide(t *testing.T) {
 			h.errs <- err
 			return
 		}
+		h.joined <- leg
 		h.errs <- c.Bridge(ctx, leg)
 	}, func(h *house) {
 		phone := h.phone("1001")
@@ -310,6 +311,7 @@ func TestBridgeEndsWithEitherSide(t *testing.T) {
 			p.answered()
 			invite := phone.calling()
 			phone.lift(invite, "a"+who)
+			<-h.joined // our ACK leaves a moment before: a BYE in between finds nobody to join, and Ring says so
 			if who == "caller" {
 				p.bye()
 				phone.reply(phone.expect("BYE"), "200 OK", "", "", "")
