@@ -39,6 +39,10 @@ type Call interface {
 	// Ask plays c and waits for a key, at most wait after its end; a key, also
 	// one typed ahead, stops c at once. Key 0 is silence.
 	Ask(ctx context.Context, c audio.Clip, wait time.Duration) (key rune, err error)
+	// Digits is Ask for a number: # closes it, a pause between two keys too; *
+	// starts again. "" is silence. A number of more than most digits is returned
+	// with one too many.
+	Digits(ctx context.Context, c audio.Clip, most int, wait time.Duration) (string, error)
 	// While lets c sound, over and over when it loops, as long as fn runs.
 	While(ctx context.Context, c audio.Clip, fn func(context.Context) error) error
 	// Record writes what the caller says, 20 ms of A-law a time, until a limit

@@ -593,6 +593,36 @@ func (c *Call) Ask(ctx context.Context, clip audio.Clip, wait time.Duration) (ru
 	return 0, c.why(ctx, cause)
 }
 
+const (
+	betweenDigits = 4 * time.Second // between two keys of a number: somebody reads it off a paper
+	keysMost      = 100             // of one number, corrections included: then it is taken as it stands
+)
+
+// Digits asks for a number: # closes it, and so does a pause between two keys;
+// * starts it again. Keys typed ahead count. "" is silence, for as long as wait
+// after the clip. At most `most` digits are kept, and one more, so that a number
+// that is too long does not pass for one that is not.
+func (c *Call) Digits(ctx context.Context, clip audio.Clip, most int, wait time.Duration) (string, error) {
+	var number []rune
+	pause := wait
+	for range keysMost {
+		key, err := c.Ask(ctx, clip, pause)
+		if err != nil {
+			return "", err
+		}
+		clip, pause = audio.Clip{}, betweenDigits
+		switch {
+		case key == 0, key == '#':
+			return string(number), nil
+		case key == '*':
+			number, pause = nil, wait
+		case key >= '0' && key <= '9' && len(number) <= most: // A to D are no digits
+			number = append(number, key)
+		}
+	}
+	return string(number), nil
+}
+
 // While sounds a clip as long as fn runs.
 func (c *Call) While(ctx context.Context, clip audio.Clip, fn func(context.Context) error) error {
 	s, err := c.sound()

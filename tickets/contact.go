@@ -78,6 +78,7 @@ type Step struct {
 	Topic    int64
 	Urgency  int
 	Operator int64
+	Ticket   int64          // a ticket that is there already becomes the contact's, unless it has one
 	Data     map[string]any // ids and codes only: the journal holds no names, numbers or texts
 }
 
@@ -87,7 +88,8 @@ type Matter struct {
 	Topic   int64 // 0: none
 	Urgency int   // Blocking, NotBlocking; 0: NotBlocking
 	At      time.Time
-	Queued  bool // the caller takes a place in the queue with it: Tq
+	Queued  bool   // the caller takes a place in the queue with it: Tq
+	Kind    string // code of CallTypes; "": the default
 }
 
 // factBudget is how long the caller's way waits for the database before the
@@ -164,7 +166,7 @@ func clean(s string) string {
 // Note writes one step, also after the caller hung up. With the database away
 // it goes to the spool.
 func (b *Book) Note(ctx context.Context, c *Contact, s Step) error {
-	f := &stepped{Fact: uuid.New(), Contact: c.ID, Kind: s.Kind, At: s.At, Topic: s.Topic, Urgency: s.Urgency, Operator: s.Operator, Data: s.Data}
+	f := &stepped{Fact: uuid.New(), Contact: c.ID, Kind: s.Kind, At: s.At, Topic: s.Topic, Urgency: s.Urgency, Operator: s.Operator, Ticket: s.Ticket, Data: s.Data}
 	if err := b.write(ctx, c, f); err != nil {
 		return fmt.Errorf("note %s: %w", s.Kind, err)
 	}

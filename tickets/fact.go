@@ -178,6 +178,7 @@ type stepped struct {
 	Topic    int64          `json:"topic,omitempty"`
 	Urgency  int            `json:"urgency,omitempty"`
 	Operator int64          `json:"operator,omitempty"`
+	Ticket   int64          `json:"ticket,omitempty"`
 	Data     map[string]any `json:"data,omitempty"`
 }
 
@@ -196,9 +197,11 @@ var instants = map[journal.Kind]string{
 
 func (f *stepped) apply(ctx context.Context, tx *db.Tx) error {
 	set := `topic_id = coalesce(nullif(@topic::bigint, 0), topic_id), urgency = coalesce(nullif(@urgency::smallint, 0), urgency),
-		operator_id = coalesce(nullif(@operator::bigint, 0), operator_id), number_told = number_told or @told`
+		operator_id = coalesce(nullif(@operator::bigint, 0), operator_id), ticket_id = coalesce(ticket_id, nullif(@ticket::bigint, 0)),
+		number_told = number_told or @told`
 	args := pgx.StrictNamedArgs{
-		"contact": f.Contact, "topic": f.Topic, "urgency": f.Urgency, "operator": f.Operator, "told": f.Kind == journal.Told,
+		"contact": f.Contact, "topic": f.Topic, "urgency": f.Urgency, "operator": f.Operator, "ticket": f.Ticket,
+		"told": f.Kind == journal.Told || f.Kind == journal.StateTold, // the state begins with the number
 	}
 	if column := instants[f.Kind]; column != "" {
 		set += `, ` + column + ` = coalesce(` + column + `, @at)`

@@ -302,9 +302,10 @@ var told = map[journal.Kind]func(e journal.Entry, contacts map[uuid.UUID]Record,
 		}
 		return "Chiamata da numero nascosto"
 	},
-	journal.Opened:  says("Ticket aperto"),
-	journal.Told:    says("Numero del ticket comunicato"),
-	journal.Talking: says("In conversazione"),
+	journal.Opened:    says("Ticket aperto"),
+	journal.Told:      says("Numero del ticket comunicato"),
+	journal.StateTold: says("Stato del ticket comunicato dal risponditore"),
+	journal.Talking:   says("In conversazione"),
 	journal.Taken: func(e journal.Entry, _ map[uuid.UUID]Record, _ map[int64]string) string {
 		if _, message := e.Data["recording"]; message { // taken from the list of messages, beside its ticket
 			return "Messaggio preso in carico"

@@ -171,11 +171,12 @@ func oweRingBack(ctx context.Context, tx *db.Tx, ticket int64) error {
 }
 
 // closeSilent closes the ticket of a message that was none, unless somebody has
-// begun to work on it or it is not a message's.
+// begun to work on it, or it is not a message's, or not this contact's own: who
+// asked how an older message stands has said nothing new.
 func closeSilent(ctx context.Context, tx *db.Tx, ticket int64, contact uuid.UUID, at time.Time) error {
 	tag, err := tx.Exec(ctx, `update tickets set status = 'closed', outcome = @outcome, closed_at = @at, version = version + 1
-		where id = @ticket and channel = @channel and status = 'open'`,
-		pgx.StrictNamedArgs{"ticket": ticket, "outcome": outcomeNoMessage, "at": at, "channel": Voicemail})
+		where id = @ticket and channel = @channel and status = 'open' and received_at = (select t0 from contacts where id = @contact)`,
+		pgx.StrictNamedArgs{"ticket": ticket, "contact": contact, "outcome": outcomeNoMessage, "at": at, "channel": Voicemail})
 	if err != nil || tag.RowsAffected() == 0 {
 		return err
 	}

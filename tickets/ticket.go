@@ -198,6 +198,9 @@ func openTicket(ctx context.Context, tx *db.Tx, contact uuid.UUID, m Matter) (in
 	if m.Channel == "" {
 		m.Channel = Phone
 	}
+	if m.Kind == "" {
+		m.Kind = CallTypes()[0].Code
+	}
 	subject := subjectCall
 	switch {
 	case m.Channel == Voicemail:
@@ -208,7 +211,7 @@ func openTicket(ctx context.Context, tx *db.Tx, contact uuid.UUID, m Matter) (in
 	var id int64
 	err = tx.QueryRow(ctx, insertTicket, pgx.StrictNamedArgs{
 		"year": t0.In(calendar.Rome()).Year(), "channel": m.Channel, "service": service, "topic": topic, "urgency": m.Urgency,
-		"call_type": CallTypes()[0].Code, "subject": subject, "fault_type": faultTypes[m.Urgency],
+		"call_type": m.Kind, "subject": subject, "fault_type": faultTypes[m.Urgency],
 		"customer": customer, "requester_name": deref(name), "requester_number": caller, "practice": deref(practice), "authority": deref(authority),
 		"received": t0, "opened": m.At,
 	}).Scan(&id)

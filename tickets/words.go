@@ -6,12 +6,15 @@ type Code struct {
 	Name string `json:"name"`
 }
 
+// CallState is the call type of who asks how a request stands.
+const CallState = "stato"
+
 // CallTypes are the coded kinds of call (A5); the first is the default.
 func CallTypes() []Code {
 	return []Code{
 		{"intervento", "Richiesta di intervento"},
 		{"informazioni", "Richiesta di informazioni o chiarimenti"},
-		{"stato", "Stato di una richiesta"},
+		{CallState, "Stato di una richiesta"},
 		{"sollecito", "Sollecito"},
 		{"reclamo", "Reclamo"},
 		{"modifica", "Richiesta di modifica o miglioramento"},

@@ -33,6 +33,7 @@ const (
 	Classified Kind = "classified" // topic and urgency are known
 	Opened     Kind = "opened"     // the ticket has its number
 	Told       Kind = "told"       // the caller heard the number
+	StateTold  Kind = "state_told" // the caller heard how a ticket stands, which is the contact's from then on
 	Waiting    Kind = "waiting"    // in the queue
 	Left       Kind = "left"       // out of the queue without an operator
 	Offered    Kind = "offered"

@@ -72,13 +72,16 @@ func (l *Library) Number(n string) audio.Clip {
 	s := sentence{from: l}
 	s.say(TicketIs)
 	s.colon()
+	s.number(n)
+	s.stop()
+	return s.clip("numero " + n)
+}
+
+// number says a ticket's number.
+func (s *sentence) number(n string) {
 	rest := n[:min(len(n), longestNumber)]
 	year, serial, cut := strings.Cut(rest, "-")
-	if y, err := strconv.Atoi(year); cut && err == nil && len(year) == 4 && y >= 2000 && y-2000 < len(numbers) {
-		s.say("duemila")
-		if y > 2000 {
-			s.join(numbers[y-2000])
-		}
+	if y, err := strconv.Atoi(year); cut && err == nil && len(year) == 4 && s.year(y) {
 		s.comma()
 		s.say("trattino")
 		rest = serial
@@ -98,8 +101,84 @@ func (l *Library) Number(n string) audio.Clip {
 		s.say(name)
 		first = false
 	}
+}
+
+// year says a year from 2000 to 2059 as one number; false, and nothing, for others.
+func (s *sentence) year(y int) bool {
+	if y < 2000 || y-2000 >= len(numbers) {
+		return false
+	}
+	s.say("duemila")
+	if y > 2000 {
+		s.join(numbers[y-2000])
+	}
+	return true
+}
+
+// Request is a ticket as far as its state is told.
+type Request struct {
+	Number   string
+	Received time.Time
+	Taken    time.Time // zero: by nobody yet
+	Closed   time.Time // zero: not yet
+	Outcome  string    // as in tickets.outcome, once it is closed
+}
+
+// State says how a request stands, as somebody in Rome says it at the time now:
+// "La richiesta duemilaventisei, trattino, uno, è stata presa in carico oggi alle
+// ore nove e trenta. Un operatore se ne sta occupando."
+func (l *Library) State(r Request, now time.Time) audio.Clip {
+	s := sentence{from: l}
+	s.say(StateIs)
+	s.number(r.Number)
+	s.comma()
+	switch {
+	case !r.Closed.IsZero():
+		s.say("stato_chiusa")
+		s.since(r.Closed, now)
+		if outcome := outcomeIs + r.Outcome; r.Outcome != "" && l.has(outcome) {
+			s.say(outcome)
+		}
+	case !r.Taken.IsZero():
+		s.say("stato_in_carico")
+		s.since(r.Taken, now)
+		s.say("stato_in_corso")
+	default:
+		s.say("stato_ricevuta")
+		s.since(r.Received, now)
+		s.say("stato_in_attesa")
+	}
+	return s.clip("stato " + r.Number)
+}
+
+// since says when something happened, and ends the sentence.
+func (s *sentence) since(at, now time.Time) {
+	at, now = at.In(calendar.Rome()), now.In(calendar.Rome())
+	switch {
+	case sameDay(at, now):
+		s.say("oggi")
+	case sameDay(at, now.AddDate(0, 0, -1)):
+		s.say("ieri")
+	default:
+		s.date(at)
+		if at.Year() != now.Year() {
+			s.year(at.Year())
+		}
+	}
+	s.say("alle_ore")
+	s.clock(at.Hour()*60 + at.Minute())
 	s.stop()
-	return s.clip("numero " + n)
+}
+
+// date says a weekday and the day: "sabato venti novembre".
+func (s *sentence) date(at time.Time) {
+	s.say(weekdays[(int(at.Weekday())+6)%7])
+	if at.Day() == 1 {
+		s.say("primo")
+	} else {
+		s.say(numbers[at.Day()])
+	}
+	s.say(months[at.Month()-1])
 }
 
 // Hours says when a service answers, in groups of days with equal windows: "Il
@@ -258,13 +337,7 @@ func (l *Library) Reopens(next, now time.Time) audio.Clip {
 	case sameDay(next, now.AddDate(0, 0, 1)):
 		s.say("domani")
 	default:
-		s.say(weekdays[(int(next.Weekday())+6)%7])
-		if next.Day() == 1 {
-			s.say("primo")
-		} else {
-			s.say(numbers[next.Day()])
-		}
-		s.say(months[next.Month()-1])
+		s.date(next)
 	}
 	s.say("alle_ore")
 	s.clock(next.Hour()*60 + next.Minute())

@@ -54,6 +54,37 @@ func TestNumber(t *testing.T) {
 	}
 }
 
+func TestState(t *testing.T) {
+	const is = "La richiesta duemilaventisei, trattino, uno, due, "
+	lib := Italian()
+	for _, c := range []struct {
+		received, taken, closed, outcome, now, want string
+	}{
+		{"2026-11-20 09:30", "", "", "", "2026-11-20 09:31", "è stata ricevuta oggi alle ore nove e trenta. È in attesa di essere presa in carico."},
+		{"2026-11-20 23:59", "", "", "", "2026-11-21 00:01", "è stata ricevuta ieri alle ore ventitré e cinquantanove. È in attesa di essere presa in carico."},
+		{"2026-11-19 09:30", "2026-11-20 13:00", "", "", "2026-11-22 09:00", "è stata presa in carico venerdì venti novembre alle ore tredici. Un operatore se ne sta occupando."},
+		{"2026-03-01 01:05", "", "", "", "2026-03-29 09:00", "è stata ricevuta domenica primo marzo alle ore una e cinque. È in attesa di essere presa in carico."},
+		{"2025-12-31 09:30", "2025-12-31 10:00", "2025-12-31 13:00", "risolto", "2026-01-01 09:00", "è stata chiusa ieri alle ore tredici. Il problema è stato risolto."},
+		{"2025-12-30 09:30", "2025-12-30 10:00", "2025-12-30 13:00", "inoltrato", "2026-01-01 09:00", "è stata chiusa martedì trenta dicembre duemilaventicinque alle ore tredici. È stata inoltrata al secondo livello."},
+		{"2026-11-20 09:30", "2026-11-20 09:40", "2026-11-20 10:00", "da_richiamare", "2026-11-20 11:00", "è stata chiusa oggi alle ore dieci. La richiameremo appena possibile."},
+		{"2026-11-20 09:30", "2026-11-20 09:40", "2026-11-20 10:00", "non_pertinente", "2026-11-20 11:00", "è stata chiusa oggi alle ore dieci. Non è di competenza di questo servizio."},
+		{"2026-11-20 09:30", "", "2026-11-20 10:00", "senza_messaggio", "2026-11-20 11:00", "è stata chiusa oggi alle ore dieci. Non conteneva alcun messaggio."},
+		{"2026-11-20 09:30", "", "2026-11-20 10:00", "operatore", "2026-11-20 11:00", "è stata chiusa oggi alle ore dieci."}, // a clip's name, and no outcome
+		{"2026-11-20 09:30", "", "2026-11-20 10:00", "altro", "2026-11-20 11:00", "è stata chiusa oggi alle ore dieci."},
+		{"2026-11-20 09:30", "", "2026-11-20 10:00", "", "2026-11-20 11:00", "è stata chiusa oggi alle ore dieci."},
+	} {
+		r := Request{Number: "2026-12", Received: rome(t, c.received), Outcome: c.outcome}
+		if c.taken != "" {
+			r.Taken = rome(t, c.taken)
+		}
+		if c.closed != "" {
+			r.Closed = rome(t, c.closed)
+		}
+		reads(t, c.received+" at "+c.now, lib.State(r, rome(t, c.now)), is+c.want)
+		reads(t, c.received+" in UTC", lib.State(r, rome(t, c.now).UTC()), is+c.want)
+	}
+}
+
 func TestMenu(t *testing.T) {
 	lib := Italian()
 	demo := []Choice{{'1', "software", "Cartella clinica"}, {'2', "certificati", "Certificati"}, {'3', "carta", "Carta"}, {'4', "non-tecnica", "Altro"}}

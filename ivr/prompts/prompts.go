@@ -33,15 +33,22 @@ const (
 	NoWord    = "messaggio_vuoto"
 	Fault     = "guasto" // the courtesy while the database is away
 	Goodbye   = "arrivederci"
+
+	StateNumber    = "stato_digiti"    // asks for a request's number
+	StateAgain     = "stato_riprovi"   // asks once more, whatever was wrong
+	StateColleague = "stato_collega"   // the one sentence of whoever is told nothing
+	StateOperator  = "stato_operatore" // after the state
 )
 
-// Names of clips that begin sentences; see Menu, Number, Hours and Reopens.
+// Names of clips that begin sentences; see Menu, Number, State, Hours and Reopens.
 const (
 	MenuIs      = "menu"
 	TicketIs    = "numero_pratica"
 	ServiceIs   = "servizio_attivo"
 	ReopensIs   = "riaprira"
-	topicPrefix = "menu_" // and the topic's code
+	StateIs     = "stato_richiesta"
+	topicPrefix = "menu_"  // and the topic's code
+	outcomeIs   = "esito_" // and the outcome's code
 )
 
 // Library is a set of clips by name. It is safe for use by many calls at once.

@@ -104,7 +104,8 @@ func TestEveryNamedClipIsThere(t *testing.T) {
 	lib := Italian()
 	names := []string{
 		Welcome, NotHeard, Urgent, Waiting, StillHere, Connected, Nobody, Music, Closed, LeaveWord, Beep, WordTaken, NoWord, Fault, Goodbye,
-		MenuIs, TicketIs, ServiceIs, ReopensIs,
+		StateNumber, StateAgain, StateColleague, StateOperator,
+		MenuIs, TicketIs, ServiceIs, ReopensIs, StateIs,
 	}
 	names = append(names, numbers[:]...)
 	names = append(names, months[:]...)

@@ -176,6 +176,70 @@ func talk(t *testing.T, w *Wire, o sip.DialOptions) {
 	}
 }
 
+// TestDigits: a number typed as people type. A space is a pause longer than any
+// between two keys, a full stop one that is not.
+func TestDigits(t *testing.T) {
+	const most = 5
+	for typed, want := range map[string]string{
+		"123#":      "123",
+		"1.2.3#":    "123",
+		"12 3":      "12", // the pause has closed it
+		"1*23#":     "23",
+		"1*  23#":   "23", // who starts again finds the paper again
+		"#1":        "",
+		"":          "",
+		"*":         "",
+		"1A2D#":     "12",
+		"12345#":    "12345",
+		"123456#":   "123456", // one too many is seen
+		"12345678#": "123456",
+		"1234567*8": "8",
+	} {
+		t.Run(typed, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := NewWire(1)
+				w.Delay = 5 * time.Millisecond
+				got := make(chan string, 2)
+				_, stop := desk(t, w, func(ctx context.Context, _ *sip.Agent, call *sip.Call) {
+					if err := call.Answer(ctx); err != nil {
+						t.Errorf("answer: %v", err)
+						return
+					}
+					number, err := call.Digits(ctx, Spell("numero", 2*time.Second), most, 15*time.Second)
+					if err != nil {
+						t.Errorf("digits: %v", err)
+					}
+					got <- number
+					_, err = call.Digits(ctx, Spell("ancora", time.Minute), most, time.Second)
+					if err == nil {
+						t.Error("a number of a caller who has hung up")
+					}
+					got <- "gone"
+				})
+				defer stop()
+				rossi := phone(t, w, caller)
+				defer rossi.Close()
+				must(t, "dial", rossi.Dial(t.Context(), "800123456", sip.DialOptions{From: "+390551234567"}))
+				for _, key := range typed {
+					switch key {
+					case ' ':
+						<-time.After(5 * time.Second)
+					case '.':
+						<-time.After(3 * time.Second)
+					default:
+						must(t, "press", rossi.Press(t.Context(), string(key)))
+					}
+				}
+				if number := <-got; number != want {
+					t.Errorf("typed %q: %q, want %q", typed, number, want)
+				}
+				must(t, "hang up", rossi.HangUp(t.Context()))
+				<-got
+			})
+		})
+	}
+}
+
 func TestCallFromDialToHangUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := NewWire(1)
