@@ -104,7 +104,8 @@ func (q *Queue) beat(ctx context.Context, at time.Time) error {
 // judge frees the seats whose talk nobody renews: those of dead nodes, when
 // others may be judged, and our own whose contact has long ended. Callers who
 // waited on a dead node have gone with it; their contacts are for the tickets'
-// recovery.
+// recovery. A ringing back that nobody conducts any more has failed, and is
+// tried again.
 func (q *Queue) judge(ctx context.Context, others bool, at time.Time) error {
 	a := args{"node": q.node, "others": others, "at": at, "dead": at.Add(-talkLease)}
 	talks, err := ids(ctx, q.db.Pool, `
@@ -118,12 +119,23 @@ func (q *Queue) judge(ctx context.Context, others bool, at time.Time) error {
 	if others {
 		places, err = ids(ctx, q.db.Pool, `
 			select p.contact_id from places p join nodes n on n.id = p.node
-			where p.state in ('waiting', 'offered') and p.node <> @node and n.seen_at <= @dead`, args{"node": q.node, "dead": at.Add(-talkLease)})
+			where p.state in ('waiting', 'offered') and p.kind = 'live' and p.node <> @node and n.seen_at <= @dead`, args{"node": q.node, "dead": at.Add(-talkLease)})
 		if err != nil {
 			return fmt.Errorf("look for dead places: %w", err)
 		}
 	}
+	attempts, err := ids(ctx, q.db.Pool, `
+		select p.attempt from places p join callbacks b on b.contact_id = p.contact_id and b.outcome is null
+			join contacts c on c.id = p.attempt left join nodes n on n.id = p.node
+		where c.te <= @dead or @others and p.node <> @node and n.seen_at <= @dead`, args{"node": q.node, "others": others, "dead": at.Add(-talkLease)})
+	if err != nil {
+		return fmt.Errorf("look for dead attempts: %w", err)
+	}
 	var errs []error
+	for _, attempt := range attempts {
+		q.log.Warn("a ringing back that nobody conducts has failed", "attempt", attempt)
+		errs = append(errs, q.Attempted(ctx, attempt, SystemFault, at))
+	}
 	for _, offer := range talks {
 		q.log.Warn("a talk that nobody renews is over", "offer", offer)
 		errs = append(errs, q.release(ctx, offer, "node_lost", at))
@@ -157,7 +169,8 @@ type dueOffer struct {
 }
 
 // sweep ends the offers and wrap-ups that are over at an instant, and returns the
-// next instant at which one is, or a refusal lapses; zero when there is none.
+// next instant at which one is, a refusal lapses, or somebody is to be rung back
+// again; zero when there is none.
 func (q *Queue) sweep(ctx context.Context, at time.Time) (next time.Time, err error) {
 	var offers []dueOffer
 	var wraps []int64
@@ -179,6 +192,7 @@ func (q *Queue) sweep(ctx context.Context, at time.Time) (next time.Time, err er
 	b.Queue(`select min(t) from (
 			select expires_at as t from offers where state = 'pending'
 			union all select doing_until from seats where doing = 'wrapping'
+			union all select next_at from places where kind = 'callback' and state = 'waiting'
 			union all select o.ended_at + @refused_for::interval from places p join offers o on o.contact_id = p.contact_id
 				where p.state = 'waiting' and o.state = 'declined' and o.reason = @refused
 		) deadlines where t > @at`,

@@ -22,10 +22,11 @@ const (
 
 // caller is a place as Match sees it.
 type caller struct {
-	contact uuid.UUID
-	node    string
-	topic   int64
-	refused []int64 // operators who must not have this caller now
+	contact  uuid.UUID
+	node     string // who will join the two: a callback is conducted by the node that offers it
+	topic    int64
+	callback bool
+	refused  []int64 // operators who must not have this caller now
 }
 
 // free is a seat as Match sees it: available and idle.
@@ -89,14 +90,16 @@ const freeSQL = `select ` + seatColumns + `, array(select topic_id from user_top
 
 const freeCountSQL = `select count(*) from seats s join users u on u.id = s.user_id where s.doing = 'idle' and s.declared = 'available' and u.active`
 
-// A caller of a node that has fallen silent is probably gone with it. When no
-// seat is free nobody need be read.
+// A caller of a node that has fallen silent is probably gone with it. Somebody
+// to be rung back is offered when their time has come, by a node that can dial.
+// When no seat is free nobody need be read.
 const callersSQL = `
-	select p.contact_id, p.node, p.topic_id, array(
+	select p.contact_id, case when p.kind = 'callback' then @node else p.node end, p.topic_id, p.kind = 'callback', array(
 		select o.user_id from offers o
 		where o.contact_id = p.contact_id and o.state = 'declined' and o.reason = @refused and o.ended_at > @refused_since)
 	from places p left join nodes n on n.id = p.node
-	where p.state = 'waiting' and (p.node = @node or n.seen_at is null or n.seen_at > @silent)
+	where p.state = 'waiting' and case when p.kind = 'callback' then @dials and p.next_at <= @at
+			else p.node = @node or n.seen_at is null or n.seen_at > @silent end
 		and exists (select from seats where doing = 'idle' and declared = 'available')
 	order by p.urgency, p.t0, p.contact_id`
 
@@ -172,10 +175,10 @@ func (q *Queue) candidates(ctx context.Context, tx *db.Tx, at time.Time) (seats 
 		seats, err = pgx.CollectRows(rows, scanFree)
 		return err
 	})
-	b.Queue(callersSQL, args{"node": q.node, "silent": at.Add(-silentAfter), "refused": Refused, "refused_since": at.Add(-refusedFor)}).
+	b.Queue(callersSQL, args{"node": q.node, "dials": q.Dials(), "at": at, "silent": at.Add(-silentAfter), "refused": Refused, "refused_since": at.Add(-refusedFor)}).
 		Query(func(rows pgx.Rows) (err error) {
 			callers, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c caller, err error) {
-				return c, row.Scan(&c.contact, &c.node, &c.topic, &c.refused)
+				return c, row.Scan(&c.contact, &c.node, &c.topic, &c.callback, &c.refused)
 			})
 			return err
 		})
@@ -243,6 +246,9 @@ func (q *Queue) offer(ctx context.Context, tx *db.Tx, callers []caller, seats []
 		w.place(o.Contact, placeWaiting, placeOffered, at)
 		w.offer(o)
 		w.both(journal.Offered, o, nil)
+		if caller.callback {
+			w.wake(TopicCallbacks)
+		}
 		made++
 	}
 	if w == nil {

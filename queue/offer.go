@@ -78,6 +78,9 @@ func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at
 	w := q.work(tx, at)
 	w.both(kind[e.to], o, why(e.reason))
 	w.place(o.Contact, placeOffered, e.place, at)
+	if e.to != Accepted {
+		w.unreserve(o.Contact, at)
+	}
 	if e.to == Accepted {
 		seat = seat.talking(at)
 		w.operator(o)

@@ -26,6 +26,10 @@ const (
 	placeOffered placeState = "offered"
 	placeTaken   placeState = "taken"
 	placeLeft    placeState = "left"
+
+	// placeBooked is how the place of a caller who is to be rung back looks to
+	// the call it began with: it is no longer theirs.
+	placeBooked placeState = "booked"
 )
 
 // Entry is a caller who joins the queue.
@@ -137,7 +141,7 @@ func (p *Place) offer(ctx context.Context) (*Offer, error) {
 			if err := p.back(ctx, time.Now()); err != nil {
 				return nil, err
 			}
-		case state == placeLeft || state == placeTaken:
+		case state == placeLeft || state == placeTaken || state == placeBooked:
 			return nil, ErrGone
 		default:
 			return o, nil
@@ -148,7 +152,7 @@ func (p *Place) offer(ctx context.Context) (*Offer, error) {
 // back returns a place that somebody else has left for us.
 func (p *Place) back(ctx context.Context, at time.Time) error {
 	return p.q.db.Tx(ctx, func(tx *db.Tx) error {
-		tag, err := tx.Exec(ctx, `update places set state = 'waiting', left_at = null, node = @node where contact_id = @contact and state = 'left'`,
+		tag, err := tx.Exec(ctx, `update places set state = 'waiting', left_at = null, node = @node where contact_id = @contact and state = 'left' and kind = 'live'`,
 			args{"contact": p.contact, "node": p.q.node})
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
@@ -161,7 +165,7 @@ func (p *Place) back(ctx context.Context, at time.Time) error {
 }
 
 // Leave gives the place up and withdraws a pending offer. A place that is taken
-// or left already stays so.
+// or left already stays so, and so does one that became a callback.
 func (p *Place) Leave(ctx context.Context, at time.Time) error {
 	p.over.Store(true)
 	return p.q.Leave(ctx, p.contact, at)
@@ -200,7 +204,7 @@ func (q *Queue) leaveOnce(ctx context.Context, tx *db.Tx, contact uuid.UUID, rea
 		return nil // it never had a place
 	case err != nil:
 		return err
-	case state == placeTaken || state == placeLeft:
+	case state == placeTaken || state == placeLeft || state == placeBooked:
 		return nil
 	case state == placeOffered && o == nil:
 		return errMoved
@@ -212,7 +216,7 @@ func (q *Queue) leaveOnce(ctx context.Context, tx *db.Tx, contact uuid.UUID, rea
 			return err
 		}
 	case state == placeWaiting:
-		tag, err := tx.Exec(ctx, `update places set state = 'left', left_at = @at where contact_id = @contact and state = 'waiting'`,
+		tag, err := tx.Exec(ctx, `update places set state = 'left', left_at = @at where contact_id = @contact and state = 'waiting' and kind = 'live'`,
 			args{"contact": contact, "at": at})
 		if err != nil {
 			return err
@@ -233,12 +237,14 @@ type Waiting struct {
 	T0       time.Time
 	JoinedAt time.Time
 	State    string // waiting or offered
+	Callback bool   // the caller has gone and is to be rung back, from NextAt on
+	NextAt   *time.Time
 }
 
 // Waiting lists the callers in the queue, in its order.
 func (q *Queue) Waiting(ctx context.Context) ([]Waiting, error) {
 	rows, err := q.db.Pool.Query(ctx, `
-		select contact_id as contact, topic_id as topic, urgency, t0, joined_at, state
+		select contact_id as contact, topic_id as topic, urgency, t0, joined_at, state, kind = 'callback' as callback, next_at
 		from places where state in ('waiting', 'offered') order by urgency, t0, contact_id`)
 	if err != nil {
 		return nil, fmt.Errorf("list who waits: %w", err)

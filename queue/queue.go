@@ -48,13 +48,20 @@ var (
 	ErrNoSeat      = errors.New("no such operator")
 	ErrNotWrapping = errors.New("the operator is not wrapping up")
 	ErrState       = errors.New("not something an operator can declare")
+	ErrNoNumber    = errors.New("there is no number to ring back")
+	ErrBooked      = errors.New("a callback is booked already")
+	ErrTalking     = errors.New("the caller is being served")
+	ErrBusySeat    = errors.New("the operator is busy with a caller")
+	ErrNoDialling  = errors.New("this node cannot dial out")
+	ErrNotBooked   = errors.New("no callback is booked")
 )
 
 // Topics that this package wakes. TopicMatch says that somebody may fit now who
 // did not before; whoever changes skills wakes it too.
 const (
-	TopicQueue = "queue" // anything: for screens
-	TopicMatch = "match"
+	TopicQueue     = "queue" // anything: for screens
+	TopicMatch     = "match"
+	TopicCallbacks = "callbacks" // somebody is to be rung back: for who conducts it
 )
 
 // PlaceTopic, SeatTopic and OfferTopic are woken by every change of theirs.
@@ -71,6 +78,8 @@ type Queue struct {
 	db   *db.DB
 	node string
 	log  *slog.Logger
+
+	dials atomic.Bool // this node can dial out: it may offer callbacks
 
 	// One match at a time in this process, for all who asked before it began.
 	turn  chan struct{} // holds the turn; guards begun, last and runs

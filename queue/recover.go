@@ -10,7 +10,8 @@ const afterRestart = "restart" // the reason in the journal
 
 // Recover clears up what this node held when it died, before it takes its first
 // call: its callers are gone, so their places are left and their offers withdrawn
-// at nobody's expense; operators who were talking wrap up. Call it once, at the
+// at nobody's expense; operators who were talking wrap up. Who was to be rung
+// back still is: an attempt in the middle has failed and is made again. Call it once, at the
 // start; doing it again is harmless as long as no call has come.
 func (q *Queue) Recover(ctx context.Context, at time.Time) error {
 	_, err := q.db.Pool.Exec(ctx, `
@@ -20,7 +21,7 @@ func (q *Queue) Recover(ctx context.Context, at time.Time) error {
 		return fmt.Errorf("recover the queue: %w", err)
 	}
 	node := args{"node": q.node}
-	places, err := ids(ctx, q.db.Pool, `select contact_id from places where node = @node and state in ('waiting', 'offered') order by urgency, t0`, node)
+	places, err := ids(ctx, q.db.Pool, `select contact_id from places where node = @node and kind = 'live' and state in ('waiting', 'offered') order by urgency, t0`, node)
 	if err != nil {
 		return fmt.Errorf("recover the queue: %w", err)
 	}
@@ -28,6 +29,9 @@ func (q *Queue) Recover(ctx context.Context, at time.Time) error {
 		if err := q.leave(ctx, contact, afterRestart, at); err != nil {
 			return fmt.Errorf("recover the queue: %w", err)
 		}
+	}
+	if err := q.recoverCallbacks(ctx, node, at); err != nil {
+		return fmt.Errorf("recover the queue: %w", err)
 	}
 	talks, err := ids(ctx, q.db.Pool, `select id from offers where node = @node and state = 'accepted' and released_at is null order by ended_at`, node)
 	if err != nil {

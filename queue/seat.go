@@ -216,6 +216,14 @@ func (q *Queue) Release(ctx context.Context, offer uuid.UUID, at time.Time) erro
 	return q.release(ctx, offer, "", at)
 }
 
+// ReleaseUnreached is Release for an operator who rang somebody back in vain:
+// there is nothing to wrap up.
+func (q *Queue) ReleaseUnreached(ctx context.Context, offer uuid.UUID, at time.Time) error {
+	return q.release(ctx, offer, unreached, at)
+}
+
+const unreached = "unreached" // the reason in the journal
+
 // release is Release, for a reason of ours when it is not "".
 func (q *Queue) release(ctx context.Context, offer uuid.UUID, reason string, at time.Time) error {
 	return q.db.Tx(ctx, func(tx *db.Tx) error {
@@ -235,6 +243,9 @@ func (q *Queue) release(ctx context.Context, offer uuid.UUID, reason string, at 
 		w.both(journal.Released, o, why(reason))
 		if seat.Doing == Talking && seat.Offer == null(offer) {
 			next := seat.released(at)
+			if reason == unreached {
+				next = seat.wrapped(at)
+			}
 			w.seat(next)
 			if next.Doing == Idle {
 				w.wrapped(seat, at)

@@ -227,9 +227,10 @@ func lockOffer(ctx context.Context, tx *db.Tx, id uuid.UUID) (o Offer, s Seat, e
 	return o, s, err
 }
 
-// readPlace reads where a place stands, and its pending offer if there is one.
+// readPlace reads where a place stands for the call it began with, and its
+// pending offer if there is one.
 func readPlace(ctx context.Context, q querier, contact uuid.UUID) (placeState, *Offer, error) {
-	rows, err := q.Query(ctx, `select state from places where contact_id = @contact`, args{"contact": contact})
+	rows, err := q.Query(ctx, `select case when kind = 'callback' then 'booked' else state end from places where contact_id = @contact`, args{"contact": contact})
 	if err != nil {
 		return "", nil, err
 	}

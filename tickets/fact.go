@@ -287,7 +287,8 @@ func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
 		ticket = &id
 	}
 	if _, err := tx.Exec(ctx, `update contacts set ending = @ending, te = greatest(@at::timestamptz, t0, ta, ts, tq, tr, tc),
-		ring_back = coalesce(ring_back, case when caller <> '' and (@always or @chosen and ts is not null) then 'due' end)
+		ring_back = coalesce(ring_back, case when caller <> '' and direction = 'inbound' and (@always or @chosen and ts is not null)
+			and not exists (select from callbacks b where b.contact_id = contacts.id and b.outcome is null) then 'due' end)
 		where id = @contact`, pgx.StrictNamedArgs{
 		"contact": f.Contact, "ending": f.Ending, "at": f.At,
 		"always": f.Owed || rule.ringBack == always, "chosen": rule.ringBack == chosen,
@@ -329,14 +330,16 @@ func (b *Book) Recover(ctx context.Context, at time.Time, tapes map[uuid.UUID]ti
 	// The last sign of life: a contact did not go on while the server was down.
 	rows, err := b.db.Pool.Query(ctx, `select c.id, greatest(c.t0,
 			(select least(n.seen_at, @at) from nodes n where n.id = c.node),
-			(select least(max(j.at), @at) from journal j where j.contact_id = c.id and j.kind <> 'recorded')) as last
+			(select least(max(j.at), @at) from journal j where j.contact_id = c.id and j.kind <> 'recorded')) as last,
+			exists (select from callbacks b where b.contact_id = c.id and b.outcome is null) as booked
 		from contacts c where c.node = @node and c.ending is null order by c.t0`, pgx.StrictNamedArgs{"node": b.node, "at": at})
 	if err != nil {
 		return out, fmt.Errorf("recover: %w", err)
 	}
 	type unfinished struct {
-		ID   uuid.UUID
-		Last time.Time
+		ID     uuid.UUID
+		Last   time.Time
+		Booked bool // to be rung back: that stands, and only the ending was lost
 	}
 	left, err := pgx.CollectRows(rows, pgx.RowToStructByName[unfinished])
 	if err != nil {
@@ -344,6 +347,9 @@ func (b *Book) Recover(ctx context.Context, at time.Time, tapes map[uuid.UUID]ti
 	}
 	for _, u := range left {
 		f := &ended{Fact: uuid.New(), Contact: u.ID, Ending: SystemFault, At: u.Last, Recovered: true}
+		if u.Booked {
+			f.Ending = CallbackBooked
+		}
 		sound, taped := tapes[u.ID]
 		if taped {
 			f.Ending = endingOf(sound)
@@ -353,7 +359,7 @@ func (b *Book) Recover(ctx context.Context, at time.Time, tapes map[uuid.UUID]ti
 			return out, fmt.Errorf("recover %s: %w", u.ID, err)
 		}
 		switch {
-		case !f.done: // somebody was quicker
+		case !f.done || u.Booked: // somebody was quicker; the queue knows of it
 		case taped:
 			out.Messages = append(out.Messages, u.ID)
 		default:

@@ -47,6 +47,9 @@ const (
 	Ended      Kind = "ended"    // the contact has its ending
 	RingBack   Kind = "ring_back"
 	RungBack   Kind = "rung_back" // somebody took the call to ring back
+	Booked     Kind = "booked"    // the caller is to be rung back
+	Attempted  Kind = "attempted" // what came of ringing back
+	Cancelled  Kind = "cancelled" // the callback was taken back
 	Recovered  Kind = "recovered" // after a crash
 
 	// A ticket's way.
