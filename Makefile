@@ -11,7 +11,7 @@ FOR_TEST     = $(FOR_RUN) sip-tester:sipp chromium:chromium gcc:gcc libc6-dev
 FOR_INTEROP  = baresip-core:baresip python3-numpy
 
 .DEFAULT_GOAL := help
-.PHONY: help run call phone build test test-go test-ui test-browser check race fuzz bench interop ui clean go
+.PHONY: help run call phone build test test-go test-ui test-browser check race fuzz bench interop ui api clean go
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ interop: build ## other people's telephones and torture messages: make interop I
 	@test -n "$(INTEROP)" || { echo 'name the folder of the material: make interop INTEROP=../shared/interop' >&2; exit 1; }
 	@.ci/packages $(FOR_TEST) $(FOR_INTEROP)
 	PRONTO_INTEROP="$(abspath $(INTEROP))" go test -tags interop -count=1 -timeout 20m -run '^TestInterop' -v ./cmd/pronto
+
+api: go ## renew the API's description (web/openapi.json) from the code
+	go test -count=1 -run '^TestDescriptionIsCommitted$$' ./web -renew
 
 clean: ## remove what was built (never the data)
 	rm -rf bin .make web/ui/node_modules

@@ -6,12 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"regexp"
-	"slices"
-	"strconv"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
@@ -24,35 +20,10 @@ import (
 )
 
 const (
-	maxQuery     = 200              // characters of a search
-	maxCursor    = 200              // bytes
-	contactsMost = 200              // of one answer
-	extendLeast  = 10               // seconds of more wrap-up
-	extendMost   = 600              // ten minutes at once; it can be asked again
 	customersMax = 50               // of a search: more are not read
 	playedAgain  = 10 * time.Minute // a player asks for many ranges: one line says that somebody listened
 	readyWork    = time.Second      // for the database to answer /readyz
 )
-
-// reasons of a break that the console offers; the journal takes codes, not texts.
-var reasons = []string{"", "Pausa", "Pranzo", "Formazione", "Riunione"}
-
-var ticketNumber = regexp.MustCompile(`^[0-9]{4}-[0-9]{1,9}$`)
-
-// none is the answer of a command that has nothing to show: 204.
-type none struct{}
-
-// list is how the API shows lists: an object, so that it can grow.
-type list[T any] struct {
-	Items []T `json:"items"`
-}
-
-func items[T any](of []T) list[T] {
-	if of == nil {
-		of = []T{} // [] and not null
-	}
-	return list[T]{of}
-}
 
 // routes is everything the server answers.
 func (s *Server) routes() chi.Router {
@@ -75,73 +46,31 @@ func (s *Server) routes() chi.Router {
 		r.Post("/signout", s.postSignOut)
 		r.Get("/pages/*", s.getPagesFile)
 		r.Get("/assets/*", s.getConsoleFile)
+		r.Get("/api/openapi.json", s.getOpenAPI)
 		r.Get("/", s.getConsole)
 		r.Get("/*", s.getConsole)
-		r.Route("/api/v1", s.api)
+	})
+	r.Route("/api/v1", func(r chi.Router) {
+		r.Use(requestTimes.timed, s.crossOrigin) // each operation has limits of its own
+		s.api(r)
 	})
 	return r
 }
 
-// api is the JSON API, for people who signed in.
+// api is the JSON API, for people who signed in. How an operation is added is
+// in docs/decisions/0011; what has other answers than JSON is plain chi.
 func (s *Server) api(r chi.Router) {
 	r.Use(s.signedIn)
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) { writeProblem(w, errNotFound) })
-	get := func(path string, fn answer) { r.Get(path, s.json(fn)) }
-	post := func(path string, fn answer) { r.Post(path, s.json(fn)) }
-
-	get("/me", func(_ *http.Request, me User) (any, error) { return me, nil })
-	get("/snapshot", func(r *http.Request, me User) (any, error) { return s.state(r.Context(), me) })
-
-	get("/operators", func(r *http.Request, _ User) (any, error) { return listed(s.seats(r.Context())) })
-	r.Put("/operators/{name}/state", s.json(s.putState))
-	post("/operators/{name}/wrapup", s.postWrapUp)
-	post("/offers/{id}/painted", s.postPainted)
-	post("/offers/{id}/decline", s.postDecline)
-
-	get("/topics", func(r *http.Request, _ User) (any, error) { return listed(s.Book.Topics(r.Context())) })
-	get("/call-types", func(*http.Request, User) (any, error) { return items(tickets.CallTypes()), nil })
-	get("/outcomes", func(*http.Request, User) (any, error) { return items(tickets.Outcomes()), nil })
-
-	get("/tickets", s.getTickets)
-	get("/tickets/{number}", s.getTicket)
-	r.Patch("/tickets/{number}", s.json(s.patchTicket))
-	post("/tickets/{number}/take", s.postTake)
-	post("/tickets/{number}/notes", s.postNote)
-	post("/tickets/{number}/close", s.postClose)
-	post("/tickets/{number}/reopen", s.postReopen)
-
-	get("/contacts", s.getContacts)
-	get("/contacts/{id}", s.getContact)
-	r.Get("/contacts/{id}/recording", s.getRecording)
-	r.Head("/contacts/{id}/recording", s.getRecording)
-	get("/messages", s.getMessages)
-	post("/messages/{id}/heard", s.postHeard)
-	post("/messages/{id}/take", s.postTakeMessage)
-	get("/ringbacks", func(r *http.Request, _ User) (any, error) { return listed(s.Book.RingBacks(r.Context())) })
-	post("/ringbacks/{id}/take", s.postTakeRingBack)
-	get("/customers", s.getCustomers)
+	a := newOperations(s, r)
+	s.operatorsAPI(a)
+	s.ticketsAPI(a)
+	s.contactsAPI(a)
+	r.With(requestTimes.bounded).Get("/contacts/{id}/recording", s.getRecording)
+	r.With(requestTimes.bounded).Head("/contacts/{id}/recording", s.getRecording)
+	a.describeSound()
+	s.described = a.finish()
 }
-
-// answer is a handler of the API: what it returns is the answer's JSON.
-type answer func(r *http.Request, me User) (any, error)
-
-func (s *Server) json(fn answer) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		body, err := fn(r, whoAsks(r).User)
-		if err != nil {
-			s.fail(w, r, err)
-			return
-		}
-		if _, ok := body.(none); ok {
-			w.Header().Set("Cache-Control", "no-store")
-			w.WriteHeader(http.StatusNoContent)
-			return
-		}
-		writeJSON(w, http.StatusOK, body)
-	}
-}
-
-func listed[T any](of []T, err error) (any, error) { return items(of), err }
 
 // domainProblem is what the rules of queue and tickets say, nil for other errors.
 func domainProblem(err error) *problem {
@@ -170,7 +99,7 @@ func domainProblem(err error) *problem {
 	case errors.As(err, &refusal) && (refusal.Field == "" || refusal.Field == "status" || refusal.Field == "ring_back"):
 		return problemf(http.StatusConflict, "%s", refusal.Reason) // somebody was quicker
 	case errors.As(err, &refusal):
-		return &problem{Status: http.StatusUnprocessableEntity, Title: titles[http.StatusUnprocessableEntity], Detail: refusal.Reason, Field: refusal.Field}
+		return fieldProblem(refusal.Field, refusal.Reason)
 	}
 	return nil
 }
@@ -199,88 +128,260 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) {
 
 // --- operators
 
+func (s *Server) operatorsAPI(a *operations) {
+	provide(a, operation{at: "GET /me", id: "getMe", does: "Who is signed in."},
+		func(_ context.Context, me User, _ *nothing) (User, error) { return me, nil })
+	provide(a, operation{at: "GET /snapshot", id: "getSnapshot", does: "Everything a console page starts from."},
+		func(ctx context.Context, me User, _ *nothing) (*state, error) { return s.state(ctx, me) })
+	provide(a, operation{at: "GET /operators", id: "listOperators", does: "Everybody at work, as screens show them."},
+		func(ctx context.Context, _ User, _ *nothing) (list[seatView], error) { return listed(s.seats(ctx)) })
+	provide(a, operation{at: "PUT /operators/{name}/state", id: "declareState", does: "Declares what somebody is ready for: oneself, or with a supervisor's role anybody."}, s.putState)
+	provide(a, operation{at: "POST /operators/{name}/wrapup", id: "extendWrapUp", does: "Gives more time after a call."}, s.postWrapUp)
+	provide(a, operation{at: "POST /offers/{id}/painted", id: "notePainted", does: "Tells that the page shows who is calling."}, s.postPainted)
+	provide(a, operation{at: "POST /offers/{id}/decline", id: "declineOffer", does: "Refuses a call that is offered to oneself."}, s.postDecline)
+}
+
+// OperatorPath is the input of an operation on somebody's seat.
+type OperatorPath struct {
+	Name string `path:"name" doc:"The user's name."`
+}
+
 // mayActOn finds the operator a request is about: oneself, or anybody for those
 // who supervise.
-func (s *Server) mayActOn(r *http.Request, me User) (User, error) {
-	name := chi.URLParam(r, "name")
+func (s *Server) mayActOn(ctx context.Context, me User, name string) (User, error) {
 	if name == me.Name {
 		return me, nil
 	}
 	if !me.Role.supervises() {
 		return User{}, errRole
 	}
-	u, err := s.users.ByName(r.Context(), name)
+	u, err := s.users.ByName(ctx, name)
 	if errors.Is(err, ErrNoUser) {
 		return User{}, problemf(http.StatusNotFound, "Non c'è nessun operatore con questo nome.")
 	}
 	return u, err
 }
 
-func (s *Server) putState(r *http.Request, me User) (any, error) {
-	u, err := s.mayActOn(r, me)
+type stateInput struct {
+	OperatorPath
+	Body struct {
+		Declared queue.Declared `json:"declared" enum:"available,break,admin,off" wants:"Lo stato è uno di: available, break, admin, off."`
+		Reason   string         `json:"reason,omitempty" enum:",Pausa,Pranzo,Formazione,Riunione" wants:"Il motivo è uno di: Pausa, Pranzo, Formazione, Riunione, e vale solo per la pausa."`
+	}
+}
+
+func (s *Server) putState(ctx context.Context, me User, in *stateInput) (seatView, error) {
+	u, err := s.mayActOn(ctx, me, in.Name)
 	if err != nil {
-		return nil, err
+		return seatView{}, err
 	}
-	in, err := decode[struct {
-		Declared queue.Declared `json:"declared"`
-		Reason   string         `json:"reason"`
-	}](r)
-	if err != nil {
-		return nil, err
+	if in.Body.Reason != "" && in.Body.Declared != queue.Break {
+		return seatView{}, refused("reason", "Il motivo è uno di: Pausa, Pranzo, Formazione, Riunione, e vale solo per la pausa.")
 	}
-	switch in.Declared {
-	case queue.Available, queue.Break, queue.Admin, queue.Off:
-	default:
-		return nil, refused("declared", "Lo stato è uno di: available, break, admin, off.")
-	}
-	if !slices.Contains(reasons, in.Reason) || (in.Reason != "" && in.Declared != queue.Break) {
-		return nil, refused("reason", "Il motivo è uno di: Pausa, Pranzo, Formazione, Riunione, e vale solo per la pausa.")
-	}
-	if in.Declared == queue.Available {
+	if in.Body.Declared == queue.Available {
 		if rings, why := s.CanRing(u.ID, u.Extension); !rings {
 			if why == "" {
 				why = "Nessun telefono può squillare per questa postazione."
 			}
-			return nil, problemf(http.StatusConflict, "%s", why)
+			return seatView{}, problemf(http.StatusConflict, "%s", why)
 		}
 	}
-	if err := s.Queue.Declare(r.Context(), u.ID, string(in.Declared), in.Reason, s.Now()); err != nil {
-		return nil, err
+	if err := s.Queue.Declare(ctx, u.ID, string(in.Body.Declared), in.Body.Reason, s.Now()); err != nil {
+		return seatView{}, err
 	}
-	return s.seatOf(r.Context(), u.ID)
+	return s.seatOf(ctx, u.ID)
 }
 
-func (s *Server) seatOf(ctx context.Context, user int64) (any, error) {
+func (s *Server) seatOf(ctx context.Context, user int64) (seatView, error) {
 	seat, err := s.Queue.Seat(ctx, user)
 	if err != nil {
-		return nil, err
+		return seatView{}, err
 	}
 	return s.seatView(seat), nil
 }
 
-func (s *Server) postWrapUp(r *http.Request, me User) (any, error) {
-	u, err := s.mayActOn(r, me)
+type wrapUpInput struct {
+	OperatorPath
+	Body struct {
+		Extend int `json:"extend" minimum:"10" maximum:"600" doc:"Seconds." wants:"Il tempo in più va da 10 a 600 secondi."`
+	}
+}
+
+func (s *Server) postWrapUp(ctx context.Context, me User, in *wrapUpInput) (seatView, error) {
+	u, err := s.mayActOn(ctx, me, in.Name)
 	if err != nil {
-		return nil, err
+		return seatView{}, err
 	}
-	in, err := decode[struct {
-		Extend int `json:"extend"`
-	}](r)
-	if err != nil {
-		return nil, err
+	if err := s.Queue.ExtendWrapUp(ctx, u.ID, time.Duration(in.Body.Extend)*time.Second, s.Now()); err != nil {
+		return seatView{}, err
 	}
-	if in.Extend < extendLeast || in.Extend > extendMost {
-		return nil, refused("extend", fmt.Sprintf("Il tempo in più va da %d a %d secondi.", extendLeast, extendMost))
-	}
-	if err := s.Queue.ExtendWrapUp(r.Context(), u.ID, time.Duration(in.Extend)*time.Second, s.Now()); err != nil {
-		return nil, err
-	}
-	return s.seatOf(r.Context(), u.ID)
+	return s.seatOf(ctx, u.ID)
 }
 
 func refused(field, reason string) error { return &tickets.Refusal{Field: field, Reason: reason} }
 
-// pathID reads the {id} of a path.
+func (s *Server) postPainted(ctx context.Context, me User, in *IDPath) (nothing, error) {
+	return nothing{}, s.notePainted(ctx, me, in.ID)
+}
+
+// postDecline is Rifiuta on one's own page; nobody declines for another.
+func (s *Server) postDecline(ctx context.Context, me User, in *IDPath) (nothing, error) {
+	o, err := s.Queue.Offer(ctx, in.ID)
+	if err != nil {
+		return nothing{}, err
+	}
+	if o.Operator != me.ID {
+		return nothing{}, errNotFound
+	}
+	return nothing{}, s.Queue.Decline(ctx, in.ID, queue.Refused, s.Now())
+}
+
+// --- tickets
+
+func (s *Server) ticketsAPI(a *operations) {
+	provide(a, operation{at: "GET /topics", id: "listTopics", does: "What a caller can choose in a menu."},
+		func(ctx context.Context, _ User, _ *nothing) (list[tickets.Topic], error) {
+			return listed(s.Book.Topics(ctx))
+		})
+	provide(a, operation{at: "GET /call-types", id: "listCallTypes", does: "What a call can be about."},
+		func(context.Context, User, *nothing) (list[tickets.Code], error) {
+			return items(tickets.CallTypes()), nil
+		})
+	provide(a, operation{at: "GET /outcomes", id: "listOutcomes", does: "How a ticket can be closed."},
+		func(context.Context, User, *nothing) (list[tickets.Code], error) {
+			return items(tickets.Outcomes()), nil
+		})
+
+	provide(a, operation{at: "GET /tickets", id: "listTickets", does: "Tickets, newest first, in pages."}, s.getTickets)
+	provide(a, operation{at: "GET /tickets/{number}", id: "getTicket", does: "A ticket with all that happened to it."},
+		func(ctx context.Context, _ User, in *TicketPath) (*tickets.TicketPage, error) {
+			return s.Book.Ticket(ctx, in.Number)
+		})
+	provide(a, operation{at: "PATCH /tickets/{number}", id: "editTicket", does: "Changes fields; 409 with who and what when somebody else was quicker, and then nothing is saved."}, s.patchTicket)
+	provide(a, operation{at: "POST /tickets/{number}/take", id: "takeTicket", does: "Takes a ticket in charge."},
+		func(ctx context.Context, me User, in *TicketPath) (*tickets.Ticket, error) {
+			return s.Book.Take(ctx, in.Number, me.ID, s.Now())
+		})
+	provide(a, operation{at: "POST /tickets/{number}/notes", id: "addNote", does: "Adds a note."}, s.postNote)
+	provide(a, operation{at: "POST /tickets/{number}/close", id: "closeTicket", does: "Closes a ticket with an outcome."}, s.postClose)
+	provide(a, operation{at: "POST /tickets/{number}/reopen", id: "reopenTicket", does: "Opens a closed ticket again."},
+		func(ctx context.Context, me User, in *TicketPath) (*tickets.Ticket, error) {
+			return s.Book.Reopen(ctx, in.Number, me.ID, s.Now())
+		})
+	provide(a, operation{at: "GET /customers", id: "findCustomers", does: "Searches the register of doctors."}, s.getCustomers)
+}
+
+type ticketsInput struct {
+	Status string `query:"status" enum:"open,closed,all" wants:"Lo stato è uno di: open, closed, all."`
+	Owner  string `query:"owner" enum:"me,none"`
+	Query  string `query:"q" maxLength:"200" doc:"Words, a number, a name."`
+	Cursor string `query:"cursor" maxLength:"200" doc:"The next of the page before."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200"`
+}
+
+func (s *Server) getTickets(ctx context.Context, me User, in *ticketsInput) (tickets.Page[tickets.Ticket], error) {
+	f := tickets.Filter{Status: in.Status, Query: in.Query, Cursor: in.Cursor, Limit: in.Limit}
+	switch in.Owner {
+	case "me":
+		f.Owner = me.ID
+	case "none":
+		f.Unowned = true
+	}
+	page, err := s.Book.Tickets(ctx, f)
+	if page.Items == nil {
+		page.Items = []tickets.Ticket{}
+	}
+	return page, err
+}
+
+type editInput struct {
+	TicketPath
+	Body struct {
+		Base tickets.Fields `json:"base,omitempty" doc:"The fields as the editor saw them."`
+		Set  tickets.Fields `json:"set" doc:"The fields as they shall be."`
+	}
+}
+
+func (s *Server) patchTicket(ctx context.Context, me User, in *editInput) (*tickets.Ticket, error) {
+	if len(in.Body.Set) == 0 {
+		return nil, refused("set", "Nessun campo da modificare.")
+	}
+	return s.Book.Edit(ctx, in.Number, me.ID, in.Body.Base, in.Body.Set, s.Now())
+}
+
+type noteInput struct {
+	TicketPath
+	Body struct {
+		Text string `json:"text"`
+	}
+}
+
+func (s *Server) postNote(ctx context.Context, me User, in *noteInput) (*tickets.Ticket, error) {
+	return s.Book.AddNote(ctx, in.Number, me.ID, in.Body.Text, s.Now())
+}
+
+type closeInput struct {
+	TicketPath
+	Body struct {
+		Outcome  string `json:"outcome" doc:"A code of /outcomes."`
+		Solution string `json:"solution,omitempty"`
+	}
+}
+
+func (s *Server) postClose(ctx context.Context, me User, in *closeInput) (*tickets.Ticket, error) {
+	return s.Book.Close(ctx, in.Number, me.ID, in.Body.Outcome, in.Body.Solution, s.Now())
+}
+
+type customersInput struct {
+	Query string `query:"q" maxLength:"200"`
+	Limit int    `query:"limit" minimum:"1" maximum:"50"`
+}
+
+func (s *Server) getCustomers(ctx context.Context, _ User, in *customersInput) (list[tickets.Customer], error) {
+	most := in.Limit
+	if most == 0 {
+		most = customersMax
+	}
+	return listed(s.Book.Customers(ctx, in.Query, most))
+}
+
+// --- contacts, messages, calls to ring back
+
+func (s *Server) contactsAPI(a *operations) {
+	provide(a, operation{at: "GET /contacts", id: "listContacts", does: "Contacts with their journals, newest first."}, s.getContacts)
+	provide(a, operation{at: "GET /contacts/{id}", id: "getContact", does: "One contact with its journal."},
+		func(ctx context.Context, _ User, in *IDPath) (*tickets.Record, error) {
+			return s.Book.ContactOf(ctx, in.ID)
+		})
+	provide(a, operation{at: "GET /messages", id: "listMessages", does: "Messages that callers left."}, s.getMessages)
+	provide(a, operation{at: "POST /messages/{id}/heard", id: "noteHeard", does: "Marks a message as heard."},
+		func(ctx context.Context, me User, in *IDPath) (nothing, error) {
+			return nothing{}, s.Archive.Heard(ctx, in.ID, me.ID, s.Now())
+		})
+	provide(a, operation{at: "POST /messages/{id}/take", id: "takeMessage", does: "Takes a message in charge."},
+		func(ctx context.Context, me User, in *IDPath) (nothing, error) {
+			return nothing{}, s.Archive.Take(ctx, in.ID, me.ID, s.Now())
+		})
+	provide(a, operation{at: "GET /ringbacks", id: "listRingBacks", does: "Lost calls that nobody has rung back."},
+		func(ctx context.Context, _ User, _ *nothing) (list[tickets.Record], error) {
+			return listed(s.Book.RingBacks(ctx))
+		})
+	provide(a, operation{at: "POST /ringbacks/{id}/take", id: "takeRingBack", does: "Takes a lost call in charge."},
+		func(ctx context.Context, me User, in *IDPath) (*tickets.Record, error) {
+			return s.Book.TakeRingBack(ctx, in.ID, me.ID, s.Now())
+		})
+}
+
+type contactsInput struct {
+	CallID string `query:"call_id" maxLength:"200" doc:"The Call-ID of its INVITE."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200"`
+}
+
+func (s *Server) getContacts(ctx context.Context, _ User, in *contactsInput) (list[tickets.Record], error) {
+	return listed(s.Book.Contacts(ctx, tickets.ContactFilter{CallID: in.CallID, Limit: in.Limit}))
+}
+
+// pathID reads the {id} of a path that is plain chi.
 func pathID(r *http.Request) (uuid.UUID, error) {
 	raw := chi.URLParam(r, "id")
 	id, err := uuid.Parse(raw)
@@ -288,207 +389,6 @@ func pathID(r *http.Request) (uuid.UUID, error) {
 		return uuid.Nil, errNotFound
 	}
 	return id, nil
-}
-
-func (s *Server) postPainted(r *http.Request, me User) (any, error) {
-	id, err := pathID(r)
-	if err != nil {
-		return nil, err
-	}
-	return none{}, s.notePainted(r.Context(), me, id)
-}
-
-// postDecline is Rifiuta on one's own page; nobody declines for another.
-func (s *Server) postDecline(r *http.Request, me User) (any, error) {
-	id, err := pathID(r)
-	if err != nil {
-		return nil, err
-	}
-	o, err := s.Queue.Offer(r.Context(), id)
-	if err != nil {
-		return nil, err
-	}
-	if o.Operator != me.ID {
-		return nil, errNotFound
-	}
-	return none{}, s.Queue.Decline(r.Context(), id, queue.Refused, s.Now())
-}
-
-// --- tickets
-
-func number(r *http.Request) (string, error) {
-	n := chi.URLParam(r, "number")
-	if !ticketNumber.MatchString(n) {
-		return "", errNotFound
-	}
-	return n, nil
-}
-
-// query reads a text parameter of limited length.
-func query(r *http.Request, name string, most int) (string, error) {
-	v := r.URL.Query().Get(name)
-	if !utf8.ValidString(v) || utf8.RuneCountInString(v) > most {
-		return "", refused(name, fmt.Sprintf("Al massimo %d caratteri.", most))
-	}
-	return v, nil
-}
-
-// limit reads ?limit=, 0 when it is not there.
-func limit(r *http.Request, most int) (int, error) {
-	raw := r.URL.Query().Get("limit")
-	if raw == "" {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(raw)
-	if err != nil || n < 1 || n > most {
-		return 0, refused("limit", fmt.Sprintf("Un numero da 1 a %d.", most))
-	}
-	return n, nil
-}
-
-func (s *Server) getTickets(r *http.Request, me User) (any, error) {
-	q := r.URL.Query()
-	f := tickets.Filter{Status: q.Get("status")}
-	switch f.Status {
-	case "", "open", "closed", "all":
-	default:
-		return nil, problemf(http.StatusUnprocessableEntity, "Lo stato è uno di: open, closed, all.")
-	}
-	switch q.Get("owner") {
-	case "":
-	case "me":
-		f.Owner = me.ID
-	case "none":
-		f.Unowned = true
-	default:
-		return nil, refused("owner", "Uno di: me, none.")
-	}
-	var err error
-	if f.Query, err = query(r, "q", maxQuery); err != nil {
-		return nil, err
-	}
-	if f.Cursor, err = query(r, "cursor", maxCursor); err != nil {
-		return nil, err
-	}
-	if f.Limit, err = limit(r, tickets.PageMost); err != nil {
-		return nil, err
-	}
-	page, err := s.Book.Tickets(r.Context(), f)
-	if err != nil {
-		return nil, err
-	}
-	if page.Items == nil {
-		page.Items = []tickets.Ticket{}
-	}
-	return page, nil
-}
-
-func (s *Server) getTicket(r *http.Request, _ User) (any, error) {
-	n, err := number(r)
-	if err != nil {
-		return nil, err
-	}
-	return s.Book.Ticket(r.Context(), n)
-}
-
-func (s *Server) patchTicket(r *http.Request, me User) (any, error) {
-	n, err := number(r)
-	if err != nil {
-		return nil, err
-	}
-	in, err := decode[struct {
-		Base tickets.Fields `json:"base"`
-		Set  tickets.Fields `json:"set"`
-	}](r)
-	if err != nil {
-		return nil, err
-	}
-	if len(in.Set) == 0 {
-		return nil, refused("set", "Nessun campo da modificare.")
-	}
-	return s.Book.Edit(r.Context(), n, me.ID, in.Base, in.Set, s.Now())
-}
-
-func (s *Server) postTake(r *http.Request, me User) (any, error) {
-	n, err := number(r)
-	if err != nil {
-		return nil, err
-	}
-	return s.Book.Take(r.Context(), n, me.ID, s.Now())
-}
-
-func (s *Server) postNote(r *http.Request, me User) (any, error) {
-	n, err := number(r)
-	if err != nil {
-		return nil, err
-	}
-	in, err := decode[struct {
-		Text string `json:"text"`
-	}](r)
-	if err != nil {
-		return nil, err
-	}
-	return s.Book.AddNote(r.Context(), n, me.ID, in.Text, s.Now())
-}
-
-func (s *Server) postClose(r *http.Request, me User) (any, error) {
-	n, err := number(r)
-	if err != nil {
-		return nil, err
-	}
-	in, err := decode[struct {
-		Outcome  string `json:"outcome"`
-		Solution string `json:"solution"`
-	}](r)
-	if err != nil {
-		return nil, err
-	}
-	return s.Book.Close(r.Context(), n, me.ID, in.Outcome, in.Solution, s.Now())
-}
-
-func (s *Server) postReopen(r *http.Request, me User) (any, error) {
-	n, err := number(r)
-	if err != nil {
-		return nil, err
-	}
-	return s.Book.Reopen(r.Context(), n, me.ID, s.Now())
-}
-
-func (s *Server) getCustomers(r *http.Request, _ User) (any, error) {
-	q, err := query(r, "q", maxQuery)
-	if err != nil {
-		return nil, err
-	}
-	most, err := limit(r, customersMax)
-	if err != nil {
-		return nil, err
-	}
-	if most == 0 {
-		most = customersMax
-	}
-	return listed(s.Book.Customers(r.Context(), q, most))
-}
-
-// --- contacts, messages, calls to ring back
-
-func (s *Server) getContacts(r *http.Request, _ User) (any, error) {
-	f := tickets.ContactFilter{}
-	var err error
-	if f.CallID, err = query(r, "call_id", maxQuery); err != nil {
-		return nil, err
-	}
-	if f.Limit, err = limit(r, contactsMost); err != nil {
-		return nil, err
-	}
-	return listed(s.Book.Contacts(r.Context(), f))
-}
-
-func (s *Server) getContact(r *http.Request, _ User) (any, error) {
-	id, err := pathID(r)
-	if err != nil {
-		return nil, err
-	}
-	return s.Book.ContactOf(r.Context(), id)
 }
 
 // getRecording plays a message (WAV, with ranges). Who listened is journalled
@@ -576,38 +476,14 @@ func (s *Server) notePlayed(ctx context.Context, u User, contact uuid.UUID) erro
 	return err
 }
 
-func (s *Server) getMessages(r *http.Request, _ User) (any, error) {
+type messagesInput struct {
+	State string `query:"state" enum:"new,all"`
+}
+
+func (s *Server) getMessages(ctx context.Context, _ User, in *messagesInput) (list[messageView], error) {
 	f := recordings.Filter{Limit: messagesMax}
-	switch r.URL.Query().Get("state") {
-	case "", "all":
-	case messageNew:
+	if in.State == messageNew {
 		f.State = messageNew
-	default:
-		return nil, refused("state", "Uno di: new, all.")
 	}
-	return listed(s.messages(r.Context(), f))
-}
-
-func (s *Server) postHeard(r *http.Request, me User) (any, error) {
-	id, err := pathID(r)
-	if err != nil {
-		return nil, err
-	}
-	return none{}, s.Archive.Heard(r.Context(), id, me.ID, s.Now())
-}
-
-func (s *Server) postTakeMessage(r *http.Request, me User) (any, error) {
-	id, err := pathID(r)
-	if err != nil {
-		return nil, err
-	}
-	return none{}, s.Archive.Take(r.Context(), id, me.ID, s.Now())
-}
-
-func (s *Server) postTakeRingBack(r *http.Request, me User) (any, error) {
-	id, err := pathID(r)
-	if err != nil {
-		return nil, err
-	}
-	return s.Book.TakeRingBack(r.Context(), id, me.ID, s.Now())
+	return listed(s.messages(ctx, f))
 }

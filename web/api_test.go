@@ -98,7 +98,7 @@ func TestWrapUp(t *testing.T) {
 	if seat.Doing != queue.Wrapping || seat.DoingUntil == nil || !seat.DoingUntil.Equal(d.now().Add(63*time.Second)) {
 		t.Errorf("a minute more of wrap-up is %+v", seat)
 	}
-	for _, extend := range []int{0, -60, extendMost + 1} {
+	for _, extend := range []int{0, -60, 601} {
 		anna.ask(http.MethodPost, at, map[string]int{"extend": extend}).problem(t, http.StatusUnprocessableEntity)
 	}
 	d.bearer("bruno").ask(http.MethodPost, at, map[string]int{"extend": 60}).problem(t, http.StatusForbidden)

@@ -41,19 +41,26 @@ type bodyTimes struct{ read, write, work time.Duration }
 
 var requestTimes = bodyTimes{bodyLongest, replyLongest, workLongest}
 
-// bounded gives a request's body a size and a time, and its answer a time, so
-// that no client holds a connection by dripping.
-func (b bodyTimes) bounded(next http.Handler) http.Handler {
+// timed gives a request's body and its answer a time, so that no client holds a
+// connection by dripping.
+func (b bodyTimes) timed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		at := time.Now()
 		conn := http.NewResponseController(w)
 		_ = conn.SetReadDeadline(at.Add(b.read)) // not every ResponseWriter has one: httptest's recorder
 		_ = conn.SetWriteDeadline(at.Add(b.write))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// bounded is timed, with a size for the body and a time for the work.
+func (b bodyTimes) bounded(next http.Handler) http.Handler {
+	return b.timed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		ctx, cancel := context.WithTimeout(r.Context(), b.work)
 		defer cancel()
 		next.ServeHTTP(w, r.WithContext(ctx))
-	})
+	}))
 }
 
 // caught turns a panic into one logged request.
@@ -144,8 +151,10 @@ type identity struct {
 type identityKey struct{}
 
 // whoAsks returns who signed in; handlers behind signedIn always find somebody.
-func whoAsks(r *http.Request) identity {
-	who, _ := r.Context().Value(identityKey{}).(identity)
+func whoAsks(r *http.Request) identity { return whoAsked(r.Context()) }
+
+func whoAsked(ctx context.Context) identity {
+	who, _ := ctx.Value(identityKey{}).(identity)
 	return who
 }
 
@@ -190,7 +199,9 @@ func (s *Server) ofSession(ctx context.Context, token string) (User, error) {
 // signedIn lets only known people through.
 func (s *Server) signedIn(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who, err := s.identify(r)
+		ctx, cancel := context.WithTimeout(r.Context(), workLongest)
+		who, err := s.identify(r.WithContext(ctx))
+		cancel()
 		if err != nil {
 			s.fail(w, r, err)
 			return

@@ -39,6 +39,14 @@ type problem struct {
 // Error implements error.
 func (p *problem) Error() string { return strconv.Itoa(p.Status) + " " + p.Detail }
 
+// GetStatus implements huma.StatusError.
+func (p *problem) GetStatus() int { return p.Status }
+
+// ContentType implements huma.ContentTypeFilter (RFC 9457 §3).
+func (p *problem) ContentType(string) string { return problemKind }
+
+const problemKind = "application/problem+json; charset=utf-8"
+
 // titles are short names of the statuses in use.
 var titles = map[int]string{
 	http.StatusBadRequest:            "Richiesta non valida",
@@ -66,6 +74,7 @@ var (
 	errOrigin   = problemf(http.StatusForbidden, "La richiesta non viene da una pagina di questo sito: serve un token.")
 	errCrossing = problemf(http.StatusForbidden, "La richiesta viene da un altro sito ed è stata rifiutata.")
 	errRole     = problemf(http.StatusForbidden, "Il tuo ruolo non consente questa operazione.")
+	errNoBody   = problemf(http.StatusBadRequest, "Il corpo JSON manca o è incompleto.")
 	errFault    = problemf(http.StatusInternalServerError, "Si è verificato un errore: è stato registrato. Riprova tra poco.")
 	errAway     = &problem{Status: http.StatusServiceUnavailable, Title: titles[http.StatusServiceUnavailable],
 		Detail: "La base dati non è raggiungibile. Le chiamate in corso proseguono; riprova tra qualche secondo.", retry: awayRetry}
@@ -96,7 +105,7 @@ func asProblem(err error) *problem {
 
 func writeProblem(w http.ResponseWriter, p *problem) {
 	h := w.Header()
-	h.Set("Content-Type", "application/problem+json; charset=utf-8")
+	h.Set("Content-Type", problemKind)
 	h.Set("Cache-Control", "no-store")
 	if p.retry > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.retry))
@@ -122,27 +131,35 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	_, _ = w.Write(buf.Bytes())
 }
 
-// fieldName is a field's name that may be repeated to the one who sent it.
-var fieldName = regexp.MustCompile(`^[a-z_]{1,40}$`)
+// fieldName is a field's name that may be repeated to the one who sent it;
+// fieldPath is one inside of others.
+var (
+	fieldName = regexp.MustCompile(`^[a-z_]{1,40}$`)
+	fieldPath = regexp.MustCompile(`^[a-z_]{1,40}(\[[0-9]{1,6}\])*(\.[a-z_]{1,40}(\[[0-9]{1,6}\])*){0,8}$`)
+)
 
-// decode reads one JSON value of a type we know: nothing unknown, nothing after
-// it, no more than maxBody. Its errors name fields, never values.
-func decode[T any](r *http.Request) (v T, err error) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return v, problemf(http.StatusUnsupportedMediaType, "Il corpo della richiesta deve essere application/json.")
-	}
-	dec := json.NewDecoder(r.Body)
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&v); err != nil {
-		return v, bodyProblem(err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return v, problemf(http.StatusBadRequest, "Dopo il valore JSON c'è dell'altro.")
-	}
-	return v, nil
+// hasKind tells whether a request's body says it is of this media type.
+func hasKind(r *http.Request, want string) bool {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err == nil && kind == want
 }
 
-func bodyProblem(err error) error {
+// strict reads one JSON value of a type we know: nothing unknown, nothing after
+// it. Its errors are sentences that name fields, never values.
+func strict(data []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return errors.New(bodyProblem(err).Detail)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("Dopo il valore JSON c'è dell'altro.") //nolint:staticcheck // a sentence for the client
+	}
+	return nil
+}
+
+// bodyProblem is why a body could not be read.
+func bodyProblem(err error) *problem {
 	var (
 		large  *http.MaxBytesError
 		typing *json.UnmarshalTypeError
@@ -161,7 +178,7 @@ func bodyProblem(err error) error {
 	case errors.As(err, &parse):
 		return problemf(http.StatusBadRequest, "Un istante non è nel formato RFC 3339.")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return problemf(http.StatusBadRequest, "Il corpo JSON manca o è incompleto.")
+		return errNoBody
 	}
 	if name, ok := strings.CutPrefix(err.Error(), `json: unknown field "`); ok {
 		if name = strings.TrimSuffix(name, `"`); fieldName.MatchString(name) {

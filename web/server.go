@@ -54,6 +54,8 @@ type Server struct {
 	painted  *painted
 	heard    *heard
 	router   chi.Router
+
+	described func() ([]byte, error) // the API's description, as JSON
 }
 
 // New builds a Server; nothing runs yet and the database is not touched.
