@@ -114,7 +114,7 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 	if c.Deferred {
 		return d.courtesy(ctx, call, c)
 	}
-	if open, reopens := c.Service.Hours.Open(call.Arrived()); !open {
+	if open, reopens := c.Service.Open(call.Arrived()); !open {
 		return d.night(ctx, call, c, reopens)
 	}
 	topic, urgency, err := d.classify(ctx, call, c)

@@ -25,9 +25,9 @@ type Book struct {
 
 	changed *db.Subscription // services or topics were edited, here or on another node
 	mu      sync.Mutex       // guards the three below
-	// services by number as last read; they outlive the database, so that a
-	// caller is greeted by the right hours while the database is away.
-	services     map[string]*Service
+	// services as last read; they outlive the database, so that a caller is
+	// greeted by the right hours while the database is away.
+	services     *catalogue
 	wanted, have int // how often services should have been read, and the state they have
 }
 
@@ -39,7 +39,7 @@ type Later interface {
 	Pending() bool
 }
 
-// topicServices is woken when services, hours, menus or topics change.
+// topicServices is woken when services, topics or the emergency announcement change.
 const topicServices = "services"
 
 // NewBook opens the book of one node; the database need not be there yet.

@@ -126,7 +126,7 @@ func (b *Book) Begin(ctx context.Context, a Arrival) (*Contact, error) {
 	}
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), factBudget)
 	defer cancel()
-	service, err := b.Service(limited, c.Dialled)
+	service, err := b.ServiceAt(limited, c.Dialled, c.T0)
 	switch {
 	case err == nil:
 		c.Service = service
@@ -136,6 +136,9 @@ func (b *Book) Begin(ctx context.Context, a Arrival) (*Contact, error) {
 	f := &begun{
 		Fact: uuid.New(), Contact: c.ID, Node: b.node, Channel: c.Channel, CallID: c.CallID, Trunk: c.Trunk,
 		Caller: c.Caller, Source: c.CallerSource, Dialled: c.Dialled, T0: c.T0,
+	}
+	if service != nil {
+		f.Service, f.Settings = service.ID, service.Version
 	}
 	if err := b.write(limited, c, f); err != nil {
 		return nil, fmt.Errorf("begin: %w", err)

@@ -1,6 +1,7 @@
 package tickets
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -295,12 +296,21 @@ func TestPutServiceRoundTrip(t *testing.T) {
 	var week [7][]calendar.Span
 	week[time.Monday] = []calendar.Span{{Open: 9 * 60, Close: 13 * 60}, {Open: 14 * 60, Close: 18 * 60}}
 	week[time.Sunday] = []calendar.Span{{Open: 0, Close: 24 * 60}}
-	want := Service{Number: "848000111", Name: "Base", Hours: calendar.Hours{Week: week, OpenHolidays: true},
-		Menu: []MenuItem{{Key: '2', Topic: d.topics[1]}, {Key: '9', Topic: d.topics[0], Default: true}}}
-	for range 2 { // the second replaces the first
+	election := calendar.Period{
+		First: calendar.Date{Year: 2026, Month: time.June, Day: 7}, Last: calendar.Date{Year: 2026, Month: time.June, Day: 8},
+		Spans: []calendar.Span{{Open: 0, Close: 24 * 60}},
+	}
+	want := Service{Number: "848000111", Numbers: []string{"848000111", "+390551112223"}, Name: "Base",
+		Hours:          calendar.Hours{Week: week, OpenHolidays: true, Patron: &calendar.MonthDay{Month: time.June, Day: 24}, Exceptional: []calendar.Period{election}},
+		MobilesRefused: true, RecordingNotice: true, MaxWait: 20 * time.Minute, AtClosing: AtClosingCallback, AnnounceEvery: time.Minute,
+		Menu: []MenuItem{{Key: '2', Action: ActionTopic, Topic: d.topics[1]}, {Key: '3', Action: ActionState}, {Key: '9', Action: ActionTopic, Topic: d.topics[0], Default: true}}}
+	for version := range 2 { // the second replaces the first
 		got, err := d.PutService(t.Context(), want)
 		must(t, err)
-		want.ID = got.ID
+		want.ID, want.Version, want.ValidFrom, want.Calendar = got.ID, int64(version+1), got.ValidFrom, got.Calendar
+		if len(got.Calendar) != version+1 || got.ValidFrom.Equal(time.Unix(0, 0)) != (version == 0) {
+			t.Errorf("version %d holds from %v, the calendar is %v", version+1, got.ValidFrom, got.Calendar)
+		}
 		if asJSON(t, got) != asJSON(t, want) {
 			t.Errorf("got  %s\nwant %s", asJSON(t, got), asJSON(t, want))
 		}
@@ -310,10 +320,19 @@ func TestPutServiceRoundTrip(t *testing.T) {
 	if topic, ok := s.Choice('2'); !ok || topic != d.topics[1] {
 		t.Errorf("key 2: %v", topic)
 	}
+	if second, err := d.Service(t.Context(), "055 1112223"); err != nil || second != s {
+		t.Errorf("the second number: %v, %v", second, err)
+	}
+	if item, ok := s.Item('3'); !ok || item.Action != ActionState {
+		t.Errorf("key 3: %v", item)
+	}
+	if _, ok := s.Choice('3'); ok {
+		t.Error("the state of a request is no topic")
+	}
 	if _, ok := s.Choice('1'); ok || s.DefaultTopic() != d.topics[0] {
 		t.Errorf("default %v", s.DefaultTopic())
 	}
-	if (&Service{}).DefaultTopic() != (Topic{}) || (&Service{Menu: want.Menu[:1]}).DefaultTopic() != d.topics[1] {
+	if (&Service{}).DefaultTopic() != (Topic{}) || (&Service{Menu: want.Menu[:2]}).DefaultTopic() != d.topics[1] {
 		t.Error("default without a mark")
 	}
 	all, err := d.Services(t.Context())
@@ -336,7 +355,7 @@ func TestPutServiceRoundTrip(t *testing.T) {
 		"overlap":         {Number: "800000009", Name: "x", Hours: span(calendar.Span{Open: 0, Close: 61}, calendar.Span{Open: 60, Close: 90})},
 		"after midnight":  {Number: "800000009", Name: "x", Hours: span(calendar.Span{Open: 0, Close: 1441})},
 		"before midnight": {Number: "800000009", Name: "x", Hours: span(calendar.Span{Open: -1, Close: 10})},
-		"patron":          {Number: "800000009", Name: "x", Hours: calendar.Hours{Patron: &calendar.MonthDay{Month: 6, Day: 24}}},
+		"patron":          {Number: "800000009", Name: "x", Hours: calendar.Hours{Patron: &calendar.MonthDay{Month: 6, Day: 31}}},
 		"key 0":           {Number: "800000009", Name: "x", Menu: []MenuItem{{Key: '0', Topic: d.topics[0]}}},
 		"key twice":       {Number: "800000009", Name: "x", Menu: []MenuItem{{Key: '1', Topic: d.topics[0]}, {Key: '1', Topic: d.topics[1]}}},
 		"two defaults":    {Number: "800000009", Name: "x", Menu: []MenuItem{{Key: '1', Topic: d.topics[0], Default: true}, {Key: '2', Topic: d.topics[1], Default: true}}},
@@ -347,5 +366,37 @@ func TestPutServiceRoundTrip(t *testing.T) {
 	}
 	if _, err := d.PutTopic(t.Context(), "", "x"); !errors.As(err, &refused) {
 		t.Errorf("topic: %v", err)
+	}
+}
+
+func TestServiceDefaults(t *testing.T) {
+	s, err := newDesk(t).Service(t.Context(), "800123456")
+	must(t, err)
+	if s.MaxWait != 15*time.Minute || s.AnnounceEvery != 30*time.Second || s.AtClosing != AtClosingServe || s.Version != 1 || s.MobilesRefused || s.RecordingNotice {
+		t.Errorf("what was left out is %+v", s)
+	}
+	var settings Settings
+	must(t, json.Unmarshal([]byte(`{"name":"x","numbers":["800000009"]}`), &settings))
+	if read := settings.filled().service(nil, new(faults)); !read.CallbackOffered {
+		t.Error("who says nothing offers the callback")
+	}
+}
+
+// TestContactKeepsItsSettings: a version that comes into force is the next caller's.
+func TestContactKeepsItsSettings(t *testing.T) {
+	d := newDesk(t)
+	_, err := d.db.Pool.Exec(t.Context(), `insert into service_versions (service_id, version, state, valid_from, settings, made_at, published_at)
+		select service_id, 2, 'published', $1, settings || '{"name": "Nuova"}', $1, $1 from service_versions where version = 1`, monday.Add(time.Hour))
+	must(t, err)
+	d.db.Wakeups.Wake(topicServices)
+	for _, c := range []struct {
+		at      time.Time
+		version int64
+		name    string
+	}{{monday.Add(time.Hour - time.Second), 1, "Assistenza"}, {monday.Add(time.Hour), 2, "Nuova"}} {
+		contact := d.call("", c.at)
+		if r := d.record(contact); r.Settings == nil || *r.Settings != c.version || contact.Service.Version != c.version || contact.Service.Name != c.name {
+			t.Errorf("a call at %v was handled with %+v", c.at, contact.Service)
+		}
 	}
 }

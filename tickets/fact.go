@@ -117,6 +117,10 @@ type begun struct {
 	Source  string    `json:"source"`
 	Dialled string    `json:"dialled"`
 	T0      time.Time `json:"t0"`
+	// The service and the version of its settings that answered; 0: not known, and
+	// looked up when the fact is written.
+	Service  int64 `json:"service,omitempty"`
+	Settings int64 `json:"settings,omitempty"`
 
 	found []Customer // whose number it is, once applied
 }
@@ -129,11 +133,13 @@ const insertContact = `with found as (
 	select ` + customerColumns + ` from customers c
 	where c.id in (select customer_id from customer_numbers where number = @caller) order by c.name, c.id limit @shown
 ), written as (
-	insert into contacts (id, node, channel, call_id, trunk, service_id, caller, caller_source, dialled, t0, customer_id, match)
-	select @contact, @node, @channel, @call_id, @trunk, (select id from services where number = @dialled), @caller, @source, @dialled, @t0,
+	insert into contacts (id, node, channel, call_id, trunk, service_id, settings_version, caller, caller_source, dialled, t0, customer_id, match)
+	select @contact, @node, @channel, @call_id, @trunk, coalesce(nullif(@service::bigint, 0), s.service_id), coalesce(nullif(@settings::bigint, 0), s.version),
+		@caller, @source, @dialled, @t0,
 		case when n = 1 then the_one end,
 		case when @caller = '' then 'withheld' when n = 0 then 'none' when n = 1 then 'certain' else 'several' end
 	from (select count(*) as n, min(id) as the_one from found) as counted
+	left join service_at(@dialled, @t0) s on @service::bigint = 0
 	on conflict (id) do nothing -- the journal says that it stands already
 )
 select * from found`
@@ -143,6 +149,7 @@ func (f *begun) apply(ctx context.Context, tx *db.Tx) error {
 	batch.Queue(insertContact, pgx.StrictNamedArgs{
 		"contact": f.Contact, "node": f.Node, "channel": f.Channel, "call_id": f.CallID, "trunk": f.Trunk,
 		"caller": f.Caller, "source": f.Source, "dialled": f.Dialled, "t0": f.T0, "shown": MatchesShown,
+		"service": f.Service, "settings": f.Settings,
 	}).Query(func(rows pgx.Rows) (err error) {
 		f.found, err = pgx.CollectRows(rows, pgx.RowToStructByName[Customer])
 		return err

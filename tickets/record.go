@@ -23,6 +23,7 @@ type Record struct {
 	CallerSource string     `json:"caller_source"`
 	Dialled      string     `json:"dialled"`
 	Service      string     `json:"service"` // its name, "" for an unknown number
+	Settings     *int64     `json:"settings_version"`
 	Customer     *Customer  `json:"customer"`
 	Match        string     `json:"match"`
 	Topic        *Topic     `json:"topic"`
@@ -63,7 +64,7 @@ type ContactFilter struct {
 }
 
 // recordSelect reads contacts; a where clause follows.
-const recordSelect = `select c.id, c.call_id, c.channel, c.caller, c.caller_source, c.dialled, coalesce(s.name, ''), c.match, c.urgency,
+const recordSelect = `select c.id, c.call_id, c.channel, c.caller, c.caller_source, c.dialled, coalesce(s.name, ''), c.settings_version, c.match, c.urgency,
 	c.t0, c.ta, c.ts, c.tq, c.tr, c.tc, c.te, c.tw, c.tk,
 	c.ending, c.number_told, c.ring_back, coalesce(c.ticket_id, 0), t.number, u.name,
 	exists (select from recordings r where r.contact_id = c.id and r.state = 'complete'),
@@ -81,7 +82,7 @@ func scanRecord(row pgx.CollectableRow) (Record, error) {
 	var topic, customer *int64
 	var topicCode, topicName, code, name, practice, authority, email *string
 	var numbers []string
-	err := row.Scan(&r.ID, &r.CallID, &r.Channel, &r.Caller, &r.CallerSource, &r.Dialled, &r.Service, &r.Match, &r.Urgency,
+	err := row.Scan(&r.ID, &r.CallID, &r.Channel, &r.Caller, &r.CallerSource, &r.Dialled, &r.Service, &r.Settings, &r.Match, &r.Urgency,
 		&r.T0, &r.Ta, &r.Ts, &r.Tq, &r.Tr, &r.Tc, &r.Te, &r.Tw, &r.Tk,
 		&r.Ending, &r.NumberTold, &r.RingBack, &r.TicketID, &r.Ticket, &r.Operator, &r.HasRecording,
 		&topic, &topicCode, &topicName, &customer, &code, &name, &practice, &authority, &email, &numbers)

@@ -3,10 +3,9 @@ package tickets
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -24,63 +23,134 @@ type Topic struct {
 
 // MenuItem is one key of a service's menu.
 type MenuItem struct {
-	Key     rune // '1' … '9'
-	Topic   Topic
-	Default bool // silence gets this one
+	Key     rune   // '1' … '9'
+	Action  string // ActionTopic, also when "", or ActionState
+	Topic   Topic  // of ActionTopic
+	Default bool   // silence gets this one
 }
 
-// Service is a number that can be dialled, its hours and its menu. It is
-// shared and never changed once read.
+// Service is what callers dial, its hours and its menu, as one version of its
+// settings says. It is shared and never changed once read.
 type Service struct {
-	ID     int64
-	Number string // E.164, or the digits as dialled for 800…
-	Name   string
-	Hours  calendar.Hours
-	Menu   []MenuItem // by key
+	ID        int64
+	Version   int64     // of the settings, from 1; contacts keep it
+	ValidFrom time.Time // the version holds from then until another does
+	Number    string    // the first of Numbers
+	Numbers   []string  // E.164, or the digits as dialled for 800…
+	Name      string
+	Hours     calendar.Hours    // of this version; whoever looks ahead asks Open
+	Calendar  calendar.Calendar // of all versions that were published
+	Menu      []MenuItem        // by key
+
+	MobilesRefused  bool          // a caller from a mobile network hears why and is not served (A2)
+	RecordingNotice bool          // the caller hears that calls may be recorded (A13)
+	MaxWait         time.Duration // in the queue, before voicemail
+	AtClosing       string        // AtClosingServe, AtClosingCallback: what those get who wait when it closes
+	AnnounceEvery   time.Duration // between two announcements of position and expected wait
+	CallbackOffered bool          // a waiting caller may ask to be called back
 }
 
-// Choice is the topic of a key; false when the menu does not offer it.
-func (s *Service) Choice(key rune) (Topic, bool) {
+// Open says whether the service answers at an instant and when that changes, also
+// when a version to come changes it; see calendar.Hours.Open.
+func (s *Service) Open(at time.Time) (open bool, changes time.Time) {
+	if len(s.Calendar) == 0 { // a service that was not read from the database
+		return s.Hours.Open(at)
+	}
+	return s.Calendar.Open(at)
+}
+
+// Item is the menu's item of a key; false when the menu does not offer it.
+func (s *Service) Item(key rune) (MenuItem, bool) {
 	for _, m := range s.Menu {
 		if m.Key == key {
-			return m.Topic, true
+			return m, true
 		}
 	}
-	return Topic{}, false
+	return MenuItem{}, false
+}
+
+// Choice is the topic of a key; false when the menu does not offer it, or offers
+// something else.
+func (s *Service) Choice(key rune) (Topic, bool) {
+	m, ok := s.Item(key)
+	return m.Topic, ok && m.Action != ActionState
 }
 
 // DefaultTopic is what a caller who chooses nothing gets: the item marked so,
-// else the first; the zero Topic without a menu.
-func (s *Service) DefaultTopic() Topic {
+// else the first topic; the zero Topic without a menu.
+func (s *Service) DefaultTopic() (topic Topic) {
 	for _, m := range s.Menu {
-		if m.Default {
+		switch {
+		case m.Action == ActionState:
+		case m.Default:
 			return m.Topic
+		case topic == Topic{}:
+			topic = m.Topic
 		}
 	}
-	if len(s.Menu) > 0 {
-		return s.Menu[0].Topic
-	}
-	return Topic{}
+	return topic
 }
 
-// Service is the service of a number in any spelling; ErrNotFound when it is
-// none. It answers from memory while the database is away, if it was ever read.
+// Service is the service that a number belongs to now, in any spelling;
+// ErrNotFound when it is none. It answers from memory while the database is away,
+// if it was ever read.
 func (b *Book) Service(ctx context.Context, number string) (*Service, error) {
-	all, err := b.known(ctx)
+	return b.ServiceAt(ctx, number, time.Now())
+}
+
+// ServiceAt is Service with the settings that are in force at an instant.
+func (b *Book) ServiceAt(ctx context.Context, number string, at time.Time) (*Service, error) {
+	known, err := b.known(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s, ok := all[Normalise(number)]
-	if !ok {
-		return nil, ErrNotFound
+	number = Normalise(number)
+	for _, s := range known.at(at) {
+		if slices.Contains(s.Numbers, number) {
+			return s, nil
+		}
 	}
-	return s, nil
+	return nil, ErrNotFound
 }
 
-// known is the services by number: from memory, and read again after a change.
-// When they cannot be read the old ones serve: hours seldom change, and a
-// caller who arrives while the database is away should not hear of it.
-func (b *Book) known(ctx context.Context) (map[string]*Service, error) {
+// Services lists the services that are in force now, by number.
+func (b *Book) Services(ctx context.Context) ([]*Service, error) {
+	known, err := b.known(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := known.at(time.Now())
+	slices.SortFunc(list, func(x, y *Service) int { return strings.Compare(x.Number, y.Number) })
+	return list, nil
+}
+
+// catalogue is what was published, as it was last read: all versions, so that
+// one comes into force at its instant without anybody reading again.
+type catalogue struct {
+	services    [][]*Service // of each service its versions, as they come into force
+	emergencies []Emergency
+}
+
+// at is the version in force of each service.
+func (c *catalogue) at(instant time.Time) (list []*Service) {
+	for _, versions := range c.services {
+		var holds *Service
+		for _, s := range versions {
+			if !s.ValidFrom.After(instant) {
+				holds = s
+			}
+		}
+		if holds != nil {
+			list = append(list, holds)
+		}
+	}
+	return list
+}
+
+// known is the catalogue: from memory, and read again after a change. When it
+// cannot be read the old one serves: hours seldom change, and a caller who
+// arrives while the database is away should not hear of it.
+func (b *Book) known(ctx context.Context) (*catalogue, error) {
 	b.mu.Lock()
 	select {
 	case <-b.changed.C():
@@ -92,7 +162,7 @@ func (b *Book) known(ctx context.Context) (map[string]*Service, error) {
 	if have >= wanted {
 		return services, nil
 	}
-	read, err := readServices(ctx, b.db.Pool) // without the lock: a slow database must not queue callers up behind it
+	read, err := readCatalogue(ctx, b.db.Pool) // without the lock: a slow database must not queue callers up behind it
 	if err != nil {
 		if services != nil && db.Away(err) {
 			return services, nil
@@ -107,64 +177,64 @@ func (b *Book) known(ctx context.Context) (map[string]*Service, error) {
 	return read, nil
 }
 
-// Services lists all services by number.
-func (b *Book) Services(ctx context.Context) ([]*Service, error) {
-	all, err := b.known(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return slices.SortedFunc(maps.Values(all), func(x, y *Service) int { return strings.Compare(x.Number, y.Number) }), nil
-}
-
 // querier is a pool or a transaction.
 type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-func readServices(ctx context.Context, q querier) (map[string]*Service, error) {
-	byID := map[int64]*Service{}
-	all := map[string]*Service{}
-	rows, err := q.Query(ctx, `select id, number, name, always_open, open_holidays from services`)
+func readCatalogue(ctx context.Context, q querier) (*catalogue, error) {
+	topics, err := topicsByCode(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	var s Service
-	if _, err := pgx.ForEachRow(rows, []any{&s.ID, &s.Number, &s.Name, &s.Hours.Always, &s.Hours.OpenHolidays}, func() error {
-		one := s
-		byID[s.ID], all[s.Number] = &one, &one
+	c := &catalogue{}
+	rows, err := q.Query(ctx, `select service_id, version, valid_from, settings from service_versions where state = 'published' order by service_id, valid_from, version`)
+	if err != nil {
+		return nil, err
+	}
+	var id, version int64
+	var from time.Time
+	var settings Settings
+	var before int64 // the service of the row before
+	if _, err := pgx.ForEachRow(rows, []any{&id, &version, &from, &settings}, func() error {
+		s := settings.filled().service(topics, new(faults)) // it was checked when it was published
+		s.ID, s.Version, s.ValidFrom = id, version, from
+		if id != before {
+			c.services, before = append(c.services, nil), id
+		}
+		last := &c.services[len(c.services)-1]
+		*last = append(*last, s)
+		settings = Settings{} // a new one: the slices of this one are in use
 		return nil
 	}); err != nil {
 		return nil, err
 	}
-	if rows, err = q.Query(ctx, `select service_id, weekday, opens, closes from service_hours order by service_id, weekday, opens`); err != nil {
-		return nil, err
-	}
-	var service int64
-	var weekday int
-	var opens, closes string
-	if _, err := pgx.ForEachRow(rows, []any{&service, &weekday, &opens, &closes}, func() error {
-		if s := byID[service]; s != nil { // a service made since the first query has its turn at the next reading
-			day := weekday % daysPerWeek // ISO 8601 numbers Sunday 7, time.Weekday 0
-			s.Hours.Week[day] = append(s.Hours.Week[day], calendar.Span{Open: minutes(opens), Close: minutes(closes)})
+	for _, versions := range c.services {
+		var years calendar.Calendar
+		for _, s := range versions {
+			years = append(years, calendar.Edition{From: s.ValidFrom, Hours: s.Hours})
 		}
-		return nil
-	}); err != nil {
-		return nil, err
-	}
-	if rows, err = q.Query(ctx, `select m.service_id, m.key, m.is_default, t.id, t.code, t.name from service_menu m join topics t on t.id = m.topic_id order by m.service_id, m.key`); err != nil {
-		return nil, err
-	}
-	var key string
-	var item MenuItem
-	_, err = pgx.ForEachRow(rows, []any{&service, &key, &item.Default, &item.Topic.ID, &item.Topic.Code, &item.Topic.Name}, func() error {
-		if s := byID[service]; s != nil {
-			item.Key = rune(key[0])
-			s.Menu = append(s.Menu, item)
+		for _, s := range versions {
+			s.Calendar = years
 		}
-		return nil
-	})
-	return all, err
+	}
+	c.emergencies, err = readEmergencies(ctx, q)
+	return c, err
+}
+
+// topicsByCode reads the topics that menus name.
+func topicsByCode(ctx context.Context, q querier) (map[string]Topic, error) {
+	rows, err := q.Query(ctx, `select id, code, name from topics`)
+	if err != nil {
+		return nil, err
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Topic])
+	topics := map[string]Topic{}
+	for _, t := range list {
+		topics[t.Code] = t
+	}
+	return topics, err
 }
 
 const (
@@ -172,17 +242,6 @@ const (
 	minutesPerHour = 60
 	minutesPerDay  = 24 * minutesPerHour
 )
-
-// minutes reads a column of service_hours, whose check constraint holds the form.
-func minutes(clock string) int {
-	h, _ := strconv.Atoi(clock[:2])
-	m, _ := strconv.Atoi(clock[3:])
-	return h*minutesPerHour + m
-}
-
-func clock(minutes int) string {
-	return fmt.Sprintf("%02d:%02d", minutes/minutesPerHour, minutes%minutesPerHour)
-}
 
 // Topics lists all topics by id.
 func (b *Book) Topics(ctx context.Context) ([]Topic, error) {
@@ -215,33 +274,38 @@ func (b *Book) PutTopic(ctx context.Context, code, name string) (Topic, error) {
 	return t, nil
 }
 
-// PutService creates the service of s.Number or replaces it, its hours and its
-// menu (by the Topic.ID of each item). It returns it with its id.
+// PutService creates the service of s.Number, as if it had always been, or
+// publishes new settings of it at once, for programs that know what they do: a
+// menu that leads nowhere is not refused. The menu names topics by their ids. It
+// returns the service as it is in force.
 func (b *Book) PutService(ctx context.Context, s Service) (*Service, error) {
-	s.Number = Normalise(s.Number)
-	if err := s.check(); err != nil {
-		return nil, err
-	}
+	now := time.Now()
 	err := b.db.Tx(ctx, func(tx *db.Tx) error {
-		tx.Wake(topicServices)
-		if err := tx.QueryRow(ctx, `insert into services (number, name, always_open, open_holidays) values (@number, @name, @always, @holidays)
-			on conflict (number) do update set name = excluded.name, always_open = excluded.always_open, open_holidays = excluded.open_holidays
-			returning id`, pgx.StrictNamedArgs{"number": s.Number, "name": s.Name, "always": s.Hours.Always, "holidays": s.Hours.OpenHolidays}).Scan(&s.ID); err != nil {
+		topics, err := topicsByCode(ctx, tx)
+		if err != nil {
 			return err
 		}
-		var batch pgx.Batch
-		batch.Queue(`delete from service_hours where service_id = $1`, s.ID)
-		batch.Queue(`delete from service_menu where service_id = $1`, s.ID)
-		for day, spans := range s.Hours.Week {
-			for _, span := range spans {
-				iso := (day+daysPerWeek-1)%daysPerWeek + 1 // ISO 8601: Monday is 1, Sunday 7
-				batch.Queue(`insert into service_hours (service_id, weekday, opens, closes) values ($1, $2, $3, $4)`, s.ID, iso, clock(span.Open), clock(span.Close))
-			}
+		codes := map[int64]string{}
+		for _, t := range topics {
+			codes[t.ID] = t.Code
 		}
-		for _, m := range s.Menu {
-			batch.Queue(`insert into service_menu (service_id, key, topic_id, is_default) values ($1, $2, $3, $4)`, s.ID, string(m.Key), m.Topic.ID, m.Default)
+		settings := s.settings(codes)
+		var found faults
+		read := settings.service(topics, &found)
+		if found.blocking() {
+			return &Refusal{found[0].Field, found[0].Reason}
 		}
-		return tx.SendBatch(ctx, &batch).Close()
+		id, from, err := serviceOf(ctx, tx, read, now)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `insert into service_versions (service_id, version, state, valid_from, settings, made_at, published_at)
+			select @service, coalesce(max(version), 0) + 1, 'published', @from, @settings, @now, @now from service_versions where service_id = @service`,
+			pgx.StrictNamedArgs{"service": id, "from": from, "settings": settings, "now": now}); err != nil {
+			return err
+		}
+		s.Number = read.Number
+		return shown(ctx, tx, id, read)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("put service %s: %w", s.Number, err)
@@ -249,35 +313,27 @@ func (b *Book) PutService(ctx context.Context, s Service) (*Service, error) {
 	return b.Service(ctx, s.Number)
 }
 
-// check holds what the schema cannot say, and says it in Italian.
-func (s Service) check() error {
+// serviceOf is the row of the service that has the first number of s, a new one
+// if none has, and from when the settings hold that are put there.
+func serviceOf(ctx context.Context, tx *db.Tx, s *Service, now time.Time) (id int64, from time.Time, err error) {
+	var has *int64
+	err = tx.QueryRow(ctx, `select coalesce((select service_id from service_at(@number, @now)), (select id from services where number = @number))`,
+		pgx.StrictNamedArgs{"number": s.Number, "now": now}).Scan(&has)
 	switch {
-	case s.Number == "":
-		return &Refusal{"number", "Il numero del servizio non è valido."}
-	case s.Name == "":
-		return &Refusal{"name", "Il nome del servizio è obbligatorio."}
-	case s.Hours.Patron != nil: // no column holds it yet: better a refusal than hours that are silently others
-		return &Refusal{"hours", "Il giorno del patrono non è ancora previsto."}
+	case err != nil:
+		return 0, now, err
+	case has != nil:
+		return *has, now, nil
 	}
-	for _, spans := range s.Hours.Week {
-		for i, span := range spans {
-			if span.Open < 0 || span.Open >= span.Close || span.Close > minutesPerDay || i > 0 && span.Open < spans[i-1].Close {
-				return &Refusal{"hours", "Gli orari di un giorno devono essere in ordine e non sovrapporsi."}
-			}
-		}
-	}
-	keys, defaults := map[rune]bool{}, 0
-	for _, m := range s.Menu {
-		if m.Key < '1' || m.Key > '9' || keys[m.Key] {
-			return &Refusal{"menu", "I tasti del menu vanno da 1 a 9, ciascuno una volta."}
-		}
-		keys[m.Key] = true
-		if m.Default {
-			defaults++
-		}
-	}
-	if defaults > 1 {
-		return &Refusal{"menu", "Un solo argomento può essere quello predefinito."}
-	}
-	return nil
+	err = tx.QueryRow(ctx, `insert into services (number, name) values (@number, @name) returning id`,
+		pgx.StrictNamedArgs{"number": s.Number, "name": s.Name}).Scan(&id)
+	return id, time.Unix(0, 0), err
+}
+
+// shown makes lists show what was published last, and everybody read it.
+func shown(ctx context.Context, tx *db.Tx, id int64, s *Service) error {
+	tx.Wake(topicServices)
+	_, err := tx.Exec(ctx, `update services set number = @number, name = @name, always_open = @always, open_holidays = @holidays where id = @id`,
+		pgx.StrictNamedArgs{"id": id, "number": s.Number, "name": s.Name, "always": s.Hours.Always, "holidays": s.Hours.OpenHolidays})
+	return err
 }

@@ -257,7 +257,7 @@ func (c serviceAddCommand) Run(ctx context.Context) error {
 	}
 	return withDatabase(ctx, s, func(d *db.DB) error {
 		book := tickets.NewBook(d, "", nil, nil)
-		service := tickets.Service{Number: c.Number, Name: c.Name, Hours: hours}
+		service := tickets.Service{Number: c.Number, Name: c.Name, Hours: hours, CallbackOffered: true}
 		for i, choice := range choices {
 			topic, err := book.PutTopic(ctx, choice.code, choice.name)
 			if err != nil {
@@ -314,7 +314,7 @@ func printServices(ctx context.Context, d *db.DB) error {
 		return err
 	}
 	for _, s := range services {
-		open, changes := s.Hours.Open(time.Now())
+		open, changes := s.Open(time.Now())
 		state := "closed"
 		if open {
 			state = "open"

@@ -182,7 +182,7 @@ func (h *house) seedServices(ctx context.Context) (codes []string, err error) {
 		menu = append(menu, tickets.MenuItem{Key: rune('1' + i), Topic: topic, Default: i == 0})
 	}
 	for _, s := range demoServices {
-		s.Menu = menu
+		s.Menu, s.CallbackOffered = menu, true
 		if _, err := h.book.PutService(ctx, s); err != nil {
 			return nil, fmt.Errorf("service %s: %w", s.Number, err)
 		}

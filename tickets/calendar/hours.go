@@ -14,12 +14,39 @@ type MonthDay struct {
 	Day   int
 }
 
+// Date is one day of one year.
+type Date struct {
+	Year  int
+	Month time.Month
+	Day   int
+}
+
+// DateOf is the day of t in Rome.
+func DateOf(t time.Time) Date {
+	year, month, day := t.In(rome).Date()
+	return Date{year, month, day}
+}
+
+// Before says whether d is an earlier day than other.
+func (d Date) Before(other Date) bool {
+	return d.Year < other.Year || d.Year == other.Year && (d.Month < other.Month || d.Month == other.Month && d.Day < other.Day)
+}
+
+// Period is a run of exceptional days, the last included, whose windows hold
+// instead of all others: those of an election (B3) last from 0 to 1440, a closed
+// day has none.
+type Period struct {
+	First, Last Date
+	Spans       []Span
+}
+
 // Hours says when a service answers. The zero Hours never does.
 type Hours struct {
 	Week         [7][]Span // by time.Weekday: 0 is Sunday; in any order, may overlap
-	Always       bool      // day and night, holidays too; the rest is not looked at
-	OpenHolidays bool      // a holiday is a day like the others of its weekday
+	Always       bool      // day and night, holidays too; only exceptional days are others
+	OpenHolidays bool      // a holiday, the patron day included, is a day like the others of its weekday
 	Patron       *MonthDay // the patron day of the service's municipality, nil for none
+	Exceptional  []Period  // they come before holidays, patron and week; the first that holds a day decides
 }
 
 // horizon is how far Open looks for a change: past a year, so that a service that
@@ -32,14 +59,21 @@ const horizon = 400 * 24 * time.Hour
 // opening of a closed service, the next closing of an open one, on the clock of
 // Rome. changes is zero if nothing changes within 400 days, as with Always.
 func (h Hours) Open(t time.Time) (open bool, changes time.Time) {
-	if h.Always {
-		return true, time.Time{}
-	}
 	at := t.In(rome)
-	open = h.openAt(at)
+	changes, _ = h.change(at, at.Add(horizon))
+	return h.openAt(at), changes
+}
+
+// change is the first instant after at and before end, both on the clock of Rome,
+// at which the service answers if it does not at at, and the other way round.
+func (h Hours) change(at, end time.Time) (changes time.Time, found bool) {
+	if h.Always && len(h.Exceptional) == 0 {
+		return time.Time{}, false
+	}
+	open := h.openAt(at)
 	// Walk through stretches in which the wall clock runs evenly: they end at
 	// midnight, and where daylight saving begins or ends.
-	for end := at.Add(horizon); at.Before(end); {
+	for at.Before(end) {
 		wall := sinceMidnight(at)
 		stretch := 24*time.Hour - wall
 		// After 2037 package time counts 365 days for every year, so that on 31
@@ -53,24 +87,46 @@ func (h Hours) Open(t time.Time) (open bool, changes time.Time) {
 			if !more || step-wall >= stretch {
 				break // no edge before the stretch ends
 			}
-			if covers(spans, step) != open {
-				return open, at.Add(step - wall)
-			}
 			at, stretch, wall = at.Add(step-wall), stretch-(step-wall), step
+			if covers(spans, step) != open {
+				return within(at, end)
+			}
 		}
 		at = at.Add(stretch)
 		if h.openAt(at) != open {
-			return open, at
+			return within(at, end)
 		}
 	}
-	return open, time.Time{}
+	return time.Time{}, false
+}
+
+// within is t, if it lies before end.
+func within(t, end time.Time) (time.Time, bool) {
+	if !t.Before(end) {
+		return time.Time{}, false
+	}
+	return t, true
 }
 
 // openAt says whether the service answers at t, a time on the clock of Rome.
 func (h Hours) openAt(t time.Time) bool { return covers(h.spans(t), sinceMidnight(t)) }
 
+// allDay is the window of a day that has no other.
+var allDay = []Span{{0, 24 * 60}}
+
 // spans are the windows of the day of t, a time on the clock of Rome.
 func (h Hours) spans(t time.Time) []Span {
+	if len(h.Exceptional) > 0 {
+		day := DateOf(t)
+		for _, p := range h.Exceptional {
+			if !day.Before(p.First) && !p.Last.Before(day) {
+				return p.Spans
+			}
+		}
+	}
+	if h.Always {
+		return allDay
+	}
 	if !h.OpenHolidays {
 		if _, holiday := Holiday(t); holiday {
 			return nil
