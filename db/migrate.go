@@ -24,21 +24,11 @@ const (
 // Migrate brings the schema up to date. Several nodes may do it at once: one
 // works, the others wait for it.
 func (d *DB) Migrate(ctx context.Context) error {
-	files, err := fs.Sub(schema, "schema")
+	provider, done, err := d.provider()
 	if err != nil {
-		return fmt.Errorf("open the schema: %w", err)
+		return err
 	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(lockPoll, lockTries))
-	if err != nil {
-		return fmt.Errorf("make the migration lock: %w", err)
-	}
-	conn := stdlib.OpenDBFromPool(d.Pool)
-	defer conn.Close()
-	provider, err := goose.NewProvider(goose.DialectPostgres, conn, files,
-		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true), goose.WithSlog(d.log), goose.WithVerbose(false))
-	if err != nil {
-		return fmt.Errorf("read the schema: %w", err)
-	}
+	defer done()
 	results, err := provider.Up(ctx)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
@@ -47,6 +37,26 @@ func (d *DB) Migrate(ctx context.Context) error {
 		d.log.Info("schema migrated", "file", r.Source.Path, "took", r.Duration)
 	}
 	return nil
+}
+
+// provider is what migrates; done gives back its connection.
+func (d *DB) provider() (p *goose.Provider, done func(), err error) {
+	files, err := fs.Sub(schema, "schema")
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the schema: %w", err)
+	}
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(lockPoll, lockTries))
+	if err != nil {
+		return nil, nil, fmt.Errorf("make the migration lock: %w", err)
+	}
+	conn := stdlib.OpenDBFromPool(d.Pool)
+	p, err = goose.NewProvider(goose.DialectPostgres, conn, files,
+		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true), goose.WithSlog(d.log), goose.WithVerbose(false))
+	if err != nil {
+		conn.Close()
+		return nil, nil, fmt.Errorf("read the schema: %w", err)
+	}
+	return p, func() { conn.Close() }, nil
 }
 
 // SchemaHash names the schema files of this program: two programs with the same

@@ -176,11 +176,16 @@ func (a *Archive) finishLeft(l *leftTape) (Sound, error) {
 	return sound, a.spool.add(l.id, tapeDone, nil)
 }
 
+// soundPath is where a tape's file stands, below the node's data directory.
+func soundPath(started time.Time, tape uuid.UUID) string {
+	return filepath.Join(soundDir, started.UTC().Format("2006/01/02"), tape.String()+".wav")
+}
+
 // writeSound writes the WAV file of a tape and completes its fact. Under its name
 // it is whole; until then it has another.
 func (a *Archive) writeSound(f *tapeFact, alaw []byte) error {
 	sound := measure(alaw)
-	f.Path = filepath.Join(soundDir, f.Started.Format("2006/01/02"), f.Tape.String()+".wav")
+	f.Path = soundPath(f.Started, f.Tape)
 	f.LengthMS, f.SoundMS = sound.Length.Milliseconds(), sound.Sound.Milliseconds()
 	path := filepath.Join(a.dir, f.Path)
 	if err := makeDir(filepath.Dir(path)); err != nil {

@@ -32,6 +32,15 @@ const (
 // withDatabase runs fn on the database of the settings: the configured one, the
 // private one of a running server, or the private one started for this command.
 func withDatabase(ctx context.Context, s settings, fn func(d *db.DB) error) error {
+	return throughDatabase(ctx, s, openDatabase, fn)
+}
+
+// reachDatabase is withDatabase with the schema as it is.
+func reachDatabase(ctx context.Context, s settings, fn func(d *db.DB) error) error {
+	return throughDatabase(ctx, s, connectDatabase, fn)
+}
+
+func throughDatabase(ctx context.Context, s settings, open func(context.Context, settings, *slog.Logger) (*db.DB, func(), error), fn func(d *db.DB) error) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	if s.database == "" {
 		if url, ok := private.Attach(s.data); ok {
@@ -51,7 +60,7 @@ func withDatabase(ctx context.Context, s settings, fn func(d *db.DB) error) erro
 		}
 		defer unlock()
 	}
-	d, closeDB, err := openDatabase(ctx, s, log)
+	d, closeDB, err := open(ctx, s, log)
 	if err != nil {
 		return err
 	}

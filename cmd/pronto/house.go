@@ -267,16 +267,24 @@ func nodeName(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("%w: data directory: %w", errConfig, err)
 	}
-	path := filepath.Join(dir, "node")
-	text, err := os.ReadFile(path)
-	if name := strings.TrimSpace(string(text)); err == nil && name != "" {
-		return name, nil
+	name, err := readNode(dir)
+	if err != nil || name != "" {
+		return name, err
 	}
+	name = "node-" + uuid.NewString()[:8]
+	return name, writeFile(filepath.Join(dir, nodeFile), name+"\n", 0o644)
+}
+
+// nodeFile keeps the node's name in the data directory.
+const nodeFile = "node"
+
+// readNode reads a node's name; "" when it has none yet.
+func readNode(dir string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, nodeFile))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("%w: node name: %w", errConfig, err)
 	}
-	name := "node-" + uuid.NewString()[:8]
-	return name, writeFile(path, name+"\n", 0o644)
+	return strings.TrimSpace(string(text)), nil
 }
 
 // writeFile writes a small file whole or not at all, and has it on the disk

@@ -34,6 +34,8 @@ type commands struct {
 	Phone     phoneCommand     `cmd:"" help:"Give an operator's telephone its password."`
 	Service   serviceCommand   `cmd:"" help:"Numbers that can be dialled, their hours and menus."`
 	Customers customersCommand `cmd:"" help:"The register of doctors."`
+	Backup    backupCommand    `cmd:"" help:"Write a backup of database and sound, beside a running server."`
+	Restore   restoreCommand   `cmd:"" help:"Restore a backup into an empty installation."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
 

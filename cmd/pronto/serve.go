@@ -97,6 +97,19 @@ func (c serveCommand) Run(ctx context.Context) error {
 // openDatabase connects to the configured PostgreSQL, or starts the private one
 // and keeps it running, and brings it to this version's schema.
 func openDatabase(ctx context.Context, s settings, log *slog.Logger) (*db.DB, func(), error) {
+	d, closeDB, err := connectDatabase(ctx, s, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := migrate(ctx, d, log); err != nil {
+		closeDB()
+		return nil, nil, err
+	}
+	return d, closeDB, nil
+}
+
+// connectDatabase is openDatabase with the schema as it is.
+func connectDatabase(ctx context.Context, s settings, log *slog.Logger) (*db.DB, func(), error) {
 	url, stop := s.database, func() {}
 	if url == "" {
 		server, err := private.Start(ctx, private.Config{Dir: s.data, Log: log})
@@ -119,12 +132,7 @@ func openDatabase(ctx context.Context, s settings, log *slog.Logger) (*db.DB, fu
 		stop()
 		return nil, nil, fmt.Errorf("%w: database: %w", errConfig, err)
 	}
-	closeDB := func() { d.Close(); stop() }
-	if err := migrate(ctx, d, log); err != nil {
-		closeDB()
-		return nil, nil, err
-	}
-	return d, closeDB, nil
+	return d, func() { d.Close(); stop() }, nil
 }
 
 // migrate brings the schema up, waiting a while for a database that is not
@@ -156,6 +164,18 @@ func migrate(ctx context.Context, d *db.DB, log *slog.Logger) error {
 // lockData makes this process the only server of a data directory: two would
 // write one spool.
 func lockData(dir string) (unlock func(), err error) {
+	unlock, err = lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, unfinishedRestore)); err == nil {
+		unlock()
+		return nil, fmt.Errorf("%w: a restore into %s was cut off: do it again with the same backup", errConfig, dir)
+	}
+	return unlock, nil
+}
+
+func lockDir(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("%w: data directory: %w", errConfig, err)
 	}

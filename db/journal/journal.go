@@ -303,36 +303,54 @@ func (b *Broken) Error() string {
 // changed, added or removed; the removal of the last lines of a stream is the one
 // thing that a chain cannot show.
 func Verify(ctx context.Context, q Querier, stream string) error {
-	rows, err := q.Query(ctx, `select seq, at, kind, coalesce(contact_id::text, ''), coalesce(ticket_id::text, ''), coalesce(user_id::text, ''),
-		data::text, coalesce(fact::text, ''), prev, hash from journal where stream = $1 order by seq`, stream)
+	_, err := verify(ctx, q, `where stream = $1 order by seq`, stream)
+	return err
+}
+
+// VerifyAll recomputes every chain, in one pass, and returns how many lines there
+// are.
+func VerifyAll(ctx context.Context, q Querier) (lines int, err error) {
+	return verify(ctx, q, `order by stream, seq`)
+}
+
+// verify recomputes chains that come one after the other.
+func verify(ctx context.Context, q Querier, which string, args ...any) (lines int, err error) {
+	rows, err := q.Query(ctx, `select stream, seq, at, kind, coalesce(contact_id::text, ''), coalesce(ticket_id::text, ''), coalesce(user_id::text, ''),
+		data::text, coalesce(fact::text, ''), prev, hash from journal `+which, args...)
 	if err != nil {
-		return fmt.Errorf("read the journal: %w", err)
+		return 0, fmt.Errorf("read the journal: %w", err)
 	}
 	defer rows.Close()
 	var before []byte
-	for want := 1; rows.Next(); want++ {
+	var last string // the stream of the line before
+	want := 1
+	for ; rows.Next(); lines++ {
 		var seq int
 		var at time.Time
-		var kind, contact, ticket, user, data, fact string
+		var stream, kind, contact, ticket, user, data, fact string
 		var prev, hash []byte
-		if err := rows.Scan(&seq, &at, &kind, &contact, &ticket, &user, &data, &fact, &prev, &hash); err != nil {
-			return fmt.Errorf("read the journal: %w", err)
+		if err := rows.Scan(&stream, &seq, &at, &kind, &contact, &ticket, &user, &data, &fact, &prev, &hash); err != nil {
+			return lines, fmt.Errorf("read the journal: %w", err)
+		}
+		if stream != last {
+			last, before, want = stream, nil, 1
 		}
 		if seq != want {
-			return &Broken{stream, want, "is missing"}
+			return lines, &Broken{stream, want, "is missing"}
 		}
 		if !bytes.Equal(prev, before) {
-			return &Broken{stream, seq, "does not follow the line before it"}
+			return lines, &Broken{stream, seq, "does not follow the line before it"}
 		}
 		text := strings.Join([]string{stream, strconv.Itoa(seq), strconv.FormatInt(at.UnixMicro(), 10), kind, contact, ticket, user, data, fact}, "\n")
 		sum := sha256.Sum256(append(bytes.Clone(prev), text...))
 		if !bytes.Equal(hash, sum[:]) {
-			return &Broken{stream, seq, "is not what was written"}
+			return lines, &Broken{stream, seq, "is not what was written"}
 		}
 		before = hash
+		want++
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read the journal: %w", err)
+		return lines, fmt.Errorf("read the journal: %w", err)
 	}
-	return nil
+	return lines, nil
 }

@@ -386,6 +386,12 @@ func (s *Server) Stop() {
 	s.free()
 }
 
+// Made tells whether a data directory has a cluster.
+func Made(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, clusterName))
+	return err == nil
+}
+
 // Attach finds the address of a server that another process runs on the same
 // data directory, such as `pronto serve` for `pronto token`.
 func Attach(dir string) (url string, ok bool) {
