@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -146,28 +147,41 @@ func TestInteropBaresip(t *testing.T) {
 		_, err := s.do("PUT", "/operators/anna/state", map[string]string{"declared": "available"}, nil)
 		return err
 	})
-	heard := filepath.Join(dir, "caller-heard.wav")
-	call := exec.Command(program, "--server", s.sip, "--to", "800000001", "--from", "+390551234567", "--press", "12",
-		"--say", refA, "--say-after", "8s", "--save", heard, "--for", "45s")
-	out, err := call.CombinedOutput()
-	t.Logf("the caller said (%v):\n%s", err, out)
-	s.waitContacts(1, 60*time.Second, "the talk to be over", func(c tickets.Record) bool { return endingOf(c) == "served" })
-	compare(t, refB, heard)
-	decoded, err := filepath.Glob(filepath.Join(dir, "dump-*-dec.wav"))
-	if err != nil || len(decoded) == 0 {
-		t.Fatalf("baresip recorded nothing: %v", err)
+	// Sound is played by the clock, and a machine that is busy elsewhere for a moment
+	// loses some of it without anybody's fault: a call that sounded wrong is made once
+	// more. What is wrong with us is wrong both times.
+	const tries = 2
+	for try := 1; ; try++ {
+		heard := filepath.Join(dir, fmt.Sprintf("caller-heard-%d.wav", try))
+		call := exec.Command(program, "--server", s.sip, "--to", "800000001", "--from", "+390551234567", "--press", "12",
+			"--say", refA, "--say-after", "8s", "--save", heard, "--for", "45s")
+		out, err := call.CombinedOutput()
+		t.Logf("the caller said (%v):\n%s", err, out)
+		s.waitContacts(try, 60*time.Second, "the talk to be over", func(c tickets.Record) bool { return endingOf(c) == "served" })
+		decoded, err := filepath.Glob(filepath.Join(dir, "dump-*-dec.wav"))
+		if err != nil || len(decoded) != try {
+			t.Fatalf("baresip recorded %d calls: %v", len(decoded), err)
+		}
+		err = errors.Join(compare(t, refB, heard), compare(t, refA, decoded[try-1])) // their names sort by time
+		if err == nil {
+			return
+		}
+		if try == tries {
+			t.Fatal(err)
+		}
+		t.Log(err)
 	}
-	compare(t, refA, decoded[0])
 }
 
 // compare holds what was heard against what was said.
-func compare(t *testing.T, said, heard string) {
+func compare(t *testing.T, said, heard string) error {
 	t.Helper()
 	out, err := exec.Command("/usr/bin/python3", material(t, "audio_check.py"), said, heard, "--min-corr", "0.98", "--min-snr", "25", "--max-dropouts", "0").CombinedOutput()
 	t.Logf("%s:\n%s", filepath.Base(heard), out)
 	if err != nil {
-		t.Errorf("%s is not what was said: %v", heard, err)
+		return fmt.Errorf("%s is not what was said: %w", heard, err)
 	}
+	return nil
 }
 
 // padWAV copies a 16-bit WAV with some seconds of silence behind it.
