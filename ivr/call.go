@@ -43,6 +43,8 @@ type Call interface {
 	// starts again. "" is silence. A number of more than most digits is returned
 	// with one too many.
 	Digits(ctx context.Context, c audio.Clip, most int, wait time.Duration) (string, error)
+	// Key waits for a key while fn of While runs; one typed ahead counts.
+	Key(ctx context.Context) (key rune, err error)
 	// While lets c sound, over and over when it loops, as long as fn runs.
 	While(ctx context.Context, c audio.Clip, fn func(context.Context) error) error
 	// Record writes what the caller says, 20 ms of A-law a time, until a limit

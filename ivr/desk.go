@@ -127,7 +127,7 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 	}
 	leg, offer, err := d.hold(ctx, call, c, place, ticket)
 	if err != nil {
-		return d.sorry(ctx, call, c, tickets.AbandonedQueue, err)
+		return d.instead(ctx, call, c, err)
 	}
 	return tickets.Served, d.talk(ctx, call, c, leg, offer)
 }
@@ -220,102 +220,6 @@ func (d *Desk) enter(ctx context.Context, c *tickets.Contact, topic tickets.Topi
 		return nil, nil, fmt.Errorf("enter the queue for %s: %w", topic.Code, err)
 	}
 	return ticket, place, nil
-}
-
-// leave gives the place back, whatever happened; with the database away the
-// spool remembers it.
-func (d *Desk) leave(ctx context.Context, place *queue.Place) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWait)
-	defer cancel()
-	at := time.Now()
-	d.orLater("leave", Left{Contact: place.Contact(), At: at}, place.Leave(ctx, at))
-}
-
-// errFound ends the caller's company in the queue: an operator has answered, or
-// the search is over.
-var errFound = errors.New("the search is over")
-
-// hold keeps the caller company until an operator has answered. The ticket's
-// number is the first thing heard; a quick operator cuts it short, and then the
-// screen says that it is still to be told. An offer that rings in an empty room
-// costs the caller nothing: the place is kept and the music goes on. Unless an
-// operator has taken it, the place is given back before hold returns.
-func (d *Desk) hold(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, ticket *tickets.Ticket) (leg media.Leg, offer *queue.Offer, err error) {
-	waiting, stop := context.WithCancelCause(ctx) // ends for both: when somebody was found, or when the sound broke
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		err = caught(func() (err error) { // nobody above would: it is a goroutine of its own
-			leg, offer, err = d.search(waiting, place, c)
-			return err
-		})
-		stop(errFound)
-	}()
-	stop(caught(func() error { return d.company(waiting, call, c, ticket) })) // a search must not outlive it
-	<-done
-	if err != nil {
-		d.leave(ctx, place)
-	}
-	if err == nil && !errors.Is(context.Cause(waiting), errFound) { // found just as the caller hung up
-		leg.Hangup(context.WithoutCancel(ctx))
-		d.release(ctx, offer)
-		return nil, nil, fmt.Errorf("hold: %w", context.Cause(waiting))
-	}
-	return leg, offer, err
-}
-
-// company is what a waiting caller hears: the number, a kind word, music.
-func (d *Desk) company(ctx context.Context, call Call, c *tickets.Contact, ticket *tickets.Ticket) error {
-	if err := call.Play(ctx, d.Prompts.Number(ticket.Number)); err != nil {
-		return err
-	}
-	d.note(ctx, c, tickets.Step{Kind: journal.Told, At: time.Now()})
-	if err := call.Play(ctx, d.Prompts.Clip(prompts.Waiting)); err != nil {
-		return err
-	}
-	return call.While(ctx, d.Prompts.Clip(prompts.Music), func(ctx context.Context) error {
-		<-ctx.Done()
-		return context.Cause(ctx)
-	})
-}
-
-// search waits for offers and rings them until an operator has answered. While
-// the database is away, or refuses for whatever reason, it tries again: the
-// caller has music and keeps the place.
-func (d *Desk) search(ctx context.Context, place *queue.Place, c *tickets.Contact) (media.Leg, *queue.Offer, error) {
-	var away time.Time // since when the database has not answered
-	for {
-		asked := time.Now()
-		offer, err := place.Wait(ctx)
-		if time.Since(asked) > awayAsks {
-			away = time.Time{} // it was there in between
-		}
-		switch {
-		case err == nil:
-			away = time.Time{}
-			leg, err := d.Phones.Ring(ctx, offer, c)
-			if err == nil {
-				return leg, offer, nil
-			}
-			if db.Away(err) { // the operator lifted in vain; and perhaps the database knows of an acceptance
-				d.orLater("withdraw", Withdrawn{Offer: offer.ID, At: time.Now()}, err)
-			}
-		case errors.Is(err, queue.ErrGone) || ctx.Err() != nil:
-			return nil, nil, fmt.Errorf("wait: %w", err)
-		case away.IsZero():
-			away = time.Now()
-		case time.Since(away) > awayLongest:
-			return nil, nil, fmt.Errorf("wait: %w", err)
-		default:
-			select {
-			case <-time.After(awayRetry):
-			case <-ctx.Done():
-			}
-		}
-		if ctx.Err() != nil {
-			return nil, nil, context.Cause(ctx)
-		}
-	}
 }
 
 // talk joins caller and operator until one of them hangs up.

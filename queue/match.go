@@ -39,6 +39,12 @@ func (f free) fits(c caller) bool {
 	return slices.Contains(f.topics, c.topic) && !slices.Contains(c.refused, f.seat.User)
 }
 
+// from is the instant from which a seat fits a caller, as far as skills go; false
+// when it never does.
+func (f free) from(c caller) (time.Time, bool) {
+	return time.Time{}, slices.Contains(f.topics, c.topic)
+}
+
 // pair gives callers to seats, and returns for each seat the index of its caller,
 // or -1. Callers come in the queue's order, seats longest idle first. A caller
 // takes the longest idle seat that fits. If all that fit are taken, a caller

@@ -166,9 +166,13 @@ func (p *Place) back(ctx context.Context, at time.Time) error {
 
 // Leave gives the place up and withdraws a pending offer. A place that is taken
 // or left already stays so, and so does one that became a callback.
-func (p *Place) Leave(ctx context.Context, at time.Time) error {
+func (p *Place) Leave(ctx context.Context, at time.Time) error { return p.LeaveFor(ctx, "", at) }
+
+// LeaveFor is Leave with the reason, for the journal: one of our own words, ""
+// when the caller has gone.
+func (p *Place) LeaveFor(ctx context.Context, reason string, at time.Time) error {
 	p.over.Store(true)
-	return p.q.Leave(ctx, p.contact, at)
+	return p.q.leave(ctx, p.contact, reason, at)
 }
 
 // Leave is Place.Leave for who has only the contact: a fact from the spool,

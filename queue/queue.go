@@ -87,6 +87,8 @@ type Queue struct {
 	begun uint64        // the last match covers all looks up to this one
 	last  error         // and ended so
 	runs  uint64        // how many matches that took
+
+	outlook outlook // what callers were told last
 }
 
 // New makes the queue of a node. The node's name must stay the same across

@@ -623,6 +623,26 @@ func (c *Call) Digits(ctx context.Context, clip audio.Clip, most int, wait time.
 	return string(number), nil
 }
 
+// Key waits for a key, typed-ahead keys included; nothing sounds meanwhile but
+// what While plays.
+func (c *Call) Key(ctx context.Context) (rune, error) {
+	s, err := c.sound()
+	if err != nil {
+		return 0, err
+	}
+	ctx, done := c.alive(ctx)
+	defer done()
+	select {
+	case r := <-c.info:
+		return r, nil
+	case <-s.Pressed():
+		r, err := s.Key(ctx)
+		return r, c.why(ctx, err)
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}
+
 // While sounds a clip as long as fn runs.
 func (c *Call) While(ctx context.Context, clip audio.Clip, fn func(context.Context) error) error {
 	s, err := c.sound()

@@ -294,11 +294,12 @@ func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
 		ticket = &id
 	}
 	if _, err := tx.Exec(ctx, `update contacts set ending = @ending, te = greatest(@at::timestamptz, t0, ta, ts, tq, tr, tc),
-		ring_back = coalesce(ring_back, case when caller <> '' and direction = 'inbound' and (@always or @chosen and ts is not null)
+		ring_back = coalesce(ring_back, case when caller <> '' and direction = 'inbound' and (@always or @chosen and ts is not null or @silent and tq is not null)
 			and not exists (select from callbacks b where b.contact_id = contacts.id and b.outcome is null) then 'due' end)
 		where id = @contact`, pgx.StrictNamedArgs{
 		"contact": f.Contact, "ending": f.Ending, "at": f.At,
 		"always": f.Owed || rule.ringBack == always, "chosen": rule.ringBack == chosen,
+		"silent": rule.silent, // who had waited for an operator and then left no message is owed a call all the same
 	}); err != nil {
 		return err
 	}

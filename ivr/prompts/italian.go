@@ -181,6 +181,79 @@ func (s *sentence) date(at time.Time) {
 	s.say(months[at.Month()-1])
 }
 
+// Place says where in the queue a caller stands, from 1, and how long it will
+// probably take: "Lei è il terzo in coda. L'attesa prevista è di circa quattro
+// minuti." A wait below zero is not known, and nothing is said of it.
+func (l *Library) Place(position int, wait time.Duration) audio.Clip {
+	s := sentence{from: l}
+	switch {
+	case position < 1:
+	case position <= len(ordinals):
+		s.say(PlaceIs, ordinals[position-1], "in_coda")
+		s.stop()
+	case position <= mostCounted+1: // so many are before the caller
+		s.say(PlaceNumber, numbers[position], "in_coda")
+		s.stop()
+	default:
+		s.say(ManyBefore)
+		s.stop()
+	}
+	minutes := int(wait.Round(time.Minute) / time.Minute)
+	switch {
+	case wait < 0:
+	case minutes < 1:
+		s.say(ShortWait)
+		s.stop()
+	case minutes >= 60:
+		s.say(LongWait)
+		s.stop()
+	case minutes == 1:
+		s.say(WaitIs, "un_minuto")
+		s.stop()
+	default:
+		s.say(WaitIs, numbers[minutes], "minuti")
+		s.stop()
+	}
+	return s.clip("posto " + strconv.Itoa(position))
+}
+
+// mostCounted is how many callers before somebody are counted aloud.
+const mostCounted = 50
+
+// Offers says what a waiting caller may do: be called back, if that can be
+// offered, or leave a message.
+func (l *Library) Offers(callback bool) audio.Clip {
+	s := sentence{from: l}
+	if callback {
+		s.say(OfferCall)
+		s.stop()
+	}
+	s.say(OfferWord)
+	s.stop()
+	return s.clip("offerte")
+}
+
+// OpenRequest tells a caller of a request of theirs that is still open: "Ha una
+// richiesta aperta, numero: duemilaventisei, trattino, uno, due; stato: presa in
+// carico. Per aggiungere questa chiamata a quella richiesta, prema uno. Altrimenti,
+// attenda." status is a code of a ticket's status.
+func (l *Library) OpenRequest(n, status string) audio.Clip {
+	s := sentence{from: l}
+	s.say(RequestIs)
+	s.colon()
+	s.number(n)
+	s.semicolon()
+	if status == "in_charge" {
+		s.say("richiesta_presa")
+	} else {
+		s.say("richiesta_in_attesa")
+	}
+	s.stop()
+	s.say(JoinRequest)
+	s.stop()
+	return s.clip("richiesta " + n)
+}
+
 // Hours says when a service answers, in groups of days with equal windows: "Il
 // servizio è attivo dal lunedì al venerdì, dalle ore otto alle ore venti; il sabato,
 // dalle ore otto alle ore tredici, esclusi i festivi." A service that never answers
@@ -362,6 +435,9 @@ var (
 
 // Names of the clips of months.
 var months = [12]string{"gennaio", "febbraio", "marzo", "aprile", "maggio", "giugno", "luglio", "agosto", "settembre", "ottobre", "novembre", "dicembre"}
+
+// ordinals are the names of the clips of "first" to "tenth".
+var ordinals = [10]string{"primo", "secondo", "terzo", "quarto", "quinto", "sesto", "settimo", "ottavo", "nono", "decimo"}
 
 // numbers are the names of the clips of 0 to 59.
 var numbers = [60]string{

@@ -229,3 +229,37 @@ func FuzzNumber(f *testing.F) {
 		}
 	})
 }
+
+func TestPlace(t *testing.T) {
+	lib := Italian()
+	for _, c := range []struct {
+		position int
+		wait     time.Duration
+		want     string
+	}{
+		{1, -1, "Lei è il primo in coda."},
+		{3, 4 * time.Minute, "Lei è il terzo in coda. L'attesa prevista è di circa quattro minuti."},
+		{1, 29 * time.Second, "Lei è il primo in coda. L'attesa prevista è inferiore a un minuto."},
+		{2, 30 * time.Second, "Lei è il secondo in coda. L'attesa prevista è di circa un minuto."},
+		{10, 89 * time.Second, "Lei è il decimo in coda. L'attesa prevista è di circa un minuto."},
+		{11, 90 * time.Second, "Lei è il numero undici in coda. L'attesa prevista è di circa due minuti."},
+		{51, 59 * time.Minute, "Lei è il numero cinquantuno in coda. L'attesa prevista è di circa cinquantanove minuti."},
+		{52, 60 * time.Minute, "Prima di lei ci sono più di cinquanta chiamate. L'attesa prevista è superiore a un'ora."},
+		{0, -1, ""},
+	} {
+		reads(t, c.want, lib.Place(c.position, c.wait), c.want)
+	}
+}
+
+func TestOffers(t *testing.T) {
+	lib := Italian()
+	reads(t, "both", lib.Offers(true), "Per essere richiamato senza perdere il posto, prema uno. Per lasciare un messaggio, prema due.")
+	reads(t, "the message", lib.Offers(false), "Per lasciare un messaggio, prema due.")
+}
+
+func TestOpenRequest(t *testing.T) {
+	const join = " Per aggiungere questa chiamata a quella richiesta, prema uno. Altrimenti, attenda."
+	lib := Italian()
+	reads(t, "in charge", lib.OpenRequest("2026-12", "in_charge"), "Ha una richiesta aperta, numero: duemilaventisei, trattino, uno, due; stato: presa in carico."+join)
+	reads(t, "open", lib.OpenRequest("2026-7", "open"), "Ha una richiesta aperta, numero: duemilaventisei, trattino, sette; stato: in attesa di un operatore."+join)
+}

@@ -38,15 +38,32 @@ const (
 	StateAgain     = "stato_riprovi"   // asks once more, whatever was wrong
 	StateColleague = "stato_collega"   // the one sentence of whoever is told nothing
 	StateOperator  = "stato_operatore" // after the state
+
+	WillCall   = "richiamata_prenotata"   // the callback is booked
+	CannotCall = "richiamata_impossibile" // a withheld number cannot be called back
+	TooLong    = "attesa_massima"         // the longest wait is over
+	Closing    = "chiusura"               // the service closes while somebody waits
+	CallJoined = "chiamata_unita"         // the call belongs to an open request now
 )
 
-// Names of clips that begin sentences; see Menu, Number, State, Hours and Reopens.
+// Names of clips that begin sentences; see Menu, Number, State, Hours, Reopens,
+// Place, Offers and OpenRequest.
 const (
 	MenuIs      = "menu"
 	TicketIs    = "numero_pratica"
 	ServiceIs   = "servizio_attivo"
 	ReopensIs   = "riaprira"
 	StateIs     = "stato_richiesta"
+	PlaceIs     = "lei_e_il"
+	PlaceNumber = "lei_e_il_numero"
+	ManyBefore  = "coda_lunga" // more than can be counted aloud
+	WaitIs      = "attesa_prevista"
+	ShortWait   = "attesa_breve"
+	LongWait    = "attesa_oltre"
+	OfferCall   = "offerta_richiamata"
+	OfferWord   = "offerta_messaggio"
+	RequestIs   = "richiesta_aperta"
+	JoinRequest = "unisci_richiesta"
 	topicPrefix = "menu_"  // and the topic's code
 	outcomeIs   = "esito_" // and the outcome's code
 )

@@ -104,9 +104,12 @@ func TestEveryNamedClipIsThere(t *testing.T) {
 	lib := Italian()
 	names := []string{
 		Welcome, NotHeard, Urgent, Waiting, StillHere, Connected, Nobody, Music, Closed, LeaveWord, Beep, WordTaken, NoWord, Fault, Goodbye,
-		StateNumber, StateAgain, StateColleague, StateOperator,
+		StateNumber, StateAgain, StateColleague, StateOperator, WillCall, CannotCall, TooLong, Closing, CallJoined,
 		MenuIs, TicketIs, ServiceIs, ReopensIs, StateIs,
+		PlaceIs, PlaceNumber, ManyBefore, "in_coda", WaitIs, ShortWait, LongWait, "un_minuto", "minuti",
+		OfferCall, OfferWord, RequestIs, JoinRequest, "richiesta_in_attesa", "richiesta_presa",
 	}
+	names = append(names, ordinals[:]...)
 	names = append(names, numbers[:]...)
 	names = append(names, months[:]...)
 	for d := range weekdays {

@@ -1,0 +1,247 @@
+package ivr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
+	"github.com/pronto-desk/pronto/ivr/prompts"
+	"github.com/pronto-desk/pronto/queue"
+	"github.com/pronto-desk/pronto/sip/audio"
+	"github.com/pronto-desk/pronto/sip/media"
+	"github.com/pronto-desk/pronto/tickets"
+)
+
+const (
+	announceEvery = 30 * time.Second // a caller hears where they stand this often
+	maxWait       = 15 * time.Minute // longer than anybody should wait: a message is kinder
+	forecastWait  = 2 * time.Second  // for where they stand; with the database away the music just goes on
+)
+
+// Keys that a waiting caller may press at any time.
+const (
+	keyCallback = '1'
+	keyMessage  = '2'
+)
+
+// errFound ends the caller's company in the queue: an operator has answered, or
+// the search is over.
+var errFound = errors.New("the search is over")
+
+// How a wait ends that no operator ends.
+var (
+	errMessage = errors.New("the caller wants to leave a message")
+	errTooLong = errors.New("the longest wait is over")
+	errNobody  = errors.New("nobody is signed in for this topic")
+)
+
+// whyLeft is what the journal says of each of them.
+var whyLeft = map[error]string{errMessage: "message", errTooLong: "too_long", errNobody: "nobody"}
+
+// hold keeps the caller company until an operator has answered. The ticket's
+// number is the first thing heard; a quick operator cuts it short, and then the
+// screen says that it is still to be told. An offer that rings in an empty room
+// costs the caller nothing: the place is kept and the music goes on. Unless an
+// operator has taken it, the place is given back before hold returns. Whoever
+// chooses something else at the instant at which an operator answers has the
+// operator.
+func (d *Desk) hold(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, ticket *tickets.Ticket) (leg media.Leg, offer *queue.Offer, err error) {
+	waiting, stop := context.WithCancelCause(ctx) // ends for both: when somebody was found, or when the company is over
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err = caught(func() (err error) { // nobody above would: it is a goroutine of its own
+			leg, offer, err = d.search(waiting, place, c)
+			return err
+		})
+		stop(errFound)
+	}()
+	stop(caught(func() error { return d.company(waiting, call, c, place, ticket) })) // a search must not outlive it
+	<-done
+	over := context.Cause(waiting)
+	why, chosen := whyLeft[over]
+	switch {
+	case err == nil && (errors.Is(over, errFound) || chosen && ctx.Err() == nil):
+		return leg, offer, nil
+	case err == nil: // found just as the caller hung up
+		leg.Hangup(context.WithoutCancel(ctx))
+		d.release(ctx, offer)
+		return nil, nil, fmt.Errorf("hold: %w", over)
+	case chosen && ctx.Err() == nil:
+		err = over
+	}
+	d.leave(ctx, place, why)
+	return nil, nil, err
+}
+
+// leave gives the place back, whatever happened; with the database away the
+// spool remembers it.
+func (d *Desk) leave(ctx context.Context, place *queue.Place, why string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWait)
+	defer cancel()
+	at := time.Now()
+	d.orLater("leave", Left{Contact: place.Contact(), At: at}, place.LeaveFor(ctx, why, at))
+}
+
+// instead is the way on of a caller whose wait ended without an operator: by
+// their own choice, or because nobody will answer. Who leaves no message then is
+// rung back.
+func (d *Desk) instead(ctx context.Context, call Call, c *tickets.Contact, why error) (tickets.Ending, error) {
+	sentence := ""
+	switch {
+	case errors.Is(why, errMessage):
+		return d.message(ctx, call, c, tickets.AbandonedQueue)
+	case errors.Is(why, errTooLong):
+		sentence = prompts.TooLong
+	case errors.Is(why, errNobody):
+		sentence = prompts.Nobody
+	default:
+		return d.sorry(ctx, call, c, tickets.AbandonedQueue, why)
+	}
+	if err := call.Play(ctx, d.Prompts.Clip(sentence)); err != nil {
+		return hungUp(ctx, tickets.NoOperator, err)
+	}
+	return d.message(ctx, call, c, tickets.NoOperator)
+}
+
+// moments are the instants at which something is said to a waiting caller.
+type moments struct {
+	announce time.Time // where they stand, and what they may do
+	limit    time.Time // the longest wait is over
+}
+
+// next is the first of them.
+func (m moments) next() time.Time {
+	if m.limit.Before(m.announce) {
+		return m.limit
+	}
+	return m.announce
+}
+
+// company is what a waiting caller hears: the number, a kind word, music, and
+// every so often where they stand and what they may do instead; their keys
+// count at any time. What was pressed before the number was told is forgotten:
+// who answers the question before too late, or presses a key too many in the
+// menu, has not chosen to go. It returns why the wait is over.
+func (d *Desk) company(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, ticket *tickets.Ticket) error {
+	now := time.Now()
+	m := moments{announce: now.Add(announceEvery), limit: now.Add(maxWait)}
+	if err := call.Play(ctx, d.Prompts.Number(ticket.Number)); err != nil {
+		return err
+	}
+	d.note(ctx, c, tickets.Step{Kind: journal.Told, At: time.Now()})
+	if err := forget(ctx, call); err != nil {
+		return err
+	}
+	clip := d.Prompts.Clip(prompts.Waiting)
+	for {
+		key, err := call.Ask(ctx, clip, 0)
+		if err == nil && key == 0 {
+			key, clip, err = d.music(ctx, call, place, &m)
+		}
+		switch {
+		case err != nil:
+			return err
+		case key == keyMessage:
+			return errMessage
+		}
+	}
+}
+
+// forget drops the keys that were pressed so far.
+func forget(ctx context.Context, call Call) error {
+	for {
+		if key, err := call.Ask(ctx, audio.Clip{}, 0); err != nil || key == 0 {
+			return err
+		}
+	}
+}
+
+// errMoment ends the music: something is to be said.
+var errMoment = errors.New("something is to be said")
+
+// music sounds until the caller presses a key or something is to be said, which
+// it returns.
+func (d *Desk) music(ctx context.Context, call Call, place *queue.Place, m *moments) (key rune, say audio.Clip, err error) {
+	err = call.While(ctx, d.Prompts.Clip(prompts.Music), func(ctx context.Context) (err error) {
+		for {
+			until, cancel := context.WithDeadlineCause(ctx, m.next(), errMoment)
+			key, err = call.Key(until)
+			cancel()
+			if !errors.Is(err, errMoment) || ctx.Err() != nil {
+				return err
+			}
+			if !time.Now().Before(m.limit) {
+				return errTooLong
+			}
+			m.announce = m.announce.Add(announceEvery)
+			if say, err = d.announcement(ctx, place); err != nil || len(say.ALaw) > 0 {
+				return err
+			}
+		}
+	})
+	return key, say, err
+}
+
+// announcement says where a caller stands and what they may do instead of
+// waiting; nothing when that cannot be found out now. errNobody when nobody is
+// there to be waited for.
+func (d *Desk) announcement(ctx context.Context, place *queue.Place) (audio.Clip, error) {
+	asked, cancel := context.WithTimeout(ctx, forecastWait)
+	defer cancel()
+	f, err := d.Queue.Forecast(asked, place.Contact(), time.Now())
+	switch {
+	case ctx.Err() != nil:
+		return audio.Clip{}, context.Cause(ctx)
+	case err != nil:
+		d.Log.Warn("a caller cannot be told where they stand", "contact", place.Contact(), "error", err)
+		return audio.Clip{}, nil
+	case f.Position == 0: // an operator is just being rung for another's sake, or for theirs
+		return audio.Clip{}, nil
+	case f.Operators == 0:
+		return audio.Clip{}, errNobody
+	}
+	return audio.Join("posto, offerte", d.Prompts.Place(f.Position, f.Wait), d.Prompts.Offers(false)), nil
+}
+
+// search waits for offers and rings them until an operator has answered. While
+// the database is away, or refuses for whatever reason, it tries again: the
+// caller has music and keeps the place.
+func (d *Desk) search(ctx context.Context, place *queue.Place, c *tickets.Contact) (media.Leg, *queue.Offer, error) {
+	var away time.Time // since when the database has not answered
+	for {
+		asked := time.Now()
+		offer, err := place.Wait(ctx)
+		if time.Since(asked) > awayAsks {
+			away = time.Time{} // it was there in between
+		}
+		switch {
+		case err == nil:
+			away = time.Time{}
+			leg, err := d.Phones.Ring(ctx, offer, c)
+			if err == nil {
+				return leg, offer, nil
+			}
+			if db.Away(err) { // the operator lifted in vain; and perhaps the database knows of an acceptance
+				d.orLater("withdraw", Withdrawn{Offer: offer.ID, At: time.Now()}, err)
+			}
+		case errors.Is(err, queue.ErrGone) || ctx.Err() != nil:
+			return nil, nil, fmt.Errorf("wait: %w", err)
+		case away.IsZero():
+			away = time.Now()
+		case time.Since(away) > awayLongest:
+			return nil, nil, fmt.Errorf("wait: %w", err)
+		default:
+			select {
+			case <-time.After(awayRetry):
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, nil, context.Cause(ctx)
+		}
+	}
+}
