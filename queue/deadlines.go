@@ -21,6 +21,8 @@ func (q *Queue) Run(ctx context.Context) error {
 	defer changed.Close()
 	match := q.db.Wakeups.Subscribe(TopicMatch)
 	defer match.Close()
+	nodes := q.db.Wakeups.Subscribe(TopicNodes)
+	defer nodes.Close()
 	beat := time.NewTimer(0)
 	defer beat.Stop()
 	due := time.NewTimer(0)
@@ -35,6 +37,8 @@ func (q *Queue) Run(ctx context.Context) error {
 		case <-beat.C:
 			err = q.tend(ctx, &alive, time.Now())
 			beat.Reset(beatEvery)
+		case <-nodes.C():
+			err = q.beat(ctx, time.Now())
 		case <-match.C():
 			err = q.look(ctx)
 		case <-due.C:
@@ -88,8 +92,7 @@ func (q *Queue) tend(ctx context.Context, alive *pulse, at time.Time) error {
 // contact has its ending is none: it is left to judge.
 func (q *Queue) beat(ctx context.Context, at time.Time) error {
 	var b pgx.Batch
-	b.Queue(`insert into nodes (id, started_at, seen_at) values (@node, @at, @at) on conflict (id) do update set seen_at = @at`,
-		args{"node": q.node, "at": at})
+	q.beatNode(&b, at)
 	b.Queue(`
 		update seats set doing_until = @until where user_id in (
 			select s.user_id from seats s join contacts c on c.id = s.contact_id

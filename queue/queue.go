@@ -62,6 +62,7 @@ const (
 	TopicQueue     = "queue" // anything: for screens
 	TopicMatch     = "match"
 	TopicCallbacks = "callbacks" // somebody is to be rung back: for who conducts it
+	TopicNodes     = "nodes"     // one came, or was given up
 )
 
 // PlaceTopic, SeatTopic and OfferTopic are woken by every change of theirs.
@@ -80,6 +81,8 @@ type Queue struct {
 	log  *slog.Logger
 
 	dials atomic.Bool // this node can dial out: it may offer callbacks
+
+	nodes nodes
 
 	// One match at a time in this process, for all who asked before it began.
 	turn  chan struct{} // holds the turn; guards begun, last and runs

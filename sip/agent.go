@@ -62,6 +62,10 @@ type Config struct {
 	Digests []string
 	// Phones knows the operators' telephones; nil: no registrar.
 	Phones Phones
+	// Node is this server's name, and Peers knows the others on the same
+	// database; nil: it is alone.
+	Node  string
+	Peers Peers
 	// Media gives the streams.
 	Media *media.Engine
 	// Handle conducts one call; see Call. It runs on the call's goroutine, after
@@ -103,6 +107,7 @@ type Binding struct {
 	Contact   string         // the Contact URI as registered
 	Source    netip.AddrPort // where the REGISTER came from
 	Transport string         // "udp" or "tcp"
+	Node      string         // whose socket that was; "": ours
 	CallID    string
 	CSeq      uint32
 	UserAgent string
@@ -137,6 +142,7 @@ type Agent struct {
 
 	limits   limits
 	grumbles grumbles
+	relayed  relayed
 
 	mu      sync.Mutex // guards what follows
 	closing bool       // no new calls
@@ -182,6 +188,7 @@ func New(c Config) (*Agent, error) {
 		cfg: c, log: c.Log, parser: sip.NewParser(), nonces: newNonces(),
 		packets: map[netip.AddrPort]*packetEdge{}, quit: make(chan struct{}), ready: make(chan struct{}), stopped: make(chan struct{}),
 		limits:   limits{buckets: map[netip.Prefix]*bucket{}},
+		relayed:  relayed{since: map[string]time.Time{}},
 		grumbles: grumbles{last: map[string]time.Time{}, less: map[string]int{}},
 		conns:    map[netip.AddrPort]*streamEdge{},
 		invites:  map[string]*invitation{}, cancels: map[string]time.Time{},

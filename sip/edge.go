@@ -310,6 +310,7 @@ type invitation struct {
 	at       time.Time
 	flow     flow
 	trunk    string
+	node     bool // another node's: a telephone of ours is to be rung
 	claimed  bool
 	canceled bool
 	onCancel func() // set by the call
@@ -341,7 +342,7 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 	}
 	trunk, trusted := a.trunkOf(f.remote.Addr())
 	call := a.dialog(m.get("call-id"), tag(m.get("to")))
-	if !trusted && (call == nil || !call.knows(f.remote.Addr())) {
+	if !trusted && (call == nil || !call.knows(f.remote.Addr())) && !a.isPeer(f.remote.Addr()) {
 		if isScanner(m.get("user-agent")) || !a.limits.take(f.remote.Addr(), time.Now()) {
 			return false // TELEPHONY trap 17: no answer at all
 		}
@@ -366,7 +367,7 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		return a.inspectAck(f, m, call)
 	case "INVITE":
 		if tag(m.get("to")) == "" {
-			return a.inspectInvite(f, m, trunk, trusted)
+			return a.inspectInvite(f, m, uri, trunk, trusted)
 		}
 	case "REGISTER":
 		return a.inspectRegister(f, m)
@@ -381,7 +382,7 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		return false
 	}
 	if method == "INVITE" {
-		a.note(f, m, trunk) // its ACK, when it is refused, must find its way
+		a.note(f, m, trunk, false) // its ACK, when it is refused, must find its way
 	}
 	return true
 }
@@ -426,8 +427,14 @@ func (a *Agent) inspectAck(f flow, m *raw, call *Call) bool {
 }
 
 // inspectInvite decides about the INVITE of a new call.
-func (a *Agent) inspectInvite(f flow, m *raw, trunk string, trusted bool) bool {
-	if !trusted {
+func (a *Agent) inspectInvite(f flow, m *raw, uri, trunk string, trusted bool) bool {
+	node := m.count(strings.ToLower(nodeHeader)) > 0
+	if node && !a.fromNode(f, m, uri, time.Now()) {
+		a.grumble("a call that is no other node's was refused", f.remote, "")
+		a.reply(f, m, sip.StatusForbidden, "Forbidden")
+		return false
+	}
+	if !trusted && !node {
 		a.grumble("a call from no trunk was refused", f.remote, "")
 		a.reply(f, m, sip.StatusForbidden, "Forbidden")
 		return false
@@ -436,7 +443,7 @@ func (a *Agent) inspectInvite(f flow, m *raw, trunk string, trusted bool) bool {
 		a.reply(f, m, sip.StatusServiceUnavailable, "Service Unavailable", "Retry-After: 30")
 		return false
 	}
-	if a.cfg.Handle == nil {
+	if a.cfg.Handle == nil && !node {
 		a.reply(f, m, sip.StatusNotFound, "Not Found")
 		return false
 	}
@@ -444,19 +451,19 @@ func (a *Agent) inspectInvite(f flow, m *raw, trunk string, trusted bool) bool {
 		a.reject(f, m, bad("neither branch nor tag")) // no transaction can be made of it
 		return false
 	}
-	a.note(f, m, trunk)
+	a.note(f, m, trunk, node)
 	return true
 }
 
 // note remembers an INVITE by its branch, before sipgo makes a goroutine of it.
-func (a *Agent) note(f flow, m *raw, trunk string) {
+func (a *Agent) note(f flow, m *raw, trunk string, node bool) {
 	key, now := inviteKey(f, m), time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.invites[key] != nil {
 		return // a retransmission
 	}
-	inv := &invitation{at: now, flow: f, trunk: trunk}
+	inv := &invitation{at: now, flow: f, trunk: trunk, node: node}
 	if at, ok := a.cancels[key]; ok && now.Sub(at) < cancelsKept {
 		inv.canceled = true
 		delete(a.cancels, key)
@@ -511,7 +518,7 @@ func (a *Agent) onCancel(f flow, m *raw) {
 				delete(a.cancels, k)
 			}
 		}
-		if _, trusted := a.trunkOf(f.remote.Addr()); trusted && len(a.cancels) < maxCancels {
+		if _, trusted := a.trunkOf(f.remote.Addr()); (trusted || a.isPeer(f.remote.Addr())) && len(a.cancels) < maxCancels {
 			a.cancels[key] = now
 		}
 	}

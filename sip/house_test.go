@@ -169,7 +169,7 @@ func newHouseAt(t *testing.T, at netip.AddrPort, handle func(h *house, ctx conte
 	return build(t, nil, at, handle)
 }
 
-func build(t *testing.T, w *wire, at netip.AddrPort, handle func(h *house, ctx context.Context, c *Call)) *house {
+func build(t *testing.T, w *wire, at netip.AddrPort, handle func(h *house, ctx context.Context, c *Call), change ...func(*house, *Config)) *house {
 	t.Helper()
 	h := &house{t: t, wire: w, phones: newMemory(), calls: make(chan *Call, 64), errs: make(chan error, 8), joined: make(chan media.Leg, 8), keys: make(chan rune, 8), log: &strings.Builder{}}
 	log := slog.New(slog.NewTextHandler(h, nil))
@@ -187,13 +187,19 @@ func build(t *testing.T, w *wire, at netip.AddrPort, handle func(h *house, ctx c
 	}
 	if w != nil {
 		mc.Listen = func(at netip.AddrPort) (media.Conn, error) { return w.listen(at) }
-		end, err := w.listen(netip.MustParseAddrPort("127.0.0.1:5060"))
+		if at.Port() == 0 {
+			at = netip.AddrPortFrom(at.Addr(), 5060)
+		}
+		end, err := w.listen(at)
 		if err != nil {
 			t.Fatal(err)
 		}
 		c.Packet = []net.PacketConn{end}
 	} else {
 		c.Addrs = []netip.AddrPort{at}
+	}
+	for _, change := range change {
+		change(h, &c)
 	}
 	c.Media = media.New(mc)
 	a, err := New(c)

@@ -73,6 +73,10 @@ func (a *Agent) onCall(req *sip.Request, tx sip.ServerTransaction, f flow, key s
 		a.log.Info("sip: cancelled before it arrived", "call", c.ID())
 	}
 	defer c.end()
+	if ok && inv.node {
+		a.relay(c)
+		return
+	}
 	a.cfg.Handle(c.ctx, c)
 }
 

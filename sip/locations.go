@@ -19,18 +19,24 @@ const (
 	secretFresh = 30 * time.Second // a changed password works after that at the latest
 	maxSecrets  = 4096             // extensions kept in memory
 	lookLongest = 1 * time.Second  // then the database is as good as away
+	readAgain   = 1 * time.Second  // between two tries to read an extension's rows
+	topicPhones = "phones"         // woken when a telephone came, moved or went
 )
 
 // Locations keeps the telephones in the database (tables phones and
 // phone_bindings) and a copy in memory, so that ringing works, and a telephone
-// stays signed in, with the database away. It is a Phones.
+// stays signed in, with the database away. Where a telephone comes, moves or goes,
+// all nodes are woken and read its rows anew. It is a Phones.
 type Locations struct {
-	db *db.DB
+	db      *db.DB
+	node    string           // ours
+	changed *db.Subscription // what was read is no longer true
 
 	mu       sync.Mutex // guards what follows
 	secrets  map[string]secret
 	bindings map[string]map[string]Binding // extension → contact
 	loaded   map[string]bool               // extensions whose rows were read
+	tried    map[string]time.Time          // when reading them failed
 	unkept   map[string]bool               // changed in memory while the database was away
 }
 
@@ -40,9 +46,12 @@ type secret struct {
 	at          time.Time
 }
 
-// NewLocations makes one; nothing is read yet.
-func NewLocations(d *db.DB) *Locations {
-	return &Locations{db: d, secrets: map[string]secret{}, bindings: map[string]map[string]Binding{}, loaded: map[string]bool{}, unkept: map[string]bool{}}
+// NewLocations makes the one of a node; nothing is read yet.
+func NewLocations(d *db.DB, node string) *Locations {
+	return &Locations{
+		db: d, node: node, changed: d.Wakeups.Subscribe(topicPhones),
+		secrets: map[string]secret{}, bindings: map[string]map[string]Binding{}, loaded: map[string]bool{}, tried: map[string]time.Time{}, unkept: map[string]bool{},
+	}
 }
 
 // Secret implements Phones. It asks the database, and falls back on what it
@@ -86,38 +95,54 @@ func isExtension(s string) bool { return len(s) >= 2 && len(s) <= 10 && isDigits
 
 // Bind implements Phones. With the database away the binding lives in memory.
 func (l *Locations) Bind(ctx context.Context, b Binding) error {
-	if err := l.load(ctx, b.Extension); err != nil && !db.Away(err) {
+	if err := l.load(ctx, b.Extension, time.Now()); err != nil && !db.Away(err) {
+		return err
+	}
+	if b.Node == "" {
+		b.Node = l.node
+	}
+	l.mu.Lock()
+	before, had := l.bindings[b.Extension][b.Contact]
+	l.mu.Unlock()
+	// What is only renewed is no news to other nodes: they read it when it would expire.
+	news := !had || before.Node != b.Node || before.Source != b.Source || before.Transport != b.Transport || !before.Expires.After(time.Now())
+	err := l.keep(ctx, b.Extension, news, `
+		insert into phone_bindings (extension, contact, source, transport, node, call_id, cseq, user_agent, expires_at)
+		values (@extension, @contact, @source, @transport, @node, @call_id, @cseq, @user_agent, @expires_at)
+		on conflict (extension, contact) do update set source = excluded.source, transport = excluded.transport, node = excluded.node,
+			call_id = excluded.call_id, cseq = excluded.cseq, user_agent = excluded.user_agent, expires_at = excluded.expires_at`,
+		pgx.StrictNamedArgs{"extension": b.Extension, "contact": b.Contact, "source": b.Source.String(), "transport": b.Transport, "node": b.Node,
+			"call_id": printable(b.CallID), "cseq": int64(b.CSeq), "user_agent": printable(b.UserAgent), "expires_at": b.Expires})
+	if err != nil {
 		return err
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.bindings[b.Extension] == nil {
 		l.bindings[b.Extension] = map[string]Binding{}
 	}
 	l.bindings[b.Extension][b.Contact] = b
-	l.mu.Unlock()
-	return l.keep(ctx, b.Extension, `
-		insert into phone_bindings (extension, contact, source, transport, call_id, cseq, user_agent, expires_at)
-		values (@extension, @contact, @source, @transport, @call_id, @cseq, @user_agent, @expires_at)
-		on conflict (extension, contact) do update set source = excluded.source, transport = excluded.transport,
-			call_id = excluded.call_id, cseq = excluded.cseq, user_agent = excluded.user_agent, expires_at = excluded.expires_at`,
-		pgx.StrictNamedArgs{"extension": b.Extension, "contact": b.Contact, "source": b.Source.String(), "transport": b.Transport,
-			"call_id": printable(b.CallID), "cseq": int64(b.CSeq), "user_agent": printable(b.UserAgent), "expires_at": b.Expires})
+	return nil
 }
 
 // Unbind implements Phones.
 func (l *Locations) Unbind(ctx context.Context, extension, contact string) error {
-	if err := l.load(ctx, extension); err != nil && !db.Away(err) {
+	if err := l.load(ctx, extension, time.Now()); err != nil && !db.Away(err) {
+		return err
+	}
+	err := l.keep(ctx, extension, true, `delete from phone_bindings where extension = @extension and (contact = @contact or @contact = '*')`,
+		pgx.StrictNamedArgs{"extension": extension, "contact": contact})
+	if err != nil {
 		return err
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if contact == "*" {
 		delete(l.bindings, extension)
 	} else {
 		delete(l.bindings[extension], contact)
 	}
-	l.mu.Unlock()
-	return l.keep(ctx, extension, `delete from phone_bindings where extension = @extension and (contact = @contact or @contact = '*')`,
-		pgx.StrictNamedArgs{"extension": extension, "contact": contact})
+	return nil
 }
 
 // Bindings implements Phones, the one registered last first.
@@ -125,7 +150,7 @@ func (l *Locations) Bindings(ctx context.Context, extension string, at time.Time
 	if !isExtension(extension) {
 		return nil, nil
 	}
-	err := l.load(ctx, extension)
+	err := l.load(ctx, extension, at)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	mine := l.bindings[extension]
@@ -142,68 +167,103 @@ func (l *Locations) Bindings(ctx context.Context, extension string, at time.Time
 	return list, nil
 }
 
-// load reads an extension's rows once: what was registered before a restart.
-func (l *Locations) load(ctx context.Context, extension string) error {
+// fresh tells whether what memory holds of an extension is true: its rows were
+// read, nobody has changed them since, and none of another node's has expired,
+// which that node may have renewed.
+func (l *Locations) fresh(extension string, at time.Time) bool {
+	select {
+	case <-l.changed.C():
+		clear(l.loaded)
+	default:
+	}
+	for _, b := range l.bindings[extension] {
+		if b.Node != l.node && !b.Expires.After(at) {
+			delete(l.loaded, extension)
+		}
+	}
+	return l.loaded[extension]
+}
+
+// load reads an extension's rows, unless memory is as good.
+func (l *Locations) load(ctx context.Context, extension string, at time.Time) error {
 	l.mu.Lock()
-	done := l.loaded[extension]
-	l.mu.Unlock()
-	if done {
+	if l.fresh(extension, at) {
+		l.mu.Unlock()
 		return nil
+	}
+	_, known := l.bindings[extension]
+	waits := known && at.Sub(l.tried[extension]).Abs() < readAgain
+	l.mu.Unlock()
+	if waits {
+		return nil // the database was away a moment ago: memory will do
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookLongest)
 	defer cancel()
 	rows, err := l.db.Pool.Query(ctx, `
-		select contact, source, transport, call_id, cseq, user_agent, expires_at
+		select contact, source, transport, node, call_id, cseq, user_agent, expires_at
 		from phone_bindings where extension = @extension`, pgx.StrictNamedArgs{"extension": extension})
-	if err != nil {
-		return fmt.Errorf("telephone's places: %w", err)
-	}
-	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Binding, error) {
-		b := Binding{Extension: extension}
-		var source string
-		var seq int64
-		if err := row.Scan(&b.Contact, &source, &b.Transport, &b.CallID, &seq, &b.UserAgent, &b.Expires); err != nil {
-			return b, err
-		}
-		b.CSeq = uint32(seq)
-		b.Source, _ = netip.ParseAddrPort(source)
-		return b, nil
-	})
-	if err != nil {
-		return fmt.Errorf("telephone's places: %w", err)
+	var found []Binding
+	if err == nil {
+		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Binding, error) { return scanBinding(row, extension) })
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.loaded[extension] {
-		return nil
+	if err != nil {
+		l.tried[extension] = at
+		return fmt.Errorf("telephone's places: %w", err)
 	}
+	delete(l.tried, extension)
 	l.loaded[extension] = true
-	if l.bindings[extension] == nil {
-		l.bindings[extension] = map[string]Binding{}
-	}
+	read := make(map[string]Binding, len(found))
 	for _, b := range found {
-		if _, newer := l.bindings[extension][b.Contact]; !newer && !l.unkept[extension] {
-			l.bindings[extension][b.Contact] = b
+		if b.Node != l.node || !l.unkept[extension] { // of ours memory knows better
+			read[b.Contact] = b
 		}
 	}
+	for _, b := range l.bindings[extension] {
+		if b.Node == l.node && l.unkept[extension] {
+			read[b.Contact] = b
+		}
+	}
+	l.bindings[extension] = read
 	return nil
 }
 
-// keep writes a change; with the database away it is enough that we know it: the
-// telephone registers again long before anybody misses the row.
-func (l *Locations) keep(ctx context.Context, extension, sql string, args pgx.StrictNamedArgs) error {
+func scanBinding(row pgx.CollectableRow, extension string) (Binding, error) {
+	b := Binding{Extension: extension}
+	var source string
+	var seq int64
+	if err := row.Scan(&b.Contact, &source, &b.Transport, &b.Node, &b.CallID, &seq, &b.UserAgent, &b.Expires); err != nil {
+		return b, err
+	}
+	b.CSeq = uint32(seq)
+	b.Source, _ = netip.ParseAddrPort(source)
+	return b, nil
+}
+
+// keep writes a change, and wakes the other nodes when it is news to them; with
+// the database away it is enough that we know it: the telephone registers again
+// long before anybody misses the row.
+func (l *Locations) keep(ctx context.Context, extension string, news bool, sql string, args pgx.StrictNamedArgs) error {
 	ctx, cancel := context.WithTimeout(ctx, lookLongest)
 	defer cancel()
-	_, err := l.db.Pool.Exec(ctx, sql, args)
+	err := l.db.Tx(ctx, func(tx *db.Tx) error {
+		if news {
+			tx.Wake(topicPhones)
+		}
+		_, err := tx.Exec(ctx, sql, args)
+		return err
+	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if db.Away(err) || errors.Is(err, context.DeadlineExceeded) {
-		l.mu.Lock()
 		l.unkept[extension] = true
-		l.mu.Unlock()
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("keep telephone's place: %w", err)
 	}
+	delete(l.unkept, extension)
 	return nil
 }
 

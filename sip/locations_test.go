@@ -3,6 +3,7 @@ package sip
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ func place(contact string, expires time.Time) Binding {
 
 func TestLocations(t *testing.T) {
 	d, ctx := withTelephones(t), t.Context()
-	l := NewLocations(d)
+	l := NewLocations(d, "north")
 	if _, _, ok, err := l.Secret(ctx, "1001"); !ok || err != nil {
 		t.Fatalf("secret: %t, %v", ok, err)
 	}
@@ -45,7 +46,7 @@ func TestLocations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	again := NewLocations(d) // after a restart
+	again := NewLocations(d, "north") // after a restart
 	for name, l := range map[string]*Locations{"kept": l, "read": again} {
 		list, err := l.Bindings(ctx, "1001", now)
 		if err != nil || len(list) != 2 || list[0].Contact != "sip:b@192.0.2.8" || !list[0].Expires.Equal(now.Add(2*time.Hour)) ||
@@ -59,13 +60,13 @@ func TestLocations(t *testing.T) {
 	if err := again.Unbind(ctx, "1001", "sip:b@192.0.2.8"); err != nil {
 		t.Fatal(err)
 	}
-	if list, _ := NewLocations(d).Bindings(ctx, "1001", now); len(list) != 1 || list[0].Contact != "sip:a@192.0.2.7" {
+	if list, _ := NewLocations(d, "north").Bindings(ctx, "1001", now); len(list) != 1 || list[0].Contact != "sip:a@192.0.2.7" {
 		t.Errorf("after taking one away: %+v", list)
 	}
 	if err := again.Unbind(ctx, "1001", "*"); err != nil {
 		t.Fatal(err)
 	}
-	if list, _ := NewLocations(d).Bindings(ctx, "1001", now); len(list) != 0 {
+	if list, _ := NewLocations(d, "north").Bindings(ctx, "1001", now); len(list) != 0 {
 		t.Errorf("after taking all away: %+v", list)
 	}
 	if err := l.Bind(ctx, Binding{Extension: "1999", Contact: "sip:x@y", Expires: now}); err == nil {
@@ -75,7 +76,7 @@ func TestLocations(t *testing.T) {
 
 func TestTelephonesRingWithTheDatabaseAway(t *testing.T) {
 	d := withTelephones(t)
-	l := NewLocations(d)
+	l := NewLocations(d, "north")
 	now := time.Now()
 	if _, _, ok, _ := l.Secret(t.Context(), "1001"); !ok {
 		t.Fatal("no secret")
@@ -111,4 +112,77 @@ func TestTelephonesRingWithTheDatabaseAway(t *testing.T) {
 	if _, _, _, err := l.Secret(ctx, "1002"); err == nil {
 		t.Error("an unknown secret was known")
 	}
+}
+
+// TestATelephoneMoves registers at one node and then at another: each knows where
+// it is, without asking the database each time.
+func TestATelephoneMoves(t *testing.T) {
+	address := dbtest.URL(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var listening sync.WaitGroup
+	defer listening.Wait()
+	defer cancel()
+	open := func() *db.DB {
+		d, err := db.Open(ctx, db.Config{URL: address, MaxConns: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(d.Close)
+		listening.Go(func() { _ = d.Listen(ctx) })
+		return d
+	}
+	a, b := HA1("1001", "pronto", "secret")
+	here := open()
+	if _, err := here.Pool.Exec(ctx, `insert into phones (extension, ha1_md5, ha1_sha256) values ('1001', $1, $2)`, a, b); err != nil {
+		t.Fatal(err)
+	}
+	north, south := NewLocations(here, "north"), NewLocations(open(), "south")
+	now := time.Now()
+	stands := func(l *Locations, want string) {
+		t.Helper()
+		end := time.Now().Add(20 * time.Second)
+		again := time.NewTicker(5 * time.Millisecond) // a wake-up is on its way
+		defer again.Stop()
+		for {
+			list, err := l.Bindings(ctx, "1001", now)
+			got := ""
+			for _, b := range list {
+				got += b.Node + " "
+			}
+			if err == nil && got == want {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s knows of %q, not %q (%v)", l.node, got, want, err)
+			}
+			<-again.C
+		}
+	}
+	stands(north, "")
+	stands(south, "")
+	first := place("sip:a@192.0.2.7", now.Add(time.Minute))
+	if err := north.Bind(ctx, first); err != nil {
+		t.Fatal(err)
+	}
+	stands(north, "north ")
+	stands(south, "north ")
+	first.Expires = now.Add(2 * time.Minute)
+	if err := south.Bind(ctx, first); err != nil {
+		t.Fatal(err)
+	}
+	stands(south, "south ")
+	stands(north, "south ")
+	// Renewed there without a word to us: read anew when it would have expired.
+	first.Expires = now.Add(10 * time.Minute)
+	if err := south.Bind(ctx, first); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := north.Bindings(ctx, "1001", now.Add(5*time.Minute)); err != nil || len(list) != 1 {
+		t.Errorf("after a renewal: %+v, %v", list, err)
+	}
+	if err := south.Unbind(ctx, "1001", "*"); err != nil {
+		t.Fatal(err)
+	}
+	stands(south, "")
+	stands(north, "")
 }

@@ -95,13 +95,43 @@ func (a *Agent) Dial(ctx context.Context, to string, o DialOptions) (*Call, erro
 	}
 }
 
-// Ring makes the telephones of an extension ring and gives the one that was
-// lifted first; the others are cancelled. Errors: ErrUnreachable, ErrDeclined
-// (see *StatusError), ErrNoAnswer, or the cause of ctx, whose end cancels the
-// ringing.
+// Ring makes the telephones of an extension ring, on whichever node they are, and
+// gives the one that was lifted first; the others are cancelled. Errors:
+// ErrUnreachable, ErrDeclined (see *StatusError), ErrNoAnswer, or the cause of
+// ctx, whose end cancels the ringing.
 func (a *Agent) Ring(ctx context.Context, extension string, who Caller) (media.Leg, error) {
-	bindings := a.bindings(ctx, extension, time.Now())
-	if len(bindings) == 0 {
+	return a.ring(ctx, extension, who, a.ways(ctx, extension))
+}
+
+// way is how one telephone, or all those of another node, can be made to ring.
+type way struct {
+	binding Binding
+	node    netip.AddrPort // valid: through that node
+}
+
+// ways are those of an extension; each other node is asked once.
+func (a *Agent) ways(ctx context.Context, extension string) (list []way) {
+	for _, b := range a.bindings(ctx, extension, time.Now()) {
+		node, through, ok := a.place(b)
+		if !ok || through && slices.ContainsFunc(list, func(w way) bool { return w.node == node }) {
+			continue
+		}
+		list = append(list, way{binding: b, node: node})
+	}
+	return list
+}
+
+// call prepares the call of a way.
+func (a *Agent) call(w way, who Caller) (*Call, []sip.Header, error) {
+	if w.node.IsValid() {
+		return a.callNode(w.node, w.binding.Extension, who)
+	}
+	return a.callTo(w.binding, who)
+}
+
+// ring is Ring, for the ways given.
+func (a *Agent) ring(ctx context.Context, extension string, who Caller, ways []way) (media.Leg, error) {
+	if len(ways) == 0 {
 		return nil, fmt.Errorf("ring %s: %w: not registered", extension, ErrUnreachable)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -111,9 +141,9 @@ func (a *Agent) Ring(ctx context.Context, extension string, who Caller) (media.L
 		call *Call
 		err  error
 	}
-	results := make(chan result, len(bindings))
-	for _, b := range bindings {
-		c, extra, err := a.callTo(b, who)
+	results := make(chan result, len(ways))
+	for _, w := range ways {
+		c, extra, err := a.call(w, who)
 		if err != nil {
 			results <- result{err: err}
 			continue
@@ -129,7 +159,7 @@ func (a *Agent) Ring(ctx context.Context, extension string, who Caller) (media.L
 		})
 	}
 	var worst error
-	for range bindings {
+	for range ways {
 		select {
 		case r := <-results:
 			if r.err == nil {

@@ -90,7 +90,7 @@ func (a *Agent) onRegister(req *sip.Request, tx sip.ServerTransaction) {
 			c.known.Store(true)
 		}
 	}
-	wanted, x := readContacts(m, extension, f, req, now)
+	wanted, x := readContacts(m, extension, a.cfg.Node, f, req, now)
 	if x != nil {
 		a.respond(req, tx, x.status, x.headers()...)
 		return
@@ -173,7 +173,7 @@ type wish struct {
 }
 
 // readContacts reads what is to be bound and unbound (RFC 3261 §10.3 steps 6, 7).
-func readContacts(m *raw, extension string, f flow, req *sip.Request, now time.Time) (wish, *fault) {
+func readContacts(m *raw, extension, node string, f flow, req *sip.Request, now time.Time) (wish, *fault) {
 	var w wish
 	general, given := defaultExpires, false
 	if e := m.get("expires"); e != "" {
@@ -215,7 +215,7 @@ func readContacts(m *raw, extension string, f flow, req *sip.Request, now time.T
 			}
 			transport := strings.ToLower(f.network())
 			w.add = append(w.add, Binding{
-				Extension: extension, Contact: c.uri, Source: f.remote, Transport: transport,
+				Extension: extension, Contact: c.uri, Source: f.remote, Transport: transport, Node: node,
 				CallID: req.CallID().Value(), CSeq: seq, UserAgent: clip(m.get("user-agent"), 80),
 				Expires: now.Add(time.Duration(min(expires, maxExpires)) * time.Second),
 			})
@@ -274,7 +274,10 @@ func (a *Agent) phonesFailed(err error) int {
 
 // Registered says whether an extension has a telephone at the given instant.
 func (a *Agent) Registered(extension string, at time.Time) bool {
-	return len(a.bindings(a.ctx, extension, at)) > 0
+	return slices.ContainsFunc(a.bindings(a.ctx, extension, at), func(b Binding) bool {
+		_, _, ok := a.place(b)
+		return ok
+	})
 }
 
 func (a *Agent) bindings(ctx context.Context, extension string, at time.Time) []Binding {

@@ -59,6 +59,7 @@ type house struct {
 	archive  *recordings.Archive
 	engine   *media.Engine
 	agent    *sip.Agent
+	peers    *peers
 	desk     *ivr.Desk
 	web      *web.Server
 	http     net.Listener
@@ -79,6 +80,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	}
 	h.book = tickets.NewBook(d, h.node, h.archive, e.log)
 	h.queue = queue.New(d, h.node, e.log)
+	h.peers = &peers{db: d, queue: h.queue}
 	h.archive.OnReplay(h.replay)
 	h.engine = media.New(media.Config{MinPort: s.minPort, MaxPort: s.maxPort, Listen: e.rtp, Log: e.log})
 	if e.prompts == nil {
@@ -94,7 +96,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	}
 	h.agent, err = sip.New(sip.Config{
 		Addrs: s.sip, Packet: e.packet, Trunks: trunks, Realm: s.realm,
-		Phones: sip.NewLocations(d), Media: h.engine, Log: e.log, UserAgent: "Pronto/" + version,
+		Phones: sip.NewLocations(d, h.node), Node: h.node, Peers: h.peers, Media: h.engine, Log: e.log, UserAgent: "Pronto/" + version,
 		Handle: func(ctx context.Context, c *sip.Call) { h.desk.Answer(ctx, caller{c}) },
 	})
 	if err != nil {
@@ -145,8 +147,14 @@ func (h *house) run(ctx context.Context) error {
 	if err := h.recover(ctx); err != nil {
 		return err
 	}
+	if err := h.peers.open(ctx); err != nil {
+		return err
+	}
 	if err := h.agent.Listen(); err != nil {
 		return fmt.Errorf("listen for calls: %w", err)
+	}
+	if err := h.queue.Announce(ctx, queue.Node{SIP: h.agent.Addr().String()}, time.Now()); err != nil {
+		return err
 	}
 	if h.http == nil {
 		l, err := net.Listen("tcp", h.settings.http)

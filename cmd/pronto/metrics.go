@@ -43,6 +43,7 @@ func (h *house) metrics() http.Handler {
 		return 0
 	})
 	gauge("callers_waiting", "Callers in the queue; -1 when the database does not answer.", h.waiting)
+	gauge("nodes", "Servers that live on this database, this one included.", func() float64 { return float64(len(h.queue.Nodes())) })
 	gauge("ready", "1 while calls are answered.", func() float64 {
 		if h.isReady() != nil {
 			return 0

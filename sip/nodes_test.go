@@ -1,0 +1,263 @@
+package sip
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// fellows are the nodes of a test, by name; their proof is a hash of the words.
+type fellows map[string]netip.AddrPort
+
+func (f fellows) Where(node string) (netip.AddrPort, bool) { at, ok := f[node]; return at, ok }
+
+func (f fellows) Knows(ip netip.Addr) bool {
+	for _, at := range f {
+		if at.Addr() == ip {
+			return true
+		}
+	}
+	return false
+}
+
+func (f fellows) Prove(words ...string) string {
+	sum := sha256.Sum256([]byte("secret\n" + strings.Join(words, "\n")))
+	return hex.EncodeToString(sum[:])
+}
+
+func (f fellows) Proven(proof string, words ...string) bool { return proof == f.Prove(words...) }
+
+var (
+	northAt = netip.MustParseAddrPort("127.0.0.65:5060") // on no trunk
+	southAt = netip.MustParseAddrPort("127.0.0.66:5060")
+)
+
+// twoNodes are two agents that share their telephones, inside a bubble.
+func twoNodes(t *testing.T, test func(t *testing.T, north, south *house)) {
+	synctest.Test(t, func(t *testing.T) {
+		all := fellows{"north": northAt, "south": southAt}
+		w, phones := &wire{ends: map[netip.AddrPort]*wireEnd{}}, newMemory()
+		node := func(name string) *house {
+			return build(t, w, all[name], ring, func(h *house, c *Config) {
+				h.phones, c.Phones, c.Node, c.Peers = phones, phones, name, all
+			})
+		}
+		north := node("north")
+		defer north.stop()
+		south := node("south")
+		defer south.stop()
+		test(t, north, south)
+	})
+}
+
+// phoneOf registers a telephone at a node.
+func (h *house) phoneOf(node, extension, transport string) *peer {
+	p := h.peer(strangeIP)
+	_ = h.phones.Bind(context.Background(), Binding{Extension: extension, Contact: "sip:" + extension + "@" + p.addr.String(),
+		Source: p.addr, Transport: transport, Node: node, Expires: time.Now().Add(time.Hour)})
+	return p
+}
+
+func TestATelephoneOfAnotherNodeRings(t *testing.T) {
+	twoNodes(t, func(t *testing.T, north, south *house) {
+		p := south.phoneOf("south", "1002", "udp")
+		if !north.a.Registered("1002", time.Now()) {
+			north.t.Error("not registered")
+		}
+		got := north.ring(t.Context(), "1002", Caller{Number: "+390551234567", Name: "Mario Rossi"})
+		invite := p.calling()
+		if via := headerOf(invite, "Via"); !strings.Contains(via, southAt.String()) {
+			t.Errorf("not rung by its own node: %s", via)
+		}
+		if from := headerOf(invite, "From"); !strings.HasPrefix(from, `"Mario Rossi" <sip:+390551234567@`) {
+			t.Errorf("From: %s", from)
+		}
+		if strings.Contains(invite, nodeHeader) {
+			t.Error("the proof went to the telephone")
+		}
+		p.reply(invite, "180 Ringing", "a", p.contact(), "")
+		p.lift(invite, "a")
+		r := <-got
+		if r.err != nil || r.leg.Stream() == nil {
+			t.Fatalf("ring: %v", r.err)
+		}
+		p.byeFromPhone(invite, "a")
+		select {
+		case <-r.leg.Done():
+		case <-time.After(20 * time.Second):
+			t.Error("the caller's node does not hear of the BYE")
+		}
+	})
+}
+
+func TestACallersNodeHangsUp(t *testing.T) {
+	twoNodes(t, func(t *testing.T, north, south *house) {
+		p := south.phoneOf("south", "1002", "udp")
+		got := north.ring(t.Context(), "1002", Caller{})
+		invite := p.calling()
+		if from := headerOf(invite, "From"); !strings.Contains(from, "anonymous@anonymous.invalid") {
+			t.Errorf("From: %s", from)
+		}
+		p.lift(invite, "a")
+		r := <-got
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		r.leg.Hangup(t.Context())
+		p.reply(p.expect("BYE"), "200 OK", "", "", "")
+	})
+}
+
+func TestWhatATelephoneOfAnotherNodeSaysPassesThrough(t *testing.T) {
+	for status, want := range map[string]error{
+		"486 Busy Here": ErrDeclined, "603 Decline": ErrDeclined, "404 Not Found": ErrUnreachable, "480 Away": ErrUnreachable,
+	} {
+		t.Run(status, func(t *testing.T) {
+			twoNodes(t, func(t *testing.T, north, south *house) {
+				p := south.phoneOf("south", "1002", "udp")
+				got := north.ring(t.Context(), "1002", Caller{})
+				invite := p.calling()
+				p.reply(invite, status, "a", "", "")
+				p.expect("ACK")
+				r := <-got
+				var s *StatusError
+				if !errors.Is(r.err, want) || !errors.As(r.err, &s) || strconv.Itoa(s.Code) != status[:3] {
+					t.Errorf("ring: %v, want %v", r.err, want)
+				}
+			})
+		})
+	}
+}
+
+func TestCancelPassesThrough(t *testing.T) {
+	twoNodes(t, func(t *testing.T, north, south *house) {
+		p := south.phoneOf("south", "1002", "udp")
+		ctx, cancel := context.WithCancel(t.Context())
+		got := north.ring(ctx, "1002", Caller{})
+		invite := p.calling()
+		p.reply(invite, "180 Ringing", "a", "", "")
+		cancel()
+		cancelled := p.expect("CANCEL")
+		if r := <-got; !errors.Is(r.err, context.Canceled) {
+			t.Errorf("ring: %v", r.err)
+		}
+		p.reply(cancelled, "200 OK", "a", "", "")
+		p.reply(invite, "487 Request Terminated", "a", "", "")
+		p.expect("ACK")
+		for _, h := range []*house{north, south} {
+			if err := h.a.Drained(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// A telephone in each node, and one that has moved: each rings once, by its own.
+func TestTelephonesOfBothNodesRing(t *testing.T) {
+	twoNodes(t, func(t *testing.T, north, south *house) {
+		p, q := north.phoneOf("north", "1002", "udp"), south.phoneOf("south", "1002", "udp")
+		got := north.ring(t.Context(), "1002", Caller{})
+		first, second := p.calling(), q.calling()
+		q.lift(second, "b")
+		if r := <-got; r.err != nil {
+			t.Fatal(r.err)
+		}
+		// The losers are cancelled once they have said that they ring.
+		p.reply(first, "180 Ringing", "a", "", "")
+		cancelled := p.expect("CANCEL")
+		p.reply(cancelled, "200 OK", "a", "", "")
+		p.reply(first, "487 Request Terminated", "a", "", "")
+		p.expect("ACK")
+		q.byeFromPhone(second, "b")
+	})
+}
+
+// The node of a telephone has died: on UDP it may be rung all the same, a
+// connection is gone.
+func TestATelephoneWhoseNodeHasDied(t *testing.T) {
+	twoNodes(t, func(t *testing.T, north, south *house) {
+		p := south.phoneOf("lost", "1002", "udp")
+		south.phoneOf("lost", "1003", "tcp")
+		if north.a.Registered("1003", time.Now()) {
+			t.Error("a telephone on a dead connection counts as registered")
+		}
+		if r := <-north.ring(t.Context(), "1003", Caller{}); !errors.Is(r.err, ErrUnreachable) {
+			t.Errorf("ring: %v", r.err)
+		}
+		p.server = northAt
+		got := north.ring(t.Context(), "1002", Caller{})
+		invite := p.calling()
+		p.lift(invite, "a")
+		if r := <-got; r.err != nil {
+			t.Errorf("ring: %v", r.err)
+		}
+		p.byeFromPhone(invite, "a")
+	})
+}
+
+// Nobody but a node that lives makes a telephone ring, and a proof is good for
+// one call.
+func TestNodesAreNoDoorForStrangers(t *testing.T) {
+	twoNodes(t, func(t *testing.T, north, south *house) {
+		phone := south.phoneOf("south", "1002", "udp")
+		now := time.Now()
+		at := func(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
+		attempt := func(ip netip.Addr, words ...string) string {
+			s := south.peer(ip)
+			s.server = southAt
+			s.send("INVITE sip:1002@" + southAt.String() + " SIP/2.0\r\nVia: SIP/2.0/UDP " + s.addr.String() + ";rport;branch=z9hG4bK" + randomText() +
+				"\r\nMax-Forwards: 70\r\nFrom: <sip:1@x>;tag=tag\r\nTo: <sip:1002@y>\r\nCall-ID: call\r\nCSeq: 1 INVITE\r\nContact: <sip:s@" + s.addr.String() + ">\r\n" +
+				nodeHeader + ": " + strings.Join(words, " ") + "\r\nContent-Length: 0\r\n\r\n")
+			for m := s.within(10 * time.Second); m != ""; m = s.within(10 * time.Second) {
+				if !strings.HasPrefix(m, "SIP/2.0 100") {
+					s.send("ACK sip:1002@" + southAt.String() + " SIP/2.0\r\nVia: " + headerOf(m, "Via") + "\r\nMax-Forwards: 70\r\nFrom: " + headerOf(m, "From") +
+						"\r\nTo: " + headerOf(m, "To") + "\r\nCall-ID: call\r\nCSeq: 1 ACK\r\nContent-Length: 0\r\n\r\n")
+					return m[:min(len(m), len("SIP/2.0 403"))]
+				}
+			}
+			return "nothing"
+		}
+		proof := func(node string, when time.Time, extension string) string {
+			return fellows{}.Prove("ring", node, at(when), extension, "call", "tag")
+		}
+		for what, c := range map[string]struct {
+			ip    netip.Addr
+			words []string
+		}{
+			"from elsewhere":    {strangeIP, []string{"north", at(now), proof("north", now, "1002")}},
+			"from a trunk":      {trunkIP, []string{"north", at(now), proof("north", now, "1002")}},
+			"without a proof":   {northAt.Addr(), []string{"north"}},
+			"empty":             {northAt.Addr(), nil},
+			"a wrong proof":     {northAt.Addr(), []string{"north", at(now), strings.Repeat("0", 64)}},
+			"another extension": {northAt.Addr(), []string{"north", at(now), proof("north", now, "1003")}},
+			"too old":           {northAt.Addr(), []string{"north", at(now.Add(-2 * nodeFresh)), proof("north", now.Add(-2*nodeFresh), "1002")}},
+			"from the future":   {northAt.Addr(), []string{"north", at(now.Add(2 * nodeFresh)), proof("north", now.Add(2*nodeFresh), "1002")}},
+			"no instant":        {northAt.Addr(), []string{"north", "now", proof("north", now, "1002")}},
+		} {
+			if got := attempt(c.ip, c.words...); got != "SIP/2.0 403" {
+				t.Errorf("%s: %q", what, got)
+			}
+		}
+		phone.nothing(time.Second)
+		right := []string{"north", at(time.Now()), proof("north", time.Now(), "1002")}
+		answer := make(chan string, 1)
+		go func() { answer <- attempt(northAt.Addr(), right...) }()
+		invite := phone.calling()
+		phone.reply(invite, "486 Busy Here", "a", "", "")
+		phone.expect("ACK")
+		if got := <-answer; got != "SIP/2.0 486" {
+			t.Errorf("the right one: %q", got)
+		}
+		if got := attempt(northAt.Addr(), right...); got != "SIP/2.0 403" {
+			t.Errorf("the same again: %q", got)
+		}
+		phone.nothing(time.Second)
+	})
+}
