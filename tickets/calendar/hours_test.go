@@ -55,6 +55,14 @@ func TestOpen(t *testing.T) {
 	touching := weekdays(Span{480, 720}, Span{720, 900}, Span{840, 1000})
 	wedding := Hours{}
 	wedding.Week[time.Tuesday] = []Span{{9 * 60, 9*60 + 1}}
+	closedFor := func(h Hours, first, last Date, spans ...Span) Hours {
+		h.Exceptional = append([]Period{{first, last, spans}}, h.Exceptional...)
+		return h
+	}
+	election := closedFor(office, Date{2026, time.June, 6}, Date{2026, time.June, 8}, Span{0, 1440}) // Saturday to Monday
+	christmas := closedFor(office, Date{2026, time.December, 25}, Date{2026, time.December, 25}, Span{9 * 60, 12 * 60})
+	moving := closedFor(Hours{Always: true}, Date{2026, time.March, 3}, Date{2026, time.March, 4})
+	patronToo := closedFor(florence, Date{2026, time.June, 24}, Date{2026, time.June, 24}, Span{600, 660})
 	dst := everyDay(Span{90, 150}) // 01:30–02:30, across both changes of the clocks
 	dst.OpenHolidays = true
 
@@ -92,6 +100,14 @@ func TestOpen(t *testing.T) {
 		{"all day, every day", allDay, "2026-03-02 11:00", true, ""},
 		{"always", Hours{Always: true}, "2026-12-25 03:00", true, ""},
 		{"never", Hours{}, "2026-03-02 11:00", false, ""},
+		{"an election begins at midnight", election, "2026-06-05 20:00", false, "2026-06-06 00:00"},
+		{"an election lasts through its nights", election, "2026-06-06 23:30", true, "2026-06-09 00:00"},
+		{"after the election the office opens at eight", election, "2026-06-09 00:00", false, "2026-06-09 08:00"},
+		{"a holiday with windows of its own", christmas, "2026-12-25 10:00", true, "2026-12-25 12:00"},
+		{"the other holidays stay", christmas, "2026-12-26 10:00", false, "2026-12-28 08:00"},
+		{"closed although always open", moving, "2026-03-03 10:00", false, "2026-03-05 00:00"},
+		{"always open until a closed day", moving, "2026-03-01 10:00", true, "2026-03-03 00:00"},
+		{"an exceptional patron day", patronToo, "2026-06-24 10:30", true, "2026-06-24 11:00"},
 		{"UTC is not Rome", office, "2026-03-02 07:30:00 +0000", true, "2026-03-02 20:00"},
 
 		// 29 March 2026: 02:00 CET is 03:00 CEST. 25 October 2026: 03:00 CEST is 02:00 CET.
@@ -145,15 +161,27 @@ func slowHoliday(t time.Time) bool {
 
 // slowOpen asks the clock on the wall, minute by minute.
 func slowOpen(h Hours, t time.Time) bool {
+	local := t.In(rome)
+	today := local.Format("2006-01-02")
+	for _, p := range h.Exceptional {
+		if day := func(d Date) string {
+			return time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, time.UTC).Format("2006-01-02")
+		}; day(p.First) <= today && today <= day(p.Last) {
+			return slowCovers(p.Spans, local)
+		}
+	}
 	if h.Always {
 		return true
 	}
-	local := t.In(rome)
 	if !h.OpenHolidays && (slowHoliday(t) || h.Patron != nil && local.Format("1-2") == time.Date(2000, h.Patron.Month, h.Patron.Day, 0, 0, 0, 0, time.UTC).Format("1-2")) {
 		return false
 	}
+	return slowCovers(h.Week[int(local.Weekday())], local)
+}
+
+func slowCovers(spans []Span, local time.Time) bool {
 	minute := local.Hour()*60 + local.Minute()
-	for _, s := range h.Week[int(local.Weekday())] {
+	for _, s := range spans {
 		if s.Open <= minute && minute < s.Close {
 			return true
 		}
@@ -175,31 +203,51 @@ func slowChange(h Hours, t time.Time, days int) time.Time {
 	return time.Time{}
 }
 
+// interesting are the days and nights on which hours go wrong.
+var interesting = rapid.SampledFrom([]string{
+	"-03-29 01:00", "-03-26 01:30", "-03-31 00:00", "-10-25 01:00", "-10-28 01:30", "-10-31 00:00",
+	"-12-24 20:00", "-12-31 23:00", "-01-05 12:00", "-10-03 21:00", "-10-04 10:00", "-04-20 08:00", "-06-01 22:00", "-02-28 23:30", "-03-16 23:00",
+})
+
+var anySpan = rapid.Custom(func(t *rapid.T) Span {
+	a := rapid.OneOf(rapid.IntRange(0, 1439), rapid.SampledFrom([]int{0, 90, 119, 120, 150, 180, 181, 480})).Draw(t, "opens")
+	b := rapid.OneOf(rapid.IntRange(a+1, 1440), rapid.SampledFrom([]int{1440})).Draw(t, "closes")
+	return Span{a, b}
+})
+
+// anyStart is an instant within three days of an interesting one, 2000 to 2040.
+func anyStart(r *rapid.T) time.Time {
+	year := rapid.IntRange(2000, 2040).Draw(r, "year")
+	start, err := time.ParseInLocation("2006-01-02 15:04", time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC).Format("2006")+interesting.Draw(r, "day"), rome)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return start.Add(time.Duration(rapid.IntRange(-3*24*3600, 3*24*3600).Draw(r, "seconds")) * time.Second)
+}
+
+// anyHours are hours with exceptional days around an instant.
+func anyHours(r *rapid.T, around time.Time) (h Hours) {
+	for d := range h.Week {
+		h.Week[d] = rapid.SliceOfN(anySpan, 0, 3).Draw(r, "spans")
+	}
+	h.OpenHolidays = rapid.Bool().Draw(r, "open on holidays")
+	h.Always = rapid.IntRange(0, 5).Draw(r, "always") == 0
+	if rapid.Bool().Draw(r, "patron") {
+		h.Patron = &MonthDay{time.Month(rapid.IntRange(1, 12).Draw(r, "month")), rapid.IntRange(1, 28).Draw(r, "day")}
+	}
+	for range rapid.IntRange(0, 2).Draw(r, "exceptional") {
+		first := around.AddDate(0, 0, rapid.IntRange(-2, 10).Draw(r, "first"))
+		last := first.AddDate(0, 0, rapid.IntRange(0, 4).Draw(r, "days"))
+		spans := rapid.OneOf(rapid.SliceOfN(anySpan, 0, 2), rapid.Just([]Span{{0, 1440}})).Draw(r, "windows")
+		h.Exceptional = append(h.Exceptional, Period{DateOf(first), DateOf(last), spans})
+	}
+	return h
+}
+
 func TestOpenAgainstMinuteByMinute(t *testing.T) {
-	interesting := rapid.SampledFrom([]string{
-		"-03-29 01:00", "-03-26 01:30", "-03-31 00:00", "-10-25 01:00", "-10-28 01:30", "-10-31 00:00",
-		"-12-24 20:00", "-12-31 23:00", "-01-05 12:00", "-10-03 21:00", "-10-04 10:00", "-04-20 08:00", "-06-01 22:00", "-02-28 23:30", "-03-16 23:00",
-	})
-	span := rapid.Custom(func(t *rapid.T) Span {
-		a := rapid.OneOf(rapid.IntRange(0, 1439), rapid.SampledFrom([]int{0, 90, 119, 120, 150, 180, 181, 480})).Draw(t, "opens")
-		b := rapid.OneOf(rapid.IntRange(a+1, 1440), rapid.SampledFrom([]int{1440})).Draw(t, "closes")
-		return Span{a, b}
-	})
 	rapid.Check(t, func(r *rapid.T) {
-		var h Hours
-		for d := range h.Week {
-			h.Week[d] = rapid.SliceOfN(span, 0, 3).Draw(r, "spans")
-		}
-		h.OpenHolidays = rapid.Bool().Draw(r, "open on holidays")
-		if rapid.Bool().Draw(r, "patron") {
-			h.Patron = &MonthDay{time.Month(rapid.IntRange(1, 12).Draw(r, "month")), rapid.IntRange(1, 28).Draw(r, "day")}
-		}
-		year := rapid.IntRange(2000, 2040).Draw(r, "year")
-		start, err := time.ParseInLocation("2006-01-02 15:04", time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC).Format("2006")+interesting.Draw(r, "day"), rome)
-		if err != nil {
-			r.Fatal(err)
-		}
-		start = start.Add(time.Duration(rapid.IntRange(-3*24*3600, 3*24*3600).Draw(r, "seconds")) * time.Second)
+		start := anyStart(r)
+		h := anyHours(r, start)
 		open, changes := h.Open(start)
 		if open != slowOpen(h, start) {
 			r.Fatalf("at %v open is %v", start.In(rome), open)
