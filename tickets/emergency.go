@@ -2,10 +2,19 @@ package tickets
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
 )
+
+// clipLongest bounds the name of a prompt, in bytes.
+const clipLongest = 64
 
 // Emergency is an announcement that every caller hears instead of a menu, on all
 // services, while it is on. The zero Emergency is none.
@@ -49,4 +58,68 @@ func readEmergencies(ctx context.Context, q querier) ([]Emergency, error) {
 		}
 		return e, err
 	})
+}
+
+// BeginEmergency puts the announcement on, or another one in its place. clip is a
+// prompt's name, "" for the one that comes with the program; until may be zero.
+func (b *Book) BeginEmergency(ctx context.Context, clip string, until time.Time, by int64, at time.Time) error {
+	if clip = strings.TrimSpace(clip); len(clip) > clipLongest || clean(clip) != clip {
+		return &Refusal{"clip", "Questo annuncio non esiste."}
+	}
+	if !until.IsZero() && !until.After(at) {
+		return &Refusal{"until", "La fine dell'annuncio deve essere nel futuro."}
+	}
+	var end *time.Time
+	if !until.IsZero() {
+		end = &until
+	}
+	err := b.db.Tx(ctx, func(tx *db.Tx) error {
+		if _, err := endEmergency(ctx, tx, by, at); err != nil {
+			return err
+		}
+		var id int64
+		if err := tx.QueryRow(ctx, `insert into emergencies (clip, since, until, started_by) values (@clip, @at, @until, @by) returning id`,
+			pgx.StrictNamedArgs{"clip": clip, "at": at, "until": end, "by": by}).Scan(&id); err != nil {
+			return err
+		}
+		return emergencyLine(ctx, tx, journal.EmergencyBegan, id, by, at)
+	})
+	if err != nil {
+		return fmt.Errorf("begin the emergency announcement: %w", err)
+	}
+	return nil
+}
+
+// EndEmergency takes the announcement off; *Refusal without a field when none is on.
+func (b *Book) EndEmergency(ctx context.Context, by int64, at time.Time) error {
+	err := b.db.Tx(ctx, func(tx *db.Tx) error {
+		id, err := endEmergency(ctx, tx, by, at)
+		switch {
+		case err != nil:
+			return err
+		case id == 0:
+			return &Refusal{"", "Nessun annuncio di emergenza è attivo."}
+		}
+		return emergencyLine(ctx, tx, journal.EmergencyEnded, id, by, at)
+	})
+	if err != nil {
+		return fmt.Errorf("end the emergency announcement: %w", err)
+	}
+	return nil
+}
+
+// endEmergency ends the announcement that is on and gives its id, 0 for none.
+func endEmergency(ctx context.Context, tx *db.Tx, by int64, at time.Time) (id int64, err error) {
+	tx.Wake(topicServices)
+	err = tx.QueryRow(ctx, `update emergencies set until = @at, ended_by = @by where since <= @at and (until is null or until > @at) returning id`,
+		pgx.StrictNamedArgs{"at": at, "by": by}).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil
+	}
+	return id, err
+}
+
+func emergencyLine(ctx context.Context, tx *db.Tx, kind journal.Kind, id, by int64, at time.Time) error {
+	tx.Wake(topicJournal, journal.DeskStream)
+	return journal.Append(ctx, tx, journal.Line{Stream: journal.DeskStream, At: at, Kind: kind, User: by, Data: map[string]any{"emergency": id}})
 }

@@ -72,11 +72,17 @@ const (
 	Recording Kind = "recording"
 	Recorded  Kind = "recorded"
 	Heard     Kind = "heard"
+
+	// The settings' way.
+	Published      Kind = "published" // a version of a service's settings
+	Discarded      Kind = "discarded" // a draft of them
+	EmergencyBegan Kind = "emergency_began"
+	EmergencyEnded Kind = "emergency_ended"
 )
 
 // Line is one thing that happened, before it has its place in the stream.
 type Line struct {
-	Stream  string // ContactStream, TicketStream or SeatStream
+	Stream  string // ContactStream, TicketStream, SeatStream, ServiceStream or DeskStream
 	At      time.Time
 	Kind    Kind
 	Contact uuid.NullUUID
@@ -117,6 +123,12 @@ func ContactStream(id uuid.UUID) string { return "contact:" + id.String() }
 
 // TicketStream names the stream of a ticket, by its row's id.
 func TicketStream(id int64) string { return "ticket:" + strconv.FormatInt(id, 10) }
+
+// ServiceStream names the stream of a service's settings.
+func ServiceStream(id int64) string { return "service:" + strconv.FormatInt(id, 10) }
+
+// DeskStream is the stream of what concerns every service.
+const DeskStream = "desk"
 
 // SeatStream names the stream of an operator's seat.
 func SeatStream(user int64) string { return "seat:" + strconv.FormatInt(user, 10) }
