@@ -117,11 +117,20 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 	if open, reopens := c.Service.Open(call.Arrived()); !open {
 		return d.night(ctx, call, c, reopens)
 	}
-	topic, urgency, err := d.classify(ctx, call, c)
+	item, err := d.choose(ctx, call, c)
 	if err != nil {
 		return hungUp(ctx, tickets.AbandonedIVR, err)
 	}
-	ticket, place, err := d.enter(ctx, c, topic, urgency)
+	if item.Action == tickets.ActionState {
+		if onward, ending, err := d.state(ctx, call, c); !onward {
+			return ending, err
+		}
+	}
+	matter, err := d.classify(ctx, call, c, item)
+	if err != nil {
+		return hungUp(ctx, tickets.AbandonedIVR, err)
+	}
+	ticket, place, err := d.enter(ctx, c, matter)
 	if err != nil {
 		return d.sorry(ctx, call, c, tickets.AbandonedIVR, err)
 	}
@@ -175,49 +184,61 @@ func (d *Desk) sorry(ctx context.Context, call Call, c *tickets.Contact, ending 
 	return d.courtesy(ctx, call, c)
 }
 
-// classify asks for the topic, at most three times, then whether the fault
-// blocks the caller's work. Silence and wrong keys get the default topic.
-func (d *Desk) classify(ctx context.Context, call Call, c *tickets.Contact) (topic tickets.Topic, urgency int, err error) {
+// choose asks what it is about, at most three times. Silence and wrong keys get
+// the default topic.
+func (d *Desk) choose(ctx context.Context, call Call, c *tickets.Contact) (tickets.MenuItem, error) {
 	menu := d.menu(c.Service)
-	topic = c.Service.DefaultTopic()
 	clip := menu.first
 	for range menuTries {
 		key, err := call.Ask(ctx, clip, menuWait)
 		if err != nil {
-			return topic, 0, fmt.Errorf("menu: %w", err)
+			return tickets.MenuItem{}, fmt.Errorf("menu: %w", err)
 		}
-		if chosen, ok := c.Service.Choice(key); ok {
-			topic = chosen
-			break
+		if item, ok := c.Service.Item(key); ok {
+			return item, nil
 		}
 		clip = menu.again
 	}
-	key, err := call.Ask(ctx, d.Prompts.Clip(prompts.Urgent), urgencyWait)
-	if err != nil {
-		return topic, 0, fmt.Errorf("urgency: %w", err)
-	}
-	urgency = tickets.NotBlocking
-	if key == keyBlocking {
-		urgency = tickets.Blocking
-	}
-	d.note(ctx, c, tickets.Step{Kind: journal.Classified, At: time.Now(), Topic: topic.ID, Urgency: urgency})
-	return topic, urgency, nil
+	return tickets.MenuItem{Topic: c.Service.DefaultTopic()}, nil
 }
 
-// enter takes the caller's place and opens the ticket in one transaction: there
-// is no instant at which one exists without the other.
-func (d *Desk) enter(ctx context.Context, c *tickets.Contact, topic tickets.Topic, urgency int) (ticket *tickets.Ticket, place *queue.Place, err error) {
-	now := time.Now()
-	ticket, err = d.Tickets.Open(ctx, c, tickets.Matter{Channel: tickets.Phone, Topic: topic.ID, Urgency: urgency, At: now, Queued: true},
-		func(ctx context.Context, tx *db.Tx, t *tickets.Ticket) (err error) {
-			place, err = d.Queue.Join(ctx, tx, queue.Entry{Contact: c.ID, Topic: topic.ID, Urgency: urgency, T0: c.T0, At: now})
-			return err
-		})
+// classify is the matter of what was chosen, once the caller has said whether the
+// fault blocks the work. Who has asked about a request is spared the question:
+// it is that request's matter, or an inquiry.
+func (d *Desk) classify(ctx context.Context, call Call, c *tickets.Contact, item tickets.MenuItem) (tickets.Matter, error) {
+	m := tickets.Matter{Channel: tickets.Phone, Topic: item.Topic.ID, Urgency: tickets.NotBlocking, Queued: true}
+	switch {
+	case item.Action != tickets.ActionState:
+		key, err := call.Ask(ctx, d.Prompts.Clip(prompts.Urgent), urgencyWait)
+		if err != nil {
+			return m, fmt.Errorf("urgency: %w", err)
+		}
+		if key == keyBlocking {
+			m.Urgency = tickets.Blocking
+		}
+	case c.Ticket != nil && c.Ticket.Topic != nil:
+		m.Topic, m.Urgency = c.Ticket.Topic.ID, c.Ticket.Urgency
+	default:
+		m.Topic, m.Kind = c.Service.DefaultTopic().ID, tickets.CallState
+	}
+	d.note(ctx, c, tickets.Step{Kind: journal.Classified, At: time.Now(), Topic: m.Topic, Urgency: m.Urgency})
+	return m, nil
+}
+
+// enter takes the caller's place and opens the ticket, unless the call has one
+// already, in one transaction: there is no instant at which one exists without the
+// other.
+func (d *Desk) enter(ctx context.Context, c *tickets.Contact, m tickets.Matter) (ticket *tickets.Ticket, place *queue.Place, err error) {
+	m.At = time.Now()
+	ticket, err = d.Tickets.Open(ctx, c, m, func(ctx context.Context, tx *db.Tx, t *tickets.Ticket) (err error) {
+		place, err = d.Queue.Join(ctx, tx, queue.Entry{Contact: c.ID, Topic: m.Topic, Urgency: m.Urgency, T0: c.T0, At: m.At})
+		return err
+	})
 	if err != nil {
 		if db.Away(err) { // perhaps it was written, and only the answer lost: nobody is to be offered a place without a caller
-			d.orLater("leave", Left{Contact: c.ID, At: now}, err)
+			d.orLater("leave", Left{Contact: c.ID, At: m.At}, err)
 		}
-		return nil, nil, fmt.Errorf("enter the queue for %s: %w", topic.Code, err)
+		return nil, nil, fmt.Errorf("enter the queue for topic %d: %w", m.Topic, err)
 	}
 	return ticket, place, nil
 }

@@ -46,7 +46,11 @@ func (d *Desk) menu(s *tickets.Service) menu {
 func choices(s *tickets.Service) []prompts.Choice {
 	var list []prompts.Choice
 	for _, m := range s.Menu {
-		list = append(list, prompts.Choice{Key: m.Key, Code: m.Topic.Code, Name: m.Topic.Name})
+		choice := prompts.Choice{Key: m.Key, Code: m.Topic.Code, Name: m.Topic.Name}
+		if m.Action == tickets.ActionState {
+			choice = prompts.Choice{Key: m.Key, Code: prompts.ChoiceState}
+		}
+		list = append(list, choice)
 	}
 	return list
 }

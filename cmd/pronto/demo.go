@@ -22,6 +22,7 @@ const (
 	maxDemoOperators = 500
 	demoWrapUp       = 3 // seconds: a demonstration does not wait a minute
 	demoFirstPhone   = 1001
+	demoState        = '5' // the key for the state of a request, after the topics
 )
 
 // demoSecrets are the passwords of DIR/demo.json: made at the first start, so
@@ -181,6 +182,7 @@ func (h *house) seedServices(ctx context.Context) (codes []string, err error) {
 		}
 		menu = append(menu, tickets.MenuItem{Key: rune('1' + i), Topic: topic, Default: i == 0})
 	}
+	menu = append(menu, tickets.MenuItem{Key: demoState, Action: tickets.ActionState})
 	for _, s := range demoServices {
 		s.Menu, s.CallbackOffered = menu, true
 		if _, err := h.book.PutService(ctx, s); err != nil {

@@ -137,7 +137,7 @@ type actor struct {
 
 // callerNumbers are the demo's doctors and some others by the names of scripts.
 var callerNumbers = map[string]string{
-	"rossi": "+390551234567", "bianchi": "+390559876543", "deangelis": "+393477654321", "ignoto": "+390577000001", "nascosto": "",
+	"rossi": "+390551234567", "cellulare": "+393331234567", "bianchi": "+390559876543", "deangelis": "+393477654321", "ignoto": "+390577000001", "nascosto": "",
 	"primo": "+390577000011", "secondo": "+390577000012",
 }
 
@@ -226,6 +226,13 @@ func (s *stage) close() error {
 	}
 	check, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	faults = append(faults, s.holds(check)...)
+	s.db.Close()
+	return errors.Join(faults...)
+}
+
+// holds is what must hold after any day, as the rows say it.
+func (s *stage) holds(check context.Context) (faults []error) {
 	for what, sql := range map[string]string{
 		"contacts without an ending":            `select count(*) from contacts where ending is null`,
 		"places still held":                     `select count(*) from places where state in ('waiting', 'offered')`,
@@ -243,8 +250,7 @@ func (s *stage) close() error {
 			faults = append(faults, fmt.Errorf("%d %s", n, what))
 		}
 	}
-	s.db.Close()
-	return errors.Join(faults...)
+	return faults
 }
 
 // explain prints the journals of all contacts, for a script that fails.
@@ -389,7 +395,10 @@ func (s *stage) heard(w []string) []string {
 		for i, t := range demoTopics {
 			list = append(list, prompts.Choice{Key: rune('1' + i), Code: t.Code, Name: t.Name})
 		}
+		list = append(list, prompts.Choice{Key: demoState, Code: prompts.ChoiceState})
 		return siptest.Read(s.lib.Menu(list).ALaw)
+	case "parole": // parole oggi alle_ore nove
+		return w[1:]
 	case "numero":
 		return siptest.Read(s.lib.Number(w[1]).ALaw)
 	case "orari": // orari 800123456

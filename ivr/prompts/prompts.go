@@ -68,6 +68,10 @@ const (
 	outcomeIs   = "esito_" // and the outcome's code
 )
 
+// ChoiceState is the code of the menu's choice that is no topic: the state of a
+// request.
+const ChoiceState = "stato"
+
 // Library is a set of clips by name. It is safe for use by many calls at once.
 type Library struct{ clips map[string]audio.Clip }
 
