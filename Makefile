@@ -11,7 +11,7 @@ FOR_TEST     = $(FOR_RUN) sip-tester:sipp chromium:chromium gcc:gcc libc6-dev
 FOR_INTEROP  = baresip-core:baresip python3-numpy
 
 .DEFAULT_GOAL := help
-.PHONY: help run call phone build test test-go test-ui test-browser check race fuzz bench interop ui api clean go
+.PHONY: help run call phone build test test-go test-ui test-browser days check race fuzz bench interop ui api clean go
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ test-browser: build
 ui: ## rebuild the console's committed bundle from its sources
 	$(UI) npm ci --no-audit --no-fund --silent
 	$(UI) npm run build
+
+days: build ## thirty days of two hundred callers at random, each from its seed (make test has three)
+	@.ci/packages $(FOR_TEST)
+	go test -count=1 -timeout 60m -run '^TestDay$$' -v ./cmd/pronto -days 30
 
 check: go ## formatting, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files' >&2; exit 1; }

@@ -31,13 +31,14 @@ type Wire struct {
 	Spare   func(from, to netip.AddrPort) bool // packets that no fault touches; nil: none
 
 	seed  uint64
-	mu    sync.Mutex // guards conns and ports
+	mu    sync.Mutex // guards conns and cut
 	conns map[netip.AddrPort]*Conn
+	cut   map[netip.Addr]bool
 }
 
 // NewWire makes a network; equal seeds have equal faults.
 func NewWire(seed uint64) *Wire {
-	return &Wire{seed: seed, conns: map[netip.AddrPort]*Conn{}}
+	return &Wire{seed: seed, conns: map[netip.AddrPort]*Conn{}, cut: map[netip.Addr]bool{}}
 }
 
 // Conn is a socket on a Wire: a net.PacketConn for SIP, a media.Conn for sound.
@@ -74,6 +75,17 @@ func (w *Wire) Listen(addr netip.AddrPort) (*Conn, error) {
 	c := &Conn{wire: w, addr: addr, in: make(chan packet, queueLength), closed: make(chan struct{}), expired: make(chan struct{})}
 	w.conns[addr] = c
 	return c, nil
+}
+
+// Cut takes a machine off the network: what is on its way to or from it is lost
+// too. Mend brings it back.
+func (w *Wire) Cut(machine netip.Addr)  { w.reach(machine, false) }
+func (w *Wire) Mend(machine netip.Addr) { w.reach(machine, true) }
+
+func (w *Wire) reach(machine netip.Addr, reached bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut[machine] = !reached
 }
 
 // Media is Listen as media.Config wants it.
@@ -120,6 +132,9 @@ func (w *Wire) send(from, to netip.AddrPort, data []byte, n uint64) {
 func (w *Wire) deliver(to netip.AddrPort, p packet) {
 	w.mu.Lock()
 	c := w.conns[to]
+	if w.cut[to.Addr()] || w.cut[p.from.Addr()] {
+		c = nil
+	}
 	w.mu.Unlock()
 	if c == nil {
 		return // nobody there, as with UDP
