@@ -84,8 +84,11 @@ interop: build ## other people's telephones and torture messages: make interop I
 	@.ci/packages $(FOR_TEST) $(FOR_INTEROP)
 	PRONTO_INTEROP="$(abspath $(INTEROP))" go test -tags interop -count=1 -timeout 20m -run '^TestInterop' -v ./cmd/pronto
 
-api: go ## renew the API's description (web/openapi.json) from the code
+api: go ## renew the API's description (web/openapi.json) and the console's types from the code
 	go test -count=1 -run '^TestDescriptionIsCommitted$$' ./web -renew
+	@.ci/node .make/node >/dev/null
+	@test -e web/ui/node_modules/.bin/openapi-typescript || { $(UI) npm ci --no-audit --no-fund --silent; }
+	$(UI) npm run types
 
 clean: ## remove what was built (never the data)
 	rm -rf bin .make web/ui/node_modules

@@ -70,6 +70,17 @@ var closed = map[reflect.Type][]any{
 	reflect.TypeFor[tickets.Channel](): {tickets.Phone, tickets.Voicemail},
 }
 
+// closedFields are those whose Go type is wider than what it carries.
+var closedFields = map[string][]any{
+	"Match.sure":      {tickets.MatchCertain, tickets.MatchSeveral, tickets.MatchNone, tickets.MatchWithheld},
+	"Contact.match":   {tickets.MatchCertain, tickets.MatchSeveral, tickets.MatchNone, tickets.MatchWithheld},
+	"Contact.urgency": {tickets.Blocking, tickets.NotBlocking, nil},
+	"Ticket.urgency":  {tickets.Blocking, tickets.NotBlocking}, "TicketPage.urgency": {tickets.Blocking, tickets.NotBlocking},
+	"Waiting.urgency": {tickets.Blocking, tickets.NotBlocking},
+	"Waiting.state":   {"waiting", "offered"},
+	"Message.state":   {messageNew, "taken", "heard"},
+}
+
 // describe is an operation as the description has it.
 func (a *operations) describe(o operation, method, path string, out reflect.Type) *huma.Operation {
 	op := &huma.Operation{
@@ -138,7 +149,10 @@ func (a *operations) finish() func() ([]byte, error) {
 		for _, f := range reflect.VisibleFields(t) {
 			key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if prop := s.Properties[key]; prop != nil {
-				s.Properties[key] = finished(prop, f.Type, strings.Contains(f.Tag.Get("json"), ",omit"))
+				s.Properties[key] = finished(prop, f.Type, strings.Contains(f.Tag.Get("json"), ",omit") || f.Tag.Get("nullable") == "false")
+				if set := closedFields[name+"."+key]; set != nil {
+					s.Properties[key].Enum = set
+				}
 			}
 		}
 	}
@@ -148,14 +162,14 @@ func (a *operations) finish() func() ([]byte, error) {
 	})
 }
 
-// finished is a property as its Go type has it.
-func finished(s *huma.Schema, t reflect.Type, omitted bool) *huma.Schema {
+// finished is a property as its Go type has it; never: it is not sent as null.
+func finished(s *huma.Schema, t reflect.Type, never bool) *huma.Schema {
 	switch {
 	case t == reflect.TypeFor[uuid.UUID](), t == reflect.TypeFor[*uuid.UUID]():
-		s.Format, s.Nullable = "uuid", t.Kind() == reflect.Pointer && !omitted
-	case t.Kind() == reflect.Pointer && s.Ref != "" && !omitted:
+		s.Format, s.Nullable = "uuid", t.Kind() == reflect.Pointer && !never
+	case t.Kind() == reflect.Pointer && s.Ref != "" && !never:
 		return &huma.Schema{AnyOf: []*huma.Schema{s, {Type: "null"}}}
-	case t.Kind() == reflect.Map && s.Type == huma.TypeObject && !omitted:
+	case t.Kind() == reflect.Map && s.Type == huma.TypeObject && !never:
 		s.Nullable = true
 	case closed[t] != nil && len(s.Enum) == 0:
 		s.Enum = closed[t]

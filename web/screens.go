@@ -145,7 +145,7 @@ func (s *Server) waiting(ctx context.Context) ([]waitingView, error) {
 // operator wraps up.
 type popView struct {
 	Offer       *offerView       `json:"offer"` // nil once it is accepted
-	Contact     *tickets.Record  `json:"contact"`
+	Contact     *tickets.Record  `json:"contact" nullable:"false"`
 	Match       tickets.Match    `json:"match"`
 	OpenTickets []tickets.Ticket `json:"open_tickets"`
 	CallsToday  int              `json:"calls_today"`

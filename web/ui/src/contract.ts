@@ -1,204 +1,38 @@
-// The JSON that the server and the console exchange (prefix /api/v1). Instants
-// are RFC 3339 strings, lengths say their unit in their name.
+// What the server and the console exchange (prefix /api/v1). The types of the
+// API are made from its description (openapi.d.ts, `npm run types`): the page
+// cannot be checked against anything but what the server gives.
 
-export type Declared = 'available' | 'break' | 'admin' | 'off'
-export type Doing = 'idle' | 'offered' | 'talking' | 'wrapping'
-export type Sure = 'certain' | 'several' | 'none' | 'withheld'
+import type { components } from './openapi'
+
+type Schemas = components['schemas']
+
+export type Me = Schemas['Me']
+export type Seat = Schemas['Seat']
+export type Declared = Seat['declared']
+export type Doing = Seat['doing']
+export type Topic = Schemas['Topic']
+export type CallType = Schemas['CallType']
+export type Person = Schemas['Person']
+export type Customer = Schemas['Customer']
+export type Ticket = Schemas['Ticket']
+export type TicketPage = Schemas['TicketPage']
+export type TimelineEntry = Schemas['TimelineEntry']
+export type Note = Schemas['Note']
+export type Contact = Schemas['Contact']
+export type JournalLine = Schemas['JournalLine']
+export type Waiting = Schemas['Waiting']
+export type Message = Schemas['Message']
+export type Sure = Schemas['Match']['sure']
+/** Everything a screen starts from; the seat is null for who has never declared anything. */
+export type State = Schemas['State']
+/** Who is calling; the ticket is null only when it could not be opened in time. */
+export type Pop = Schemas['Pop']
+
+/** What a form may close a ticket with; the API takes the codes of /outcomes. */
 export type Outcome = 'risolto' | 'da_richiamare' | 'inoltrato' | 'non_pertinente'
 
 /** What can be said about a topic or a service: its row, or only its name. */
 export type Named = { id?: number; code?: string; name: string } | string | null
-
-export interface Topic {
-  id: number
-  code: string
-  name: string
-}
-
-export interface CallType {
-  code: string
-  name: string
-}
-
-export interface Person {
-  name: string
-  display_name: string
-}
-
-export interface Me {
-  id: number
-  name: string
-  display_name: string
-  role: 'operator' | 'supervisor' | 'admin'
-  extension: string | null
-  /** seconds */
-  wrap_up: number
-}
-
-export interface Seat {
-  operator: string
-  display_name: string
-  extension: string | null
-  declared: Declared
-  /** Pausa, Pranzo, …; missed or phone_unreachable when the desk paused them */
-  reason: string
-  declared_at: string
-  doing: Doing
-  doing_at: string
-  doing_until: string | null
-  contact_id: string | null
-  ticket: string | null
-  can_ring: boolean
-  /** Italian; '' when it can */
-  cannot_ring_why?: string
-  version: number
-}
-
-export interface Customer {
-  id: number
-  code: string
-  name: string
-  practice: string
-  authority: string
-  email: string
-  numbers: string[]
-}
-
-export interface Ticket {
-  number: string
-  status: 'open' | 'in_charge' | 'closed'
-  subject: string
-  description: string
-  call_type: string
-  topic: Topic | null
-  urgency: 1 | 2
-  fault_type: string
-  channel: string
-  customer: Customer | null
-  requester_name: string
-  requester_number: string
-  practice: string
-  authority: string
-  outcome: string
-  solution: string
-  owner: Person | null
-  received_at: string
-  opened_at: string
-  taken_at: string | null
-  closed_at: string | null
-  closed_by: Person | string | null
-  version: number
-}
-
-export interface JournalLine {
-  seq: number
-  at: string
-  kind: string
-  data: Record<string, unknown> | null
-}
-
-export interface Contact {
-  id: string
-  call_id: string
-  channel: string
-  /** E.164, or '' when withheld */
-  caller: string
-  caller_source: string
-  dialled: string
-  service: Named
-  customer: Customer | null
-  match: Sure
-  topic: Named
-  urgency: 1 | 2 | null
-  t0: string
-  ta: string | null
-  ts: string | null
-  tq: string | null
-  tr: string | null
-  tc: string | null
-  te: string | null
-  tw: string | null
-  tk: string | null
-  ending: string | null
-  ticket: string | null
-  operator: Person | string | null
-  number_told: boolean
-  ring_back: string | null
-  has_recording: boolean
-  journal?: JournalLine[]
-}
-
-export interface Waiting {
-  contact_id: string
-  caller: string
-  name: string
-  topic: Named
-  urgency: 1 | 2
-  t0: string
-  joined_at: string
-  state: 'waiting' | 'offered'
-}
-
-export interface Message {
-  id: string
-  contact_id: string
-  ticket: string | null
-  caller: string
-  name: string
-  service: Named
-  received_at: string
-  length_ms: number
-  sound_ms: number
-  state: 'new' | 'taken' | 'heard'
-  taken_by: Person | string | null
-}
-
-export interface Pop {
-  offer: { id: string; offered_at: string; expires_at: string } | null
-  contact: Contact
-  match: { sure: Sure; why: string; customers: Customer[] }
-  open_tickets: Ticket[]
-  calls_today: number
-  /** null only when the ticket could not be opened in time */
-  ticket: Ticket | null
-}
-
-/** Everything a screen starts from. */
-export interface State {
-  me: Me
-  /** null: this person has never declared anything */
-  seat: Seat | null
-  operators: Seat[]
-  waiting: Waiting[]
-  pop: Pop | null
-  messages_new: number
-  ringbacks_due: number
-  now: string
-}
-
-export interface TimelineEntry {
-  at: string
-  kind: string
-  text: string
-  by: Person | string | null
-  contact_id: string | null
-  has_recording: boolean
-  ending: string | null
-}
-
-export interface Note {
-  id?: number
-  at: string
-  text: string
-  by?: Person | string | null
-  author?: Person | string | null
-}
-
-export interface TicketPage extends Ticket {
-  timeline: TimelineEntry[]
-  contacts: Contact[]
-  notes: Note[]
-}
 
 export interface Conflict {
   current: string | number | null
@@ -207,14 +41,7 @@ export interface Conflict {
 }
 
 /** RFC 9457, with Italian detail. */
-export interface Problem {
-  title: string
-  status: number
-  detail: string
-  /** what the detail is about */
-  field?: string
-  conflicts?: Record<string, Conflict>
-}
+export type Problem = Omit<Schemas['Problem'], 'conflicts'> & { conflicts?: Record<string, Conflict> }
 
 // The socket.
 

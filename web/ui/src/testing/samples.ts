@@ -7,7 +7,7 @@ export const me: Me = { id: 1, name: 'anna', display_name: 'Anna Martini', role:
 export function seat(more: Partial<Seat> = {}): Seat {
   return {
     operator: 'anna', display_name: 'Anna Martini', extension: '1001', declared: 'available', reason: '', declared_at: '2026-03-02T08:00:00Z',
-    doing: 'idle', doing_at: '2026-03-02T08:00:00Z', doing_until: null, contact_id: null, ticket: null, can_ring: true, version: 1, ...more,
+    doing: 'idle', doing_at: '2026-03-02T08:00:00Z', doing_until: null, contact_id: null, ticket: null, can_ring: true, cannot_ring_why: '', version: 1, ...more,
   }
 }
 
@@ -22,7 +22,7 @@ export function ticket(more: Partial<Ticket> = {}): Ticket {
 export function contact(more: Partial<Contact> = {}): Contact {
   return {
     id: 'c1', call_id: 'x', channel: 'phone', caller: '+390551234567', caller_source: 'asserted', dialled: '800123456', service: 'Assistenza', customer: null,
-    match: 'certain', topic: { id: 2, name: 'Certificati' }, urgency: 2, t0: '2026-03-02T08:29:00Z', ta: null, ts: null, tq: null, tr: null, tc: null, te: null, tw: null,
+    match: 'certain', topic: { id: 2, code: 'certificati', name: 'Certificati' }, urgency: 2, t0: '2026-03-02T08:29:00Z', ta: null, ts: null, tq: null, tr: null, tc: null, te: null, tw: null,
     tk: null, ending: null, ticket: '2026-1', operator: null, number_told: false, ring_back: null, has_recording: false, ...more,
   }
 }
