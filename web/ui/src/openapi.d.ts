@@ -465,6 +465,8 @@ export interface components {
             operator: string | null;
             ring_back: string | null;
             service: string;
+            /** Format: int64 */
+            settings_version: number | null;
             /** Format: date-time */
             t0: string;
             /** Format: date-time */
