@@ -127,6 +127,11 @@ func (d *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
 	if err := fn(tx); err != nil {
 		return err
 	}
+	if beside, ok := ctx.Value(alongsideKey{}).(func(context.Context, *Tx) error); ok {
+		if err := beside(ctx, tx); err != nil {
+			return fmt.Errorf("alongside: %w", err)
+		}
+	}
 	topics := distinct(tx.topics)
 	if len(topics) > 0 {
 		if _, err := tx.Exec(ctx, `select pg_notify('pronto', $1 || ' ' || topic) from unnest($2::text[]) topic`, d.self, topics); err != nil {
@@ -144,6 +149,15 @@ func (d *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
+}
+
+// alongsideKey finds what Alongside left in a context.
+type alongsideKey struct{}
+
+// Alongside lets fn be part of every transaction that is made with the returned
+// context, just before its commit: what must be true exactly when a change is.
+func Alongside(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) context.Context {
+	return context.WithValue(ctx, alongsideKey{}, fn)
 }
 
 // clashed tells whether the same transaction may succeed when it is run again.

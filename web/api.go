@@ -66,6 +66,7 @@ func (s *Server) api(r chi.Router) {
 	s.operatorsAPI(a)
 	s.ticketsAPI(a)
 	s.contactsAPI(a)
+	s.tokensAPI(a)
 	r.With(requestTimes.bounded).Get("/contacts/{id}/recording", s.getRecording)
 	r.With(requestTimes.bounded).Head("/contacts/{id}/recording", s.getRecording)
 	a.describeSound()

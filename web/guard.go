@@ -145,6 +145,7 @@ func changes(method string) bool {
 type identity struct {
 	User
 	bearer  bool
+	scope   Scope  // of the token, or all that the role has
 	session string // the cookie's token; "" with a bearer token
 }
 
@@ -165,18 +166,18 @@ func (s *Server) identify(r *http.Request) (identity, error) {
 		if !strings.EqualFold(scheme, "Bearer") {
 			return identity{}, errToken
 		}
-		u, err := s.users.ByToken(r.Context(), strings.TrimSpace(token))
+		u, scope, err := s.users.ByToken(r.Context(), strings.TrimSpace(token))
 		if errors.Is(err, ErrWrong) {
 			return identity{}, errToken
 		}
-		return identity{User: u, bearer: true}, err
+		return identity{User: u, bearer: true, scope: scope}, err
 	}
 	cookie, err := r.Cookie(s.sessions.Cookie.Name)
 	if err != nil || cookie.Value == "" || len(cookie.Value) > 128 {
 		return identity{}, errSignIn
 	}
 	u, err := s.ofSession(r.Context(), cookie.Value)
-	return identity{User: u, session: cookie.Value}, err
+	return identity{User: u, session: cookie.Value, scope: u.Role.scope()}, err
 }
 
 // ofSession is the person of a session, errSignIn when it is over.

@@ -63,6 +63,7 @@ func schemaName(t reflect.Type, hint string) string {
 
 // closed are the closed sets of the API: what a string of this type can be.
 var closed = map[reflect.Type][]any{
+	reflect.TypeFor[Scope]():           {Read, Operate, Manage},
 	reflect.TypeFor[Role]():            {Operator, Supervisor, Admin},
 	reflect.TypeFor[queue.Declared]():  {queue.Available, queue.Break, queue.Admin, queue.Off},
 	reflect.TypeFor[queue.Doing]():     {queue.Idle, queue.Offered, queue.Talking, queue.Wrapping},
@@ -91,6 +92,12 @@ func (a *operations) describe(o operation, method, path string, out reflect.Type
 	}
 	if o.by != nil {
 		op.Extensions["x-roles"] = o.by
+	}
+	if changes(method) {
+		op.Parameters = []*huma.Param{{
+			Name: keyHeader, In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+			Description: "Sent again with the same key within a day, the same request is answered again and not done again.",
+		}}
 	}
 	done := &huma.Response{Description: "Done."}
 	if out == reflect.TypeFor[nothing]() {

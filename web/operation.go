@@ -34,22 +34,14 @@ type operation struct {
 	kind  string        // of the body; "": application/json. Others come as RawBody []byte with the tag contentType
 	most  int64         // bytes of the body; 0: maxBody
 	takes time.Duration // longest work; 0: workLongest
+
+	secret bool // the answer carries a secret: it is not kept for who repeats an Idempotency-Key
 }
 
 // Who may call an operation that is not for everybody.
 var (
 	supervisors = []Role{Supervisor, Admin}
 	admins      = []Role{Admin}
-)
-
-// Scope is what a bearer token may be used for. A session has all of them.
-type Scope string
-
-// The scopes. Each includes the ones before it.
-const (
-	Read    Scope = "read"    // look
-	Operate Scope = "operate" // do what an operator or a supervisor does in a shift
-	Manage  Scope = "admin"   // change how the desk is set up: services, people, tokens, webhooks
 )
 
 // nothing is the input or the output of an operation that has none: 204.
@@ -187,11 +179,14 @@ func (a *operations) admit(o operation) func(huma.Context, func(huma.Context)) {
 			return
 		}
 		conn := http.NewResponseController(w)
+		_ = conn.SetReadDeadline(time.Now().Add(max(bodyLongest, o.takes)))
 		_ = conn.SetWriteDeadline(time.Now().Add(replyLongest + o.takes)) // not every ResponseWriter has one
 		r.Body = http.MaxBytesReader(w, r.Body, o.most)
 		ctx, cancel := context.WithTimeout(r.Context(), o.takes)
 		defer cancel()
-		next(huma.WithContext(c, ctx))
+		a.server.once(w, r.WithContext(ctx), o, func(w http.ResponseWriter, r *http.Request) {
+			next(humachi.NewContext(c.Operation(), r, w))
+		})
 	}
 }
 
@@ -200,6 +195,9 @@ func (a *operations) allowed(r *http.Request, o operation) error {
 	who := whoAsks(r)
 	if o.by != nil && !slices.Contains(o.by, who.Role) {
 		return errRole
+	}
+	if !who.scope.includes(o.scope) {
+		return problemf(http.StatusForbidden, "Il token non ha l'ambito «%s».", o.scope)
 	}
 	return nil
 }

@@ -3,9 +3,7 @@ package web
 import (
 	"context"
 	"crypto/md5"
-	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -212,59 +210,6 @@ func (s *Users) SetPhone(ctx context.Context, extension, realm, password string)
 		return fmt.Errorf("telephone %s: %w", extension, err)
 	}
 	return nil
-}
-
-// Token makes a bearer token for the API in the name of a person. It is told
-// once: the database keeps its SHA-256. ttl is at most 400 days.
-func (s *Users) Token(ctx context.Context, name string, ttl time.Duration) (string, error) {
-	if ttl <= 0 || ttl > tokenLongest {
-		return "", fmt.Errorf("token: want a life of more than 0 and at most %d days", int(tokenLongest.Hours()/24))
-	}
-	secret := make([]byte, tokenBytes)
-	rand.Read(secret)
-	token := tokenPrefix + base64.RawURLEncoding.EncodeToString(secret)
-	hash := sha256.Sum256([]byte(token))
-	at := s.now()
-	done, err := s.db.Pool.Exec(ctx, `insert into api_tokens (user_id, hash, created_at, expires_at)
-		select id, @hash, @at, @until from users where name = @name and active`,
-		pgx.StrictNamedArgs{"name": name, "hash": hash[:], "at": at, "until": at.Add(ttl)})
-	if err != nil {
-		return "", fmt.Errorf("token: %w", err)
-	}
-	if done.RowsAffected() == 0 {
-		return "", ErrNoUser
-	}
-	return token, nil
-}
-
-// ByToken finds whose bearer token this is: ErrWrong when it is nobody's, has
-// expired, or its person is no longer active.
-func (s *Users) ByToken(ctx context.Context, token string) (User, error) {
-	if !strings.HasPrefix(token, tokenPrefix) || len(token) > 128 {
-		return User{}, ErrWrong
-	}
-	hash := sha256.Sum256([]byte(token))
-	at := s.now()
-	rows, err := s.db.Pool.Query(ctx, `select `+userColumns+` from users where active and id =
-		(select user_id from api_tokens where hash = @hash and expires_at > @at)`,
-		pgx.StrictNamedArgs{"hash": hash[:], "at": at})
-	if err != nil {
-		return User{}, fmt.Errorf("token: %w", err)
-	}
-	u, err := pgx.CollectExactlyOneRow(rows, scanUser)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return User{}, ErrWrong
-	}
-	if err != nil {
-		return User{}, fmt.Errorf("token: %w", err)
-	}
-	_, err = s.db.Pool.Exec(ctx, `update api_tokens set last_used_at = @at
-		where hash = @hash and (last_used_at is null or last_used_at < @before)`,
-		pgx.StrictNamedArgs{"hash": hash[:], "at": at, "before": at.Add(-tokenUsedStep)})
-	if err != nil {
-		return User{}, fmt.Errorf("token: %w", err)
-	}
-	return u, nil
 }
 
 // ByName finds an active person by name.

@@ -84,8 +84,9 @@ func (c migrateCommand) Run(ctx context.Context) error {
 
 type tokenCommand struct {
 	common
-	User string        `required:"" help:"In whose name."`
-	For  time.Duration `default:"24h" help:"How long it holds."`
+	User  string        `required:"" help:"In whose name."`
+	Scope string        `enum:"read,operate,admin," default:"" help:"What it may be used for: read, operate or admin; each includes those before it. All that the person's role has when silent."`
+	For   time.Duration `default:"24h" help:"How long it holds."`
 }
 
 // Run prints a bearer token as the last word of its output.
@@ -95,7 +96,7 @@ func (c tokenCommand) Run(ctx context.Context) error {
 		return err
 	}
 	return withDatabase(ctx, s, func(d *db.DB) error {
-		token, err := web.NewUsers(d, time.Now).Token(ctx, c.User, c.For)
+		token, _, err := web.NewUsers(d, time.Now).MakeToken(ctx, c.User, web.Wish{Label: "pronto token", Scope: web.Scope(c.Scope), For: c.For})
 		if err != nil {
 			return err
 		}

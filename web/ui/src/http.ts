@@ -25,12 +25,49 @@ export class Refused extends Error {
   }
 }
 
+/** For so long, in ms, a command that is given again may be the one whose answer was lost. */
+const UNSURE = 10 * 60_000
+
+/**
+ * The last command to each thing (a ticket, a seat) that has no answer yet, with the key it went out under: given again,
+ * it is not done twice. Another command to the same thing in between makes it a new one.
+ */
+const unsure = new Map<string, { command: string; key: string; at: number }>()
+
+const thing = (path: string) => path.split('/').slice(0, 3).join('/')
+
+function keyOf(path: string, command: string): string {
+  const last = unsure.get(thing(path))
+  if (last?.command === command && Date.now() - last.at < UNSURE) return last.key
+  // not crypto.randomUUID: a page served by plain http inside the house lacks it
+  const key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('')
+  unsure.set(thing(path), { command, key, at: Date.now() })
+  return key
+}
+
+function answered(path: string, key: string): void {
+  if (unsure.get(thing(path))?.key === key) unsure.delete(thing(path))
+}
+
 async function request<T>(method: string, path: string, body?: unknown, leaving = false): Promise<T> {
+  if (method === 'GET') return ask<T>(method, path, body, leaving, {})
+  const key = keyOf(path, `${method} ${path} ${JSON.stringify(body)}`)
+  try {
+    const answer = await ask<T>(method, path, body, leaving, { 'Idempotency-Key': key })
+    answered(path, key)
+    return answer
+  } catch (e) {
+    if (!(e instanceof Refused && e.away)) answered(path, key)
+    throw e
+  }
+}
+
+async function ask<T>(method: string, path: string, body: unknown, leaving: boolean, headers: Record<string, string>): Promise<T> {
   let response: Response
   try {
     response = await fetch(PREFIX + path, {
       method,
-      headers: body === undefined ? {} : { 'Content-Type': 'application/json' },
+      headers: body === undefined ? headers : { ...headers, 'Content-Type': 'application/json' },
       body: body === undefined ? undefined : JSON.stringify(body),
       credentials: 'same-origin',
       keepalive: leaving,
