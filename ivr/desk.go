@@ -136,7 +136,7 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 	}
 	leg, offer, err := d.hold(ctx, call, c, place, ticket)
 	if err != nil {
-		return d.instead(ctx, call, c, err)
+		return d.instead(ctx, call, c, place, err)
 	}
 	return tickets.Served, d.talk(ctx, call, c, leg, offer)
 }

@@ -16,9 +16,8 @@ import (
 )
 
 const (
-	announceEvery = 30 * time.Second // a caller hears where they stand this often
-	maxWait       = 15 * time.Minute // longer than anybody should wait: a message is kinder
-	forecastWait  = 2 * time.Second  // for where they stand; with the database away the music just goes on
+	forecastWait = 2 * time.Second  // for where they stand; with the database away the music just goes on
+	closingWait  = 10 * time.Second // after the offer at closing time: a choice that counts wants a moment
 )
 
 // Keys that a waiting caller may press at any time.
@@ -33,21 +32,23 @@ var errFound = errors.New("the search is over")
 
 // How a wait ends that no operator ends.
 var (
-	errMessage = errors.New("the caller wants to leave a message")
-	errTooLong = errors.New("the longest wait is over")
-	errNobody  = errors.New("nobody is signed in for this topic")
+	errCallback = errors.New("the caller wants to be called back")
+	errMessage  = errors.New("the caller wants to leave a message")
+	errTooLong  = errors.New("the longest wait is over")
+	errNobody   = errors.New("nobody is signed in for this topic")
+	errClosed   = errors.New("the service has closed")
 )
 
-// whyLeft is what the journal says of each of them.
-var whyLeft = map[error]string{errMessage: "message", errTooLong: "too_long", errNobody: "nobody"}
+// whyLeft is what the journal says of each of them. A callback's place is kept.
+var whyLeft = map[error]string{errCallback: "", errMessage: "message", errTooLong: "too_long", errNobody: "nobody", errClosed: "closed"}
 
 // hold keeps the caller company until an operator has answered. The ticket's
 // number is the first thing heard; a quick operator cuts it short, and then the
 // screen says that it is still to be told. An offer that rings in an empty room
 // costs the caller nothing: the place is kept and the music goes on. Unless an
-// operator has taken it, the place is given back before hold returns. Whoever
-// chooses something else at the instant at which an operator answers has the
-// operator.
+// operator has taken it, the place is given back before hold returns, but for who
+// is to be called back. Whoever chooses something else at the instant at which an
+// operator answers has the operator.
 func (d *Desk) hold(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, ticket *tickets.Ticket) (leg media.Leg, offer *queue.Offer, err error) {
 	waiting, stop := context.WithCancelCause(ctx) // ends for both: when somebody was found, or when the company is over
 	done := make(chan struct{})
@@ -70,6 +71,8 @@ func (d *Desk) hold(ctx context.Context, call Call, c *tickets.Contact, place *q
 		leg.Hangup(context.WithoutCancel(ctx))
 		d.release(ctx, offer)
 		return nil, nil, fmt.Errorf("hold: %w", over)
+	case errors.Is(over, errCallback): // also when they hung up right after the key
+		return nil, nil, over
 	case chosen && ctx.Err() == nil:
 		err = over
 	}
@@ -89,9 +92,13 @@ func (d *Desk) leave(ctx context.Context, place *queue.Place, why string) {
 // instead is the way on of a caller whose wait ended without an operator: by
 // their own choice, or because nobody will answer. Who leaves no message then is
 // rung back.
-func (d *Desk) instead(ctx context.Context, call Call, c *tickets.Contact, why error) (tickets.Ending, error) {
+func (d *Desk) instead(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, why error) (tickets.Ending, error) {
 	sentence := ""
 	switch {
+	case errors.Is(why, errCallback):
+		return d.toCallback(ctx, call, c, place)
+	case errors.Is(why, errClosed): // they have heard why
+		return d.message(ctx, call, c, tickets.NoOperator)
 	case errors.Is(why, errMessage):
 		return d.message(ctx, call, c, tickets.AbandonedQueue)
 	case errors.Is(why, errTooLong):
@@ -107,18 +114,47 @@ func (d *Desk) instead(ctx context.Context, call Call, c *tickets.Contact, why e
 	return d.message(ctx, call, c, tickets.NoOperator)
 }
 
+// toCallback keeps the place for a caller who hangs up now.
+func (d *Desk) toCallback(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place) (tickets.Ending, error) {
+	booking, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWait)
+	defer cancel()
+	if err := place.ToCallback(booking, c.Caller, time.Now()); err != nil {
+		d.leave(ctx, place, "")
+		return d.sorry(ctx, call, c, tickets.AbandonedQueue, err)
+	}
+	_ = call.Play(ctx, d.Prompts.Clip(prompts.WillCall)) // who hangs up meanwhile is called back all the same
+	return tickets.CallbackBooked, nil
+}
+
+// callable says whether this caller can be called back: we know their number, and
+// there is a line to call it on.
+func (d *Desk) callable(c *tickets.Contact) bool { return c.Caller != "" && d.Queue.Dials() }
+
 // moments are the instants at which something is said to a waiting caller.
 type moments struct {
 	announce time.Time // where they stand, and what they may do
 	limit    time.Time // the longest wait is over
+	closing  time.Time // the service closes, and who waits is not served; zero: they are, or it never does
+}
+
+// momentsFrom are those of a caller who joins the queue.
+func momentsFrom(now time.Time, s *tickets.Service) moments {
+	m := moments{announce: now.Add(s.AnnounceEvery), limit: now.Add(s.MaxWait)}
+	if s.AtClosing == tickets.AtClosingCallback {
+		_, m.closing = s.Open(now)
+	}
+	return m
 }
 
 // next is the first of them.
 func (m moments) next() time.Time {
-	if m.limit.Before(m.announce) {
-		return m.limit
+	first := m.announce
+	for _, t := range [2]time.Time{m.limit, m.closing} {
+		if !t.IsZero() && t.Before(first) {
+			first = t
+		}
 	}
-	return m.announce
+	return first
 }
 
 // company is what a waiting caller hears: the number, a kind word, music, and
@@ -127,8 +163,7 @@ func (m moments) next() time.Time {
 // who answers the question before too late, or presses a key too many in the
 // menu, has not chosen to go. It returns why the wait is over.
 func (d *Desk) company(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, ticket *tickets.Ticket) error {
-	now := time.Now()
-	m := moments{announce: now.Add(announceEvery), limit: now.Add(maxWait)}
+	m := momentsFrom(time.Now(), c.Service)
 	if err := call.Play(ctx, d.Prompts.Number(ticket.Number)); err != nil {
 		return err
 	}
@@ -140,15 +175,50 @@ func (d *Desk) company(ctx context.Context, call Call, c *tickets.Contact, place
 	for {
 		key, err := call.Ask(ctx, clip, 0)
 		if err == nil && key == 0 {
-			key, clip, err = d.music(ctx, call, place, &m)
+			key, clip, err = d.music(ctx, call, c, place, &m)
 		}
-		switch {
-		case err != nil:
+		if errors.Is(err, errClosing) {
+			return d.closing(ctx, call, c)
+		}
+		if err != nil {
 			return err
-		case key == keyMessage:
-			return errMessage
+		}
+		if key == 0 {
+			continue // clip is what is to be said
+		}
+		if clip, err = d.pressed(c, key); err != nil {
+			return err
 		}
 	}
+}
+
+// pressed is what a key brings about: the end of the wait, or something to be
+// said, perhaps nothing.
+func (d *Desk) pressed(c *tickets.Contact, key rune) (say audio.Clip, err error) {
+	switch {
+	case key == keyMessage:
+		return say, errMessage
+	case key != keyCallback || !c.Service.CallbackOffered:
+	case d.callable(c):
+		return say, errCallback
+	case c.Caller == "":
+		return d.Prompts.Clip(prompts.CannotCall), nil
+	}
+	return say, nil
+}
+
+// closing offers a callback, or a message, to who waits when the service closes.
+// It returns what they have chosen; meanwhile an operator may still answer.
+func (d *Desk) closing(ctx context.Context, call Call, c *tickets.Contact) error {
+	offer := audio.Join("chiusura, offerte", d.Prompts.Clip(prompts.Closing), d.Prompts.Offers(d.callable(c)))
+	key, err := call.Ask(ctx, offer, closingWait)
+	switch {
+	case err != nil:
+		return err
+	case key == keyCallback && d.callable(c):
+		return errCallback
+	}
+	return errClosed
 }
 
 // forget drops the keys that were pressed so far.
@@ -160,25 +230,30 @@ func forget(ctx context.Context, call Call) error {
 	}
 }
 
-// errMoment ends the music: something is to be said.
-var errMoment = errors.New("something is to be said")
+var (
+	errMoment  = errors.New("something is to be said")
+	errClosing = errors.New("the service closes")
+)
 
 // music sounds until the caller presses a key or something is to be said, which
 // it returns.
-func (d *Desk) music(ctx context.Context, call Call, place *queue.Place, m *moments) (key rune, say audio.Clip, err error) {
+func (d *Desk) music(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, m *moments) (key rune, say audio.Clip, err error) {
 	err = call.While(ctx, d.Prompts.Clip(prompts.Music), func(ctx context.Context) (err error) {
 		for {
 			until, cancel := context.WithDeadlineCause(ctx, m.next(), errMoment)
 			key, err = call.Key(until)
 			cancel()
-			if !errors.Is(err, errMoment) || ctx.Err() != nil {
+			now := time.Now()
+			switch {
+			case !errors.Is(err, errMoment) || ctx.Err() != nil:
 				return err
-			}
-			if !time.Now().Before(m.limit) {
+			case !now.Before(m.limit):
 				return errTooLong
+			case !m.closing.IsZero() && !now.Before(m.closing):
+				return errClosing
 			}
-			m.announce = m.announce.Add(announceEvery)
-			if say, err = d.announcement(ctx, place); err != nil || len(say.ALaw) > 0 {
+			m.announce = m.announce.Add(c.Service.AnnounceEvery)
+			if say, err = d.announcement(ctx, c, place); err != nil || len(say.ALaw) > 0 {
 				return err
 			}
 		}
@@ -189,7 +264,7 @@ func (d *Desk) music(ctx context.Context, call Call, place *queue.Place, m *mome
 // announcement says where a caller stands and what they may do instead of
 // waiting; nothing when that cannot be found out now. errNobody when nobody is
 // there to be waited for.
-func (d *Desk) announcement(ctx context.Context, place *queue.Place) (audio.Clip, error) {
+func (d *Desk) announcement(ctx context.Context, c *tickets.Contact, place *queue.Place) (audio.Clip, error) {
 	asked, cancel := context.WithTimeout(ctx, forecastWait)
 	defer cancel()
 	f, err := d.Queue.Forecast(asked, place.Contact(), time.Now())
@@ -197,14 +272,14 @@ func (d *Desk) announcement(ctx context.Context, place *queue.Place) (audio.Clip
 	case ctx.Err() != nil:
 		return audio.Clip{}, context.Cause(ctx)
 	case err != nil:
-		d.Log.Warn("a caller cannot be told where they stand", "contact", place.Contact(), "error", err)
+		d.Log.Warn("a caller cannot be told where they stand", "contact", c.ID, "error", err)
 		return audio.Clip{}, nil
-	case f.Position == 0: // an operator is just being rung for another's sake, or for theirs
+	case f.Position == 0: // an operator is just being rung
 		return audio.Clip{}, nil
 	case f.Operators == 0:
 		return audio.Clip{}, errNobody
 	}
-	return audio.Join("posto, offerte", d.Prompts.Place(f.Position, f.Wait), d.Prompts.Offers(false)), nil
+	return audio.Join("posto, offerte", d.Prompts.Place(f.Position, f.Wait), d.Prompts.Offers(c.Service.CallbackOffered && d.callable(c))), nil
 }
 
 // search waits for offers and rings them until an operator has answered. While

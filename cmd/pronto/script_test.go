@@ -235,7 +235,7 @@ func (s *stage) close() error {
 func (s *stage) holds(check context.Context) (faults []error) {
 	for what, sql := range map[string]string{
 		"contacts without an ending":            `select count(*) from contacts where ending is null`,
-		"places still held":                     `select count(*) from places where state in ('waiting', 'offered')`,
+		"places still held":                     `select count(*) from places where state in ('waiting', 'offered') and kind = 'live'`,
 		"offers still pending":                  `select count(*) from offers where state = 'pending'`,
 		"seats still with a caller":             `select count(*) from seats where doing in ('offered', 'talking')`,
 		"messages without sound":                `select count(*) from recordings where state <> 'complete'`,
@@ -286,6 +286,11 @@ func (s *stage) play(w []string) error {
 		return s.wait(w[1])
 	case "list":
 		return s.list(w[1], w[2:])
+	case "desk": // desk dials out: there is a line for callbacks
+		s.house.queue.DialsOut(true)
+		return nil
+	case "service": // service 800123456 closing callback
+		return s.service(w[1], w[2:])
 	case "database": // database goes, database comes
 		if w[1] != "goes" && w[1] != "comes" {
 			return errors.New("the database goes or comes")
@@ -315,6 +320,33 @@ func (s *stage) play(w []string) error {
 		s.callers[w[0]] = a
 	}
 	return s.callerDoes(a, w[1], w[2:])
+}
+
+// service changes a setting of a service: closing serve|callback, longest 2m,
+// announces 1m, callback no.
+func (s *stage) service(number string, w []string) error {
+	now, err := s.house.book.Service(s.ctx, number)
+	if err != nil {
+		return err
+	}
+	next := *now
+	switch w[0] {
+	case "closing":
+		next.AtClosing = w[1]
+	case "longest":
+		next.MaxWait, err = time.ParseDuration(w[1])
+	case "announces":
+		next.AnnounceEvery, err = time.ParseDuration(w[1])
+	case "callback":
+		next.CallbackOffered = w[1] != "no"
+	default:
+		return fmt.Errorf("a service has no %s", w[0])
+	}
+	if err != nil {
+		return err
+	}
+	_, err = s.house.book.PutService(s.ctx, next)
+	return err
 }
 
 func (s *stage) wait(text string) error {
