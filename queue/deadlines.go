@@ -172,8 +172,9 @@ type dueOffer struct {
 }
 
 // sweep ends the offers and wrap-ups that are over at an instant, and returns the
-// next instant at which one is, a refusal lapses, or somebody is to be rung back
-// again; zero when there is none.
+// next instant at which one is, a refusal lapses, a topic is content with more
+// operators for somebody who waits, or somebody is to be rung back again; zero when
+// there is none.
 func (q *Queue) sweep(ctx context.Context, at time.Time) (next time.Time, err error) {
 	var offers []dueOffer
 	var wraps []int64
@@ -197,7 +198,12 @@ func (q *Queue) sweep(ctx context.Context, at time.Time) (next time.Time, err er
 			union all select doing_until from seats where doing = 'wrapping'
 			union all select next_at from places where kind = 'callback' and state = 'waiting'
 			union all select o.ended_at + @refused_for::interval from places p join offers o on o.contact_id = p.contact_id
-				where p.state = 'waiting' and o.state = 'declined' and o.reason = @refused
+				where p.state = 'waiting' and o.state = 'declined' and o.reason = @refused and o.ended_at > @at::timestamptz - @refused_for::interval
+			union all select f.joined_at + r.wait from (
+					select id, unnest(array[relax_2, relax_3, case when overflow_id is not null then overflow_after end]) * interval '1 second' as wait from topics
+				) r, lateral (
+					select joined_at from places where state = 'waiting' and topic_id = r.id and joined_at > @at::timestamptz - r.wait order by joined_at limit 1
+				) f where r.wait > '0'
 		) deadlines where t > @at`,
 		args{"at": at, "refused_for": refusedFor, "refused": Refused}).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&first) })

@@ -59,7 +59,7 @@ func forecast(r scene, at time.Time) map[uuid.UUID]Forecast {
 		before[l.topic]++
 		f := Forecast{Position: before[l.topic], Wait: unknown}
 		for _, w := range r.workers {
-			if slices.Contains(w.topics, l.topic) {
+			if _, ok := w.from(l); ok {
 				f.Operators++
 			}
 		}
@@ -205,13 +205,14 @@ func (q *Queue) Forecasts(ctx context.Context, at time.Time) (map[uuid.UUID]Fore
 
 const workersSQL = `
 	select u.id, s.declared, s.doing, s.doing_at, s.doing_until, coalesce(p.topic_id, 0),
-		array(select topic_id from user_topics k where k.user_id = s.user_id)
+		array(select topic_id from user_topics k where k.user_id = s.user_id order by topic_id),
+		array(select level from user_topics k where k.user_id = s.user_id order by topic_id)
 	from seats s join users u on u.id = s.user_id left join places p on p.contact_id = s.contact_id
 	where s.declared <> 'off' and u.active order by s.idle_since, s.user_id`
 
 // Who is to be rung back stands in the same order, from when on they are to be.
 const linesSQL = `
-	select contact_id, topic_id from places where state = 'waiting' and (kind = 'live' or next_at <= @at)
+	select contact_id, topic_id, joined_at from places where state = 'waiting' and (kind = 'live' or next_at <= @at)
 	order by urgency, t0, contact_id`
 
 const handledSQL = `
@@ -228,12 +229,23 @@ func (q *Queue) scene(ctx context.Context, at time.Time) (r scene, err error) {
 	var b pgx.Batch
 	b.Queue(workersSQL).Query(func(rows pgx.Rows) (err error) {
 		r.workers, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (w worker, err error) {
-			return w, row.Scan(&w.seat.User, &w.seat.Declared, &w.seat.Doing, &w.seat.DoingAt, &w.seat.DoingUntil, &w.serving, &w.topics)
+			var topics []int64
+			var levels []int
+			err = row.Scan(&w.seat.User, &w.seat.Declared, &w.seat.Doing, &w.seat.DoingAt, &w.seat.DoingUntil, &w.serving, &topics, &levels)
+			w.skills = skills(topics, levels)
+			return w, err
 		})
 		return err
 	})
 	b.Queue(linesSQL, args{"at": at}).Query(func(rows pgx.Rows) (err error) {
-		r.lines, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l caller, err error) { return l, row.Scan(&l.contact, &l.topic) })
+		r.lines, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l caller, err error) {
+			return l, row.Scan(&l.contact, &l.topic, &l.joined)
+		})
+		return err
+	})
+	var routes map[int64]route
+	b.Queue(routesSQL).Query(func(rows pgx.Rows) (err error) {
+		routes, err = scanRoutes(rows)
 		return err
 	})
 	b.Queue(handledSQL, args{"since": at.Add(-recentFor), "most": recentMost}).Query(func(rows pgx.Rows) error {
@@ -245,5 +257,9 @@ func (q *Queue) scene(ctx context.Context, at time.Time) (r scene, err error) {
 		})
 		return err
 	})
-	return r, q.db.Pool.SendBatch(ctx, &b).Close()
+	err = q.db.Pool.SendBatch(ctx, &b).Close()
+	for i := range r.lines {
+		r.lines[i].route = routes[r.lines[i].topic]
+	}
+	return r, err
 }

@@ -15,9 +15,17 @@ func equal(n int, d time.Duration) (list []time.Duration) {
 	return list
 }
 
+// knows is a seat with skills of the first level.
+func knows(topics ...int64) (f free) {
+	for _, topic := range topics {
+		f.skills = append(f.skills, skill{topic, 1})
+	}
+	return f
+}
+
 // works is an operator who has been doing something for some time.
 func works(declared Declared, doing Doing, since time.Duration, topics ...int64) worker {
-	w := worker{free: free{topics: topics}, serving: topics[0]}
+	w := worker{free: knows(topics...), serving: topics[0]}
 	w.seat.Declared, w.seat.Doing, w.seat.DoingAt = declared, doing, morning.Add(-since)
 	if doing == Wrapping {
 		until := w.seat.DoingAt.Add(time.Minute)
@@ -60,7 +68,7 @@ func TestForecast(t *testing.T) {
 			for _, topic := range c.before {
 				s.lines = append(s.lines, caller{contact: uuid.New(), topic: topic})
 			}
-			me := uuid.New()
+			me := uuid.New() // joined long ago
 			s.lines = append(s.lines, caller{contact: me, topic: a})
 			want := Forecast{Position: c.position, Operators: c.operators, Wait: c.wait}
 			if got := forecast(s, morning)[me]; got != want {

@@ -23,67 +23,87 @@ const (
 // caller is a place as Match sees it.
 type caller struct {
 	contact  uuid.UUID
-	node     string // who will join the two: a callback is conducted by the node that offers it
+	node     string
 	topic    int64
-	callback bool
+	route    route // of the topic
+	joined   time.Time
+	sticky   int64   // the operator who served them within the last hour; 0: nobody
+	callback bool    // to be rung back, by this node
 	refused  []int64 // operators who must not have this caller now
 }
 
 // free is a seat as Match sees it: available and idle.
 type free struct {
 	seat   Seat
-	topics []int64
-}
-
-func (f free) fits(c caller) bool {
-	return slices.Contains(f.topics, c.topic) && !slices.Contains(c.refused, f.seat.User)
-}
-
-// from is the instant from which a seat fits a caller, as far as skills go; false
-// when it never does.
-func (f free) from(c caller) (time.Time, bool) {
-	return time.Time{}, slices.Contains(f.topics, c.topic)
+	skills []skill
 }
 
 // pair gives callers to seats, and returns for each seat the index of its caller,
 // or -1. Callers come in the queue's order, seats longest idle first. A caller
-// takes the longest idle seat that fits. If all that fit are taken, a caller
-// before is moved to another seat where that lets both be served: so as many are
-// served as can be, and nobody's turn is lost to somebody behind.
+// takes the longest idle of the seats that fit best. If all that fit are taken, a
+// caller before is moved to another seat where that lets both be served: so as
+// many are served as can be, and nobody's turn is lost to somebody behind.
 //
 // This is Kuhn's augmenting path (Naval Research Logistics Quarterly 2, 1955):
 // the served are the first, in the queue's order, that can be served together.
-func pair(callers []caller, seats []free) []int {
-	has := make([]int, len(seats))
-	for i := range has {
-		has[i] = -1
+func pair(callers []caller, seats []free, at time.Time) []int {
+	p := pairing{callers: callers, seats: seats, at: at, has: make([]int, len(seats)), choices: make([][]int, len(callers))}
+	for i := range p.has {
+		p.has[i] = -1
 	}
 	served := 0
 	for c := range callers {
 		if served == len(seats) {
 			break
 		}
-		if place(callers, seats, has, c, make([]bool, len(seats))) {
+		if p.place(c, make([]bool, len(seats))) {
 			served++
 		}
 	}
-	return has
+	p.reunite()
+	return p.has
 }
+
+// pairing is a pair in the making.
+type pairing struct {
+	callers []caller
+	seats   []free
+	at      time.Time
+	has     []int   // by seat, the index of its caller, or -1
+	choices [][]int // by caller, the seats that fit, the best first; nil: not asked yet
+}
+
+// fitting are the seats that fit caller c, the best first.
+func (p *pairing) fitting(c int) []int {
+	if p.choices[c] == nil {
+		list := []int{}
+		for s := range p.seats {
+			if p.seats[s].fits(p.callers[c], p.at) {
+				list = append(list, s)
+			}
+		}
+		slices.SortStableFunc(list, func(a, b int) int { return p.rank(a, c) - p.rank(b, c) })
+		p.choices[c] = list
+	}
+	return p.choices[c]
+}
+
+func (p *pairing) rank(s, c int) int { return p.seats[s].rank(p.callers[c], p.at) }
 
 // place finds a seat for caller c, moving others if need be; tried are the seats
 // it need not look at again.
-func place(callers []caller, seats []free, has []int, c int, tried []bool) bool {
-	for s := range seats {
-		if has[s] < 0 && !tried[s] && seats[s].fits(callers[c]) {
-			has[s] = c
+func (p *pairing) place(c int, tried []bool) bool {
+	for _, s := range p.fitting(c) {
+		if p.has[s] < 0 && !tried[s] {
+			p.has[s] = c
 			return true
 		}
 	}
-	for s := range seats {
-		if !tried[s] && seats[s].fits(callers[c]) {
+	for _, s := range p.fitting(c) {
+		if !tried[s] {
 			tried[s] = true
-			if place(callers, seats, has, has[s], tried) {
-				has[s] = c
+			if p.place(p.has[s], tried) {
+				p.has[s] = c
 				return true
 			}
 		}
@@ -91,22 +111,57 @@ func place(callers []caller, seats []free, has []int, c int, tried []bool) bool 
 	return false
 }
 
-const freeSQL = `select ` + seatColumns + `, array(select topic_id from user_topics k where k.user_id = s.user_id)` + seatsFirst + `
+// reunite lets two callers change seats when one of them knows the other's
+// operator, and the other's seat is not the worse for them.
+func (p *pairing) reunite() {
+	for mine, c := range p.has {
+		if c < 0 || p.callers[c].sticky == 0 || p.rank(mine, c) == rankSticky {
+			continue
+		}
+		for known, other := range p.has {
+			if other >= 0 && p.rank(known, c) == rankSticky && slices.Contains(p.fitting(c), known) &&
+				slices.Contains(p.fitting(other), mine) && p.rank(mine, other) <= p.rank(known, other) {
+				p.has[mine], p.has[known] = other, c
+				break
+			}
+		}
+	}
+}
+
+const freeSQL = `select ` + seatColumns + `,
+		array(select topic_id from user_topics k where k.user_id = s.user_id order by topic_id),
+		array(select level from user_topics k where k.user_id = s.user_id order by topic_id)` + seatsFirst + `
 	where s.doing = 'idle' and s.declared = 'available' and u.active order by s.idle_since, s.user_id for update of s skip locked`
 
-const freeCountSQL = `select count(*) from seats s join users u on u.id = s.user_id where s.doing = 'idle' and s.declared = 'available' and u.active`
+const freeCountSQL = `select count(*), exists (select from places where state = 'waiting') from seats s join users u on u.id = s.user_id where s.doing = 'idle' and s.declared = 'available' and u.active`
 
-// A caller of a node that has fallen silent is probably gone with it. Somebody
-// to be rung back is offered when their time has come, by a node that can dial.
-// When no seat is free nobody need be read.
+const routesSQL = `select id, relax_2, relax_3, coalesce(overflow_id, 0), overflow_after from topics`
+
+// The first callers of each class, as many as there are free seats, and all whom
+// somebody has refused: nobody behind those of their own class can be served
+// before them. A caller of a node that has fallen silent is probably gone with it.
+// Somebody to be rung back is offered when their time has come, by a node that
+// can dial.
 const callersSQL = `
-	select p.contact_id, case when p.kind = 'callback' then @node else p.node end, p.topic_id, p.kind = 'callback', array(
-		select o.user_id from offers o
-		where o.contact_id = p.contact_id and o.state = 'declined' and o.reason = @refused and o.ended_at > @refused_since)
-	from places p left join nodes n on n.id = p.node
-	where p.state = 'waiting' and case when p.kind = 'callback' then @dials and p.next_at <= @at
-			else p.node = @node or n.seen_at is null or n.seen_at > @silent end
-		and exists (select from seats where doing = 'idle' and declared = 'available')
+	with refusals as (
+		select contact_id, array_agg(user_id) as users from offers
+		where state = 'declined' and reason = @refused and ended_at > @refused_since group by contact_id
+	), firsts as (
+		select x.* from unnest(@topics::bigint[], @afters::timestamptz[], @uptos::timestamptz[]) as class(topic, after, upto), lateral (
+			select p.* from places p left join nodes n on n.id = p.node
+			where p.state = 'waiting' and p.topic_id = class.topic and p.joined_at > class.after and p.joined_at <= class.upto
+				and case when p.kind = 'callback' then @dials and p.next_at <= @at else p.node = @node or n.seen_at is null or n.seen_at > @silent end
+				and p.contact_id <> all(@without) and not exists (select from refusals r where r.contact_id = p.contact_id)
+			order by p.urgency, p.t0, p.contact_id limit @most
+		) x
+		union all
+		select p.* from refusals r join places p on p.contact_id = r.contact_id left join nodes n on n.id = p.node
+		where p.state = 'waiting' and p.contact_id <> all(@without)
+			and case when p.kind = 'callback' then @dials and p.next_at <= @at else p.node = @node or n.seen_at is null or n.seen_at > @silent end
+	)
+	select p.contact_id, case when p.kind = 'callback' then @node else p.node end, p.topic_id, p.joined_at, coalesce(p.sticky_id, 0),
+		p.kind = 'callback', coalesce(r.users, '{}')
+	from firsts p left join refusals r on r.contact_id = p.contact_id
 	order by p.urgency, p.t0, p.contact_id`
 
 // How often, and after which pause (doubled each time), Match looks again at what
@@ -119,8 +174,8 @@ const (
 
 // Match offers callers to operators, as many as it can: callers by urgency, then
 // by T0, then by id; each to the longest idle of the seats that are available,
-// idle and skilled for the topic, and whose operator has not refused this caller
-// within a minute. It returns how many offers it made.
+// idle and fit best, and whose operator has not refused this caller within a
+// minute. It returns how many offers it made.
 func (q *Queue) Match(ctx context.Context, at time.Time) (made int, err error) {
 	pause := lookAgainPause
 	for range 1 + lookAgain {
@@ -150,64 +205,116 @@ func (q *Queue) Match(ctx context.Context, at time.Time) (made int, err error) {
 
 // match is one transaction of Match. It tells whether it had to skip somebody.
 func (q *Queue) match(ctx context.Context, tx *db.Tx, at time.Time) (made int, skipped bool, err error) {
-	seats, callers, skipped, err := q.candidates(ctx, tx, at)
-	if err != nil {
-		return 0, false, err
+	seats, routes, skipped, err := q.vacant(ctx, tx)
+	if err != nil || len(seats) == 0 {
+		return 0, skipped, err
 	}
+	var gone []uuid.UUID
 	for {
-		has := pair(callers, seats)
-		gone, err := lockChosen(ctx, tx, callers, has)
+		callers, err := q.firsts(ctx, tx, seats, routes, gone, at)
+		if err != nil || len(callers) == 0 {
+			return 0, skipped, err
+		}
+		has := pair(callers, seats, at)
+		missing, err := lockChosen(ctx, tx, callers, has)
 		if err != nil {
 			return 0, false, err
 		}
-		if len(gone) == 0 {
+		if len(missing) == 0 {
 			made, err = q.offer(ctx, tx, callers, seats, has, at)
 			return made, skipped, err
 		}
 		// Some are leaving just now. Who is behind them may have their seats.
 		skipped = true
-		callers = slices.DeleteFunc(callers, func(c caller) bool { return gone[c.contact] })
+		gone = append(gone, missing...)
 	}
 }
 
-// candidates takes the lock and then reads who is free and who waits, and whether
-// there are more free seats than it could lock. They are four statements in one round: each has its own snapshot (read committed), so
-// those that read see what the match before this one has committed. A lock
-// taken within the reading statement would come after its snapshot.
-func (q *Queue) candidates(ctx context.Context, tx *db.Tx, at time.Time) (seats []free, callers []caller, skipped bool, err error) {
+// vacant takes the lock and then reads who is free, the topics' routes, and
+// whether there are more free seats than it could lock. They are statements in
+// one round: each has its own snapshot (read committed), so those that read see
+// what the match before this one has committed. A lock taken within the reading
+// statement would come after its snapshot.
+func (q *Queue) vacant(ctx context.Context, tx *db.Tx) (seats []free, routes map[int64]route, skipped bool, err error) {
 	var b pgx.Batch
 	b.Queue(`select pg_advisory_xact_lock(@class, @lock)`, args{"class": matchLockClass, "lock": matchLock})
 	b.Queue(freeSQL).Query(func(rows pgx.Rows) (err error) {
 		seats, err = pgx.CollectRows(rows, scanFree)
 		return err
 	})
-	b.Queue(callersSQL, args{"node": q.node, "dials": q.Dials(), "at": at, "silent": at.Add(-silentAfter), "refused": Refused, "refused_since": at.Add(-refusedFor)}).
-		Query(func(rows pgx.Rows) (err error) {
-			callers, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c caller, err error) {
-				return c, row.Scan(&c.contact, &c.node, &c.topic, &c.callback, &c.refused)
-			})
-			return err
-		})
+	b.Queue(routesSQL).Query(func(rows pgx.Rows) (err error) {
+		routes, err = scanRoutes(rows)
+		return err
+	})
 	var all int
-	b.Queue(freeCountSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&all) })
-	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, nil, false, err
+	var waiting bool
+	b.Queue(freeCountSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&all, &waiting) })
+	err = tx.SendBatch(ctx, &b).Close()
+	return seats, routes, waiting && all > len(seats), err
+}
+
+func scanRoutes(rows pgx.Rows) (map[int64]route, error) {
+	routes := map[int64]route{}
+	var topic, overflow int64
+	var second, third, after int
+	_, err := pgx.ForEachRow(rows, []any{&topic, &second, &third, &overflow, &after}, func() error {
+		routes[topic] = route{
+			relax:    [levels]time.Duration{1: time.Duration(second) * time.Second, 2: time.Duration(third) * time.Second},
+			overflow: overflow, after: time.Duration(after) * time.Second,
+		}
+		return nil
+	})
+	return routes, err
+}
+
+// firsts reads who waits, as far as they may be served by these seats, but for
+// those who were gone when they were to be offered.
+func (q *Queue) firsts(ctx context.Context, tx *db.Tx, seats []free, routes map[int64]route, gone []uuid.UUID, at time.Time) ([]caller, error) {
+	var topics []int64
+	var afters, uptos []time.Time
+	for _, c := range classes(routes, seats, at) {
+		topics, afters, uptos = append(topics, c.topic), append(afters, c.after), append(uptos, c.upto)
 	}
-	return seats, callers, all > len(seats) && len(callers) > 0, nil
+	if len(topics) == 0 {
+		return nil, nil
+	}
+	rows, err := tx.Query(ctx, callersSQL, args{
+		"topics": topics, "afters": afters, "uptos": uptos, "most": len(seats), "without": append([]uuid.UUID{}, gone...),
+		"node": q.node, "silent": at.Add(-silentAfter), "refused": Refused, "refused_since": at.Add(-refusedFor), "dials": q.dials.Load(), "at": at,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (c caller, err error) {
+		err = row.Scan(&c.contact, &c.node, &c.topic, &c.joined, &c.sticky, &c.callback, &c.refused)
+		c.route = routes[c.topic]
+		return c, err
+	})
 }
 
 func scanFree(row pgx.CollectableRow) (f free, err error) {
 	var wrapUp int
+	var topics []int64
+	var levels []int
 	s := &f.seat
 	err = row.Scan(&s.User, &s.Operator, &s.DisplayName, &s.Extension, &wrapUp, &s.Declared, &s.Reason, &s.DeclaredAt, &s.Doing, &s.DoingAt,
-		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &f.topics)
+		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &topics, &levels)
 	s.WrapUp = time.Duration(wrapUp) * time.Second
+	f.skills = skills(topics, levels)
 	return f, err
+}
+
+// skills joins two columns.
+func skills(topics []int64, levels []int) (list []skill) {
+	for i, topic := range topics {
+		list = append(list, skill{topic, levels[i]})
+	}
+	return list
 }
 
 // lockChosen locks the places of the chosen callers, and returns those that are
 // no longer there to be locked.
-func lockChosen(ctx context.Context, tx *db.Tx, callers []caller, has []int) (gone map[uuid.UUID]bool, err error) {
+func lockChosen(ctx context.Context, tx *db.Tx, callers []caller, has []int) (gone []uuid.UUID, err error) {
 	var chosen []uuid.UUID
 	for _, c := range has {
 		if c >= 0 {
@@ -226,10 +333,9 @@ func lockChosen(ctx context.Context, tx *db.Tx, callers []caller, has []int) (go
 	if err != nil {
 		return nil, err
 	}
-	gone = map[uuid.UUID]bool{}
 	for _, id := range chosen {
 		if !slices.Contains(locked, id) {
-			gone[id] = true
+			gone = append(gone, id)
 		}
 	}
 	return gone, nil
@@ -251,7 +357,7 @@ func (q *Queue) offer(ctx context.Context, tx *db.Tx, callers []caller, seats []
 		w.seat(seat.offered(o))
 		w.place(o.Contact, placeWaiting, placeOffered, at)
 		w.offer(o)
-		w.both(journal.Offered, o, nil)
+		w.both(journal.Offered, o, overflowed(seats[s], caller))
 		if caller.callback {
 			w.wake(TopicCallbacks)
 		}
@@ -261,4 +367,12 @@ func (q *Queue) offer(ctx context.Context, tx *db.Tx, callers []caller, seats []
 		return 0, nil
 	}
 	return made, w.do(ctx)
+}
+
+// overflowed is the data of an offer to somebody who only helps out.
+func overflowed(f free, c caller) map[string]any {
+	if slices.ContainsFunc(f.skills, func(s skill) bool { return s.topic == c.topic }) {
+		return nil
+	}
+	return map[string]any{"overflow": c.route.overflow}
 }

@@ -18,7 +18,7 @@ func possible(callers []caller, seats []free) bool {
 		return true
 	}
 	for i, s := range seats {
-		if s.fits(callers[0]) && possible(callers[1:], slices.Delete(slices.Clone(seats), i, i+1)) {
+		if s.fits(callers[0], morning) && possible(callers[1:], slices.Delete(slices.Clone(seats), i, i+1)) {
 			return true
 		}
 	}
@@ -40,11 +40,20 @@ func drawRoom(t *rapid.T) ([]caller, []free) {
 	callers := make([]caller, rapid.IntRange(0, 6).Draw(t, "callers"))
 	for i := range callers {
 		callers[i] = caller{contact: uuid.New(), topic: rapid.Int64Range(1, 3).Draw(t, "topic"),
+			joined:  morning.Add(-time.Duration(rapid.IntRange(0, 4).Draw(t, "waited")) * time.Minute),
+			sticky:  rapid.Int64Range(0, 4).Draw(t, "knows"),
 			refused: rapid.SliceOfN(rapid.Int64Range(1, 4), 0, 2).Draw(t, "refused")}
+		callers[i].route = route{relax: [levels]time.Duration{1: time.Minute, 2: 2 * time.Minute}, after: 3 * time.Minute}
+		if callers[i].topic == 1 {
+			callers[i].route.overflow = 2
+		}
 	}
 	seats := make([]free, rapid.IntRange(0, 4).Draw(t, "seats"))
 	for i := range seats {
-		seats[i] = free{seat: Seat{User: int64(i + 1)}, topics: rapid.SliceOfNDistinct(rapid.Int64Range(1, 3), 0, 3, rapid.ID).Draw(t, "skills")}
+		seats[i].seat.User = int64(i + 1)
+		for _, topic := range rapid.SliceOfNDistinct(rapid.Int64Range(1, 3), 0, 3, rapid.ID).Draw(t, "skills") {
+			seats[i].skills = append(seats[i].skills, skill{topic, rapid.IntRange(1, levels).Draw(t, "level")})
+		}
 	}
 	return callers, seats
 }
@@ -53,7 +62,7 @@ func drawRoom(t *rapid.T) ([]caller, []free) {
 func TestPairIsFairAndFull(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		callers, seats := drawRoom(t)
-		has := pair(callers, seats)
+		has := pair(callers, seats, morning)
 		var served []caller
 		for c := range callers {
 			n := 0
@@ -62,7 +71,7 @@ func TestPairIsFairAndFull(t *testing.T) {
 					continue
 				}
 				n++
-				if !seats[s].fits(callers[c]) {
+				if !seats[s].fits(callers[c], morning) {
 					t.Fatalf("caller %d got seat %d, which does not fit", c, s)
 				}
 			}
@@ -76,10 +85,12 @@ func TestPairIsFairAndFull(t *testing.T) {
 		if !slices.EqualFunc(served, want, func(a, b caller) bool { return a.contact == b.contact }) {
 			t.Fatalf("served %v, not %v", served, want)
 		}
-		if len(callers) == 1 && len(served) == 1 { // the longest idle that fits
-			first := slices.IndexFunc(seats, func(f free) bool { return f.fits(callers[0]) })
-			if has[first] != 0 {
-				t.Fatalf("seat %d is idle longer", first)
+		if len(callers) == 1 && len(served) == 1 { // the longest idle of those that fit best
+			given := slices.Index(has, 0)
+			for s, f := range seats {
+				if rank, best := f.rank(callers[0], morning), seats[given].rank(callers[0], morning); f.fits(callers[0], morning) && (rank < best || rank == best && s < given) {
+					t.Fatalf("seat %d is better than seat %d", s, given)
+				}
 			}
 		}
 	})
@@ -87,7 +98,17 @@ func TestPairIsFairAndFull(t *testing.T) {
 
 func TestPair(t *testing.T) {
 	const a, b = 1, 2
-	seat := func(user int64, topics ...int64) free { return free{seat: Seat{User: user}, topics: topics} }
+	seat := func(user int64, topics ...int64) free {
+		f := knows(topics...)
+		f.seat.User = user
+		return f
+	}
+	level := func(user int64, level int) free { return free{seat: Seat{User: user}, skills: []skill{{a, level}}} }
+	relaxed := route{relax: [levels]time.Duration{1: time.Minute, 2: 2 * time.Minute}, overflow: b, after: 3 * time.Minute}
+	waited := func(d time.Duration) caller { return caller{topic: a, joined: morning.Add(-d), route: relaxed} }
+	knew := func(user int64, ago time.Duration) caller {
+		return caller{topic: a, joined: morning.Add(-ago), sticky: user}
+	}
 	for _, c := range []struct {
 		name    string
 		callers []caller
@@ -104,10 +125,25 @@ func TestPair(t *testing.T) {
 		{"the first moves so that two are served", []caller{{topic: a}, {topic: b}}, []free{seat(1, a, b), seat(2, a)}, []int{1, 0}},
 		{"the first does not give way", []caller{{topic: a}, {topic: b}}, []free{seat(1, a, b)}, []int{0}},
 		{"refused, another one", []caller{{topic: a, refused: []int64{1}}}, []free{seat(1, a), seat(2, a)}, []int{-1, 0}},
+		{"not good enough yet", []caller{waited(time.Minute - 1)}, []free{level(1, 2), level(2, 3)}, []int{-1, -1}},
+		{"good enough by now", []caller{waited(time.Minute)}, []free{level(1, 3), level(2, 2)}, []int{-1, 0}},
+		{"anybody by now", []caller{waited(2 * time.Minute)}, []free{level(1, 3)}, []int{0}},
+		{"the best all the same", []caller{waited(time.Hour)}, []free{level(1, 3), level(2, 1), level(3, 2)}, []int{-1, 0, -1}},
+		{"the longest idle of the best", []caller{waited(time.Hour)}, []free{level(1, 3), level(2, 2), level(3, 2)}, []int{-1, 0, -1}},
+		{"nobody else yet", []caller{waited(3*time.Minute - 1)}, []free{seat(1, b)}, []int{-1}},
+		{"others help out", []caller{waited(3 * time.Minute)}, []free{seat(1, b)}, []int{0}},
+		{"who helps out comes last", []caller{waited(time.Hour)}, []free{seat(1, b), level(2, 3)}, []int{-1, 0}},
+		{"who helps out has their own callers in turn", []caller{{topic: b}, waited(time.Hour)}, []free{seat(1, b)}, []int{0}},
+		{"somebody they know", []caller{knew(2, 0)}, []free{seat(1, a), seat(2, a)}, []int{-1, 0}},
+		{"somebody they knew, too long ago", []caller{knew(2, stickyFor)}, []free{seat(1, a), seat(2, a)}, []int{0, -1}},
+		{"somebody they know is busy: nobody is waited for", []caller{knew(2, 0)}, []free{seat(1, a)}, []int{0}},
+		{"somebody they know who cannot help", []caller{knew(2, 0)}, []free{seat(1, a), seat(2, b)}, []int{0, -1}},
+		{"two change seats", []caller{{topic: a}, knew(1, 0)}, []free{seat(1, a), seat(2, a)}, []int{1, 0}},
+		{"nobody changes to a worse seat", []caller{waited(time.Hour), knew(1, 0)}, []free{seat(1, a), level(2, 3)}, []int{0, 1}},
 		{"refused, the next caller", []caller{{topic: a, refused: []int64{1}}, {topic: a}}, []free{seat(1, a)}, []int{1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := pair(c.callers, c.seats); !slices.Equal(got, c.want) {
+			if got := pair(c.callers, c.seats, morning); !slices.Equal(got, c.want) {
 				t.Errorf("%v, not %v", got, c.want)
 			}
 		})

@@ -61,12 +61,16 @@ func (q *Queue) Join(ctx context.Context, tx *db.Tx, e Entry) (*Place, error) {
 		return nil, fmt.Errorf("join the queue: no such urgency %d", e.Urgency)
 	}
 	tag, err := tx.Exec(ctx, `
-		insert into places (contact_id, node, topic_id, urgency, t0, joined_at, state)
-		values (@contact, @node, @topic, @urgency, @t0, @at, 'waiting')
+		insert into places (contact_id, node, topic_id, urgency, t0, joined_at, state, sticky_id)
+		values (@contact, @node, @topic, @urgency, @t0, @at, 'waiting', (
+			select c.operator_id from contacts me join contacts c on c.caller = me.caller
+			where me.id = @contact and me.caller <> '' and c.ending = 'served' and c.te > @served_since and c.t0 > @begun_since
+			order by c.t0 desc limit 1))
 		on conflict (contact_id) do update
 		set node = @node, topic_id = @topic, urgency = @urgency, joined_at = @at, state = 'waiting', left_at = null
 		where places.state = 'left'`,
-		args{"contact": e.Contact, "node": q.node, "topic": e.Topic, "urgency": e.Urgency, "t0": e.T0, "at": e.At})
+		args{"contact": e.Contact, "node": q.node, "topic": e.Topic, "urgency": e.Urgency, "t0": e.T0, "at": e.At,
+			"served_since": e.At.Add(-stickyAge), "begun_since": e.At.Add(-stickyAge - longTalk)})
 	if err != nil {
 		return nil, fmt.Errorf("join the queue: %w", err)
 	}

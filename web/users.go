@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
+	"github.com/pronto-desk/pronto/queue"
 )
 
 // Role is what somebody may do.
@@ -164,7 +166,9 @@ func (s *Users) update(ctx context.Context, sql, name string, value any) error {
 	return nil
 }
 
-// SetSkills sets the topics, by code, that a person is offered callers for.
+// SetSkills sets the topics, by code, that a person is offered callers for. A
+// level may follow the code, from 1, the best, to 3: "certificati:2"; without it
+// is 1.
 func (s *Users) SetSkills(ctx context.Context, name string, topics ...string) error {
 	return s.db.Tx(ctx, func(tx *db.Tx) error {
 		var user int64
@@ -178,17 +182,40 @@ func (s *Users) SetSkills(ctx context.Context, name string, topics ...string) er
 		if _, err := tx.Exec(ctx, `delete from user_topics where user_id = @user`, pgx.StrictNamedArgs{"user": user}); err != nil {
 			return fmt.Errorf("skills: %w", err)
 		}
-		done, err := tx.Exec(ctx, `insert into user_topics (user_id, topic_id) select @user, id from topics where code = any(@codes)`,
-			pgx.StrictNamedArgs{"user": user, "codes": topics})
+		codes, levels, err := skillsOf(topics)
+		if err != nil {
+			return err
+		}
+		done, err := tx.Exec(ctx, `insert into user_topics (user_id, topic_id, level)
+			select @user, t.id, s.level from unnest(@codes::text[], @levels::int[]) as s(code, level) join topics t using (code)
+			on conflict do nothing`,
+			pgx.StrictNamedArgs{"user": user, "codes": codes, "levels": levels})
 		if err != nil {
 			return fmt.Errorf("skills: %w", err)
 		}
 		if int(done.RowsAffected()) != len(topics) {
 			return fmt.Errorf("skills: %d of %d topics are known", done.RowsAffected(), len(topics))
 		}
-		tx.Wake("queue")
+		tx.Wake("queue", queue.TopicMatch)
 		return nil
 	})
+}
+
+const worstLevel = 3 // of a skill
+
+// skillsOf reads codes of topics with their levels.
+func skillsOf(topics []string) (codes []string, levels []int, err error) {
+	for _, t := range topics {
+		code, digit, leveled := strings.Cut(t, ":")
+		level := 1
+		if leveled {
+			if level, err = strconv.Atoi(digit); err != nil || level < 1 || level > worstLevel {
+				return nil, nil, fmt.Errorf("skills: %q: want a level from 1 to %d", t, worstLevel)
+			}
+		}
+		codes, levels = append(codes, code), append(levels, level)
+	}
+	return codes, levels, nil
 }
 
 // SetPhone sets the digest secret of a telephone for a realm. Only

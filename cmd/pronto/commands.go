@@ -19,6 +19,7 @@ import (
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/private"
+	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/tickets"
 	"github.com/pronto-desk/pronto/tickets/calendar"
 	"github.com/pronto-desk/pronto/web"
@@ -108,7 +109,45 @@ func (c tokenCommand) Run(ctx context.Context) error {
 type userCommand struct {
 	Add      userAddCommand      `cmd:"" help:"Add a person; the password is asked for, or read from standard input."`
 	Password userPasswordCommand `cmd:"" help:"Change a person's password."`
+	Skills   userSkillsCommand   `cmd:"" help:"Change the topics an operator answers for."`
 	List     userListCommand     `cmd:"" help:"List people."`
+}
+
+type userSkillsCommand struct {
+	common
+	Name   string   `arg:"" help:"Whose skills."`
+	Skills []string `arg:"" help:"Codes of topics, with a level from 1, the best, to 3 if it is not 1." placeholder:"CODE[:LEVEL]"`
+}
+
+// Run changes the skills.
+func (c userSkillsCommand) Run(ctx context.Context) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	return withDatabase(ctx, s, func(d *db.DB) error {
+		return web.NewUsers(d, time.Now).SetSkills(ctx, c.Name, c.Skills...)
+	})
+}
+
+type topicCommand struct {
+	common
+	Topic    string        `arg:"" help:"Code of the topic."`
+	Second   time.Duration `help:"Wait after which operators of level 2 may have a caller." placeholder:"30s"`
+	Third    time.Duration `help:"Wait after which operators of level 3 may have a caller." placeholder:"1m"`
+	Overflow string        `help:"Code of another topic whose operators help out." placeholder:"CODE"`
+	After    time.Duration `help:"Wait after which they do." placeholder:"2m"`
+}
+
+// Run changes how the topic's demands relax while a caller waits.
+func (c topicCommand) Run(ctx context.Context) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	return withDatabase(ctx, s, func(d *db.DB) error {
+		return queue.New(d, "", nil).SetRoute(ctx, queue.Route{Topic: c.Topic, Second: c.Second, Third: c.Third, Overflow: c.Overflow, After: c.After})
+	})
 }
 
 type userAddCommand struct {
@@ -117,7 +156,7 @@ type userAddCommand struct {
 	Display   string   `help:"Name as colleagues read it." placeholder:"\"Anna Verdi\""`
 	Role      string   `enum:"operator,supervisor,admin" default:"admin" help:"operator, supervisor or admin."`
 	Extension string   `help:"The operator's telephone." placeholder:"1001"`
-	Skills    []string `help:"Codes of the topics the operator answers for; all when silent." placeholder:"CODE"`
+	Skills    []string `help:"Codes of the topics the operator answers for, with a level from 1, the best, to 3 if it is not 1; all when silent." placeholder:"CODE[:LEVEL]"`
 }
 
 // Run adds the person.

@@ -33,6 +33,7 @@ type commands struct {
 	Token     tokenCommand     `cmd:"" help:"Print a bearer token for the API."`
 	Phone     phoneCommand     `cmd:"" help:"Give an operator's telephone its password."`
 	Service   serviceCommand   `cmd:"" help:"Numbers that can be dialled, their hours and menus."`
+	Topic     topicCommand     `cmd:"" help:"How the demands of a topic relax while a caller waits."`
 	Customers customersCommand `cmd:"" help:"The register of doctors."`
 	Backup    backupCommand    `cmd:"" help:"Write a backup of database and sound, beside a running server."`
 	Restore   restoreCommand   `cmd:"" help:"Restore a backup into an empty installation."`

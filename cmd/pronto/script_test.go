@@ -25,6 +25,7 @@ import (
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/dbtest"
 	"github.com/pronto-desk/pronto/ivr/prompts"
+	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/sip"
 	"github.com/pronto-desk/pronto/sip/siptest"
 	"github.com/pronto-desk/pronto/tickets"
@@ -289,6 +290,8 @@ func (s *stage) play(w []string) error {
 	case "desk": // desk dials out: there is a line for callbacks
 		s.house.queue.DialsOut(true)
 		return nil
+	case "topic": // topic carta relaxes 30s 1m, topic carta overflows software 2m
+		return s.topic(w[1], w[2:])
 	case "service": // service 800123456 closing callback
 		return s.service(w[1], w[2:])
 	case "database": // database goes, database comes
@@ -320,6 +323,26 @@ func (s *stage) play(w []string) error {
 		s.callers[w[0]] = a
 	}
 	return s.callerDoes(a, w[1], w[2:])
+}
+
+// topic lets a topic relax: to the second and the third level, or to another topic.
+func (s *stage) topic(code string, w []string) (err error) {
+	r := queue.Route{Topic: code}
+	switch {
+	case len(w) != 3:
+		return errors.New("a topic relaxes TIME TIME, or overflows TOPIC TIME")
+	case w[0] == "relaxes":
+		if r.Second, err = time.ParseDuration(w[1]); err == nil {
+			r.Third, err = time.ParseDuration(w[2])
+		}
+	case w[0] == "overflows":
+		r.Overflow = w[1]
+		r.After, err = time.ParseDuration(w[2])
+	}
+	if err != nil {
+		return err
+	}
+	return s.house.queue.SetRoute(s.ctx, r)
 }
 
 // service changes a setting of a service: closing serve|callback, longest 2m,
@@ -498,6 +521,8 @@ func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
 			}
 		}
 		return nil
+	case "knows": // knows certificati:2 software
+		return s.house.web.Users().SetSkills(s.ctx, a.name, w...)
 	case "declares":
 		return s.api(ctx, a.token, "PUT", me, map[string]string{"declared": w[0]}, nil)
 	case "takes": // takes a break
