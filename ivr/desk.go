@@ -25,6 +25,7 @@ const (
 	menuTries    = 3                // then the default topic: a person helps better than a fourth menu
 	menuWait     = 5 * time.Second  // after the menu has been read
 	urgencyWait  = 4 * time.Second  // asked once; silence is "not blocking"
+	joinWait     = 4 * time.Second  // asked once; silence opens a new request
 	messageMax   = 3 * time.Minute  // longest message
 	messageQuiet = 5 * time.Second  // this much silence ends a message
 	endingWait   = 10 * time.Second // writing how a call ended may take this long after the caller has gone
@@ -35,8 +36,12 @@ const (
 	awayLongest  = 90 * time.Second // and gives up after this: the caller may then leave a message
 )
 
-// keyBlocking answers the question whether the fault blocks the doctor's work.
-const keyBlocking = '1'
+// keyBlocking answers the question whether the fault blocks the doctor's work,
+// keyJoin the question whether the call belongs to the open request.
+const (
+	keyBlocking = '1'
+	keyJoin     = '1'
+)
 
 // Desk is what one call needs on its way. It holds nothing of any single call.
 type Desk struct {
@@ -130,7 +135,11 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 	if err != nil {
 		return hungUp(ctx, tickets.AbandonedIVR, err)
 	}
-	ticket, place, err := d.enter(ctx, c, matter)
+	request, err := d.again(ctx, call, c, item)
+	if err != nil {
+		return hungUp(ctx, tickets.AbandonedIVR, err)
+	}
+	ticket, place, err := d.enter(ctx, c, matter, request)
 	if err != nil {
 		return d.sorry(ctx, call, c, tickets.AbandonedIVR, err)
 	}
@@ -225,15 +234,54 @@ func (d *Desk) classify(ctx context.Context, call Call, c *tickets.Contact, item
 	return m, nil
 }
 
+// again tells who rings again of the request they have open, and asks whether
+// this call belongs to it; nil when it does not, or there is none. It is a
+// question of its own, after the others, and whatever was pressed before it is
+// forgotten: a key meant for the menu, or one too many, opens a new request as it
+// always did. Silence does so too.
+func (d *Desk) again(ctx context.Context, call Call, c *tickets.Contact, item tickets.MenuItem) (*tickets.Ticket, error) {
+	if item.Action == tickets.ActionState {
+		return nil, nil // they have asked about one themselves
+	}
+	request, err := d.Tickets.OpenRequest(ctx, c, time.Now())
+	switch {
+	case errors.Is(err, tickets.ErrNotFound):
+		return nil, nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil: // no reason to keep anybody from the queue
+		d.Log.Warn("a caller was not told of their open request", "contact", c.ID, "error", err)
+		return nil, nil
+	}
+	if err := call.Play(ctx, d.Prompts.OpenRequest(request.Number, string(request.Status))); err != nil {
+		return nil, fmt.Errorf("open request: %w", err)
+	}
+	if err := forget(ctx, call); err != nil {
+		return nil, fmt.Errorf("open request: %w", err)
+	}
+	key, err := call.Ask(ctx, d.Prompts.Clip(prompts.JoinRequest), joinWait)
+	if err != nil || key != keyJoin {
+		return nil, err
+	}
+	return request, call.Play(ctx, d.Prompts.Clip(prompts.CallJoined))
+}
+
 // enter takes the caller's place and opens the ticket, unless the call has one
-// already, in one transaction: there is no instant at which one exists without the
-// other.
-func (d *Desk) enter(ctx context.Context, c *tickets.Contact, m tickets.Matter) (ticket *tickets.Ticket, place *queue.Place, err error) {
+// already or belongs to an open request, in one transaction: there is no instant
+// at which one exists without the other.
+func (d *Desk) enter(ctx context.Context, c *tickets.Contact, m tickets.Matter, request *tickets.Ticket) (ticket *tickets.Ticket, place *queue.Place, err error) {
 	m.At = time.Now()
-	ticket, err = d.Tickets.Open(ctx, c, m, func(ctx context.Context, tx *db.Tx, t *tickets.Ticket) (err error) {
+	join := func(ctx context.Context, tx *db.Tx, t *tickets.Ticket) (err error) {
 		place, err = d.Queue.Join(ctx, tx, queue.Entry{Contact: c.ID, Topic: m.Topic, Urgency: m.Urgency, T0: c.T0, At: m.At})
 		return err
-	})
+	}
+	err = tickets.ErrNotFound
+	if request != nil {
+		ticket, err = d.Tickets.Attach(ctx, c, request.Number, m, join)
+	}
+	if errors.Is(err, tickets.ErrNotFound) { // none, or it was closed just now
+		ticket, err = d.Tickets.Open(ctx, c, m, join)
+	}
 	if err != nil {
 		if db.Away(err) { // perhaps it was written, and only the answer lost: nobody is to be offered a place without a caller
 			d.orLater("leave", Left{Contact: c.ID, At: m.At}, err)

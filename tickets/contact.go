@@ -182,6 +182,11 @@ func (b *Book) Note(ctx context.Context, c *Contact, s Step) error {
 // ticket keeps it. Errors: ErrDeferred, ErrEnded, db.Away, together's. A
 // hang-up while it runs does not cut it in two; end the contact afterwards.
 func (b *Book) Open(ctx context.Context, c *Contact, m Matter, together func(ctx context.Context, tx *db.Tx, t *Ticket) error) (*Ticket, error) {
+	return b.enter(ctx, c, func(ctx context.Context, tx *db.Tx) (int64, error) { return openTicket(ctx, tx, c.ID, m) }, together)
+}
+
+// enter gives the contact the ticket that get finds or makes.
+func (b *Book) enter(ctx context.Context, c *Contact, get func(context.Context, *db.Tx) (int64, error), together func(ctx context.Context, tx *db.Tx, t *Ticket) error) (*Ticket, error) {
 	if c.Deferred {
 		return nil, fmt.Errorf("open a ticket: %w", ErrDeferred)
 	}
@@ -192,7 +197,7 @@ func (b *Book) Open(ctx context.Context, c *Contact, m Matter, together func(ctx
 	defer cancel()
 	var t *Ticket
 	err := b.db.Tx(ctx, func(tx *db.Tx) error {
-		id, err := openTicket(ctx, tx, c.ID, m)
+		id, err := get(ctx, tx)
 		if err != nil {
 			return err
 		}

@@ -303,6 +303,7 @@ var told = map[journal.Kind]func(e journal.Entry, contacts map[uuid.UUID]Record,
 		return "Chiamata da numero nascosto"
 	},
 	journal.Opened:    says("Ticket aperto"),
+	journal.Attached:  says("Chiamata aggiunta a questo ticket"),
 	journal.Told:      says("Numero del ticket comunicato"),
 	journal.StateTold: says("Stato del ticket comunicato dal risponditore"),
 	journal.Talking:   says("In conversazione"),

@@ -53,6 +53,7 @@ const (
 	Recovered  Kind = "recovered" // after a crash
 
 	// A ticket's way.
+	Attached Kind = "attached" // another contact became the ticket's
 	Noted    Kind = "noted"
 	Edited   Kind = "edited"
 	Taken    Kind = "taken"

@@ -235,8 +235,7 @@ func (l *Library) Offers(callback bool) audio.Clip {
 
 // OpenRequest tells a caller of a request of theirs that is still open: "Ha una
 // richiesta aperta, numero: duemilaventisei, trattino, uno, due; stato: presa in
-// carico. Per aggiungere questa chiamata a quella richiesta, prema uno. Altrimenti,
-// attenda." status is a code of a ticket's status.
+// carico." The question JoinRequest may follow. status is a code of a ticket's status.
 func (l *Library) OpenRequest(n, status string) audio.Clip {
 	s := sentence{from: l}
 	s.say(RequestIs)
@@ -248,8 +247,6 @@ func (l *Library) OpenRequest(n, status string) audio.Clip {
 	} else {
 		s.say("richiesta_in_attesa")
 	}
-	s.stop()
-	s.say(JoinRequest)
 	s.stop()
 	return s.clip("richiesta " + n)
 }

@@ -258,8 +258,7 @@ func TestOffers(t *testing.T) {
 }
 
 func TestOpenRequest(t *testing.T) {
-	const join = " Per aggiungere questa chiamata a quella richiesta, prema uno. Altrimenti, attenda."
 	lib := Italian()
-	reads(t, "in charge", lib.OpenRequest("2026-12", "in_charge"), "Ha una richiesta aperta, numero: duemilaventisei, trattino, uno, due; stato: presa in carico."+join)
-	reads(t, "open", lib.OpenRequest("2026-7", "open"), "Ha una richiesta aperta, numero: duemilaventisei, trattino, sette; stato: in attesa di un operatore."+join)
+	reads(t, "in charge", lib.OpenRequest("2026-12", "in_charge"), "Ha una richiesta aperta, numero: duemilaventisei, trattino, uno, due; stato: presa in carico.")
+	reads(t, "open", lib.OpenRequest("2026-7", "open"), "Ha una richiesta aperta, numero: duemilaventisei, trattino, sette; stato: in attesa di un operatore.")
 }
