@@ -2,11 +2,14 @@ package db_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -355,4 +358,38 @@ func TestOpenRefusesOnlyAnUnreadableAddress(t *testing.T) {
 		t.Errorf("err is %v", err)
 	}
 	open(t, "postgres://pronto@nowhere.invalid/pronto")
+}
+
+// TestOwnerMigrates: a customer's database belongs to a role that is nobody
+// special; the extensions of the search are trusted, and need no more.
+func TestOwnerMigrates(t *testing.T) {
+	d := dbtest.New(t)
+	name := "owner_" + strings.ToLower(rand.Text()[:10])
+	for _, sql := range []string{"create role " + name + " login nosuperuser nocreatedb", "create database " + name + " template template0 owner " + name} {
+		if _, err := d.Pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		for _, sql := range []string{"drop database " + name + " with (force)", "drop role " + name} {
+			if _, err := d.Pool.Exec(context.Background(), sql); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	config := d.Pool.Config().ConnConfig
+	address := url.URL{Scheme: "postgres", Path: "/" + name, RawQuery: url.Values{"host": {config.Host}, "port": {strconv.Itoa(int(config.Port))}, "options": {"--role=" + name}}.Encode(), User: url.UserPassword(config.User, config.Password)}
+	theirs, err := db.Open(t.Context(), db.Config{URL: address.String(), MaxConns: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	if err := theirs.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var special bool
+	var found int
+	if err := theirs.Pool.QueryRow(t.Context(), `select rolsuper, (select count(*) from pg_extension where extname in ('unaccent', 'pg_trgm')) from pg_roles where rolname = current_user`).Scan(&special, &found); err != nil || special || found != 2 {
+		t.Errorf("superuser %v, %d extensions, %v", special, found, err)
+	}
 }

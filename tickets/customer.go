@@ -79,7 +79,11 @@ func (b *Book) MatchOf(ctx context.Context, number string) (Match, error) {
 }
 
 func (b *Book) collectCustomers(ctx context.Context, where string, args ...any) ([]Customer, error) {
-	rows, err := b.db.Pool.Query(ctx, `select `+customerColumns+` from customers c `+where, args...)
+	return collectCustomers(ctx, b.db.Pool, where, args...)
+}
+
+func collectCustomers(ctx context.Context, q querier, where string, args ...any) ([]Customer, error) {
+	rows, err := q.Query(ctx, `select `+customerColumns+` from customers c `+where, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -87,18 +91,49 @@ func (b *Book) collectCustomers(ctx context.Context, where string, args ...any) 
 	return orEmpty(list), err
 }
 
-// Customers searches the register by code, name, practice or number; "" lists
-// it by name. limit 0 is PageDefault.
-func (b *Book) Customers(ctx context.Context, query string, limit int) ([]Customer, error) {
-	q := strings.TrimSpace(clean(query))
-	list, err := b.collectCustomers(ctx, `where @query = '' or c.code = @query or c.name ilike @like or c.practice ilike @like
-		or c.id in (select customer_id from customer_numbers where number = @number and @number <> '')
-		order by c.name, c.id limit @limit`,
-		pgx.StrictNamedArgs{"query": q, "like": containing(q), "number": Normalise(q), "limit": pageOf(limit)})
-	if err != nil {
-		return nil, fmt.Errorf("search customers: %w", err)
+// customersPage reads a page of the people of a condition, by name.
+func customersPage(ctx context.Context, q querier, where string, args pgx.StrictNamedArgs, cursor string, limit int) (Page[Customer], error) {
+	args["limit"] = limit + 1 // one more tells whether there is a next page
+	if cursor != "" {
+		id, err := readRow(cursor)
+		if err != nil {
+			return Page[Customer]{}, err
+		}
+		where += ` and (c.sort, c.id) > ((select sort from customers where id = @after), @after)`
+		args["after"] = id
 	}
-	return list, nil
+	items, err := collectCustomers(ctx, q, `where `+where+` order by c.sort, c.id limit @limit`, pgx.QueryExecModeCacheDescribe, args)
+	page := Page[Customer]{Items: items}
+	if err == nil && len(items) > limit {
+		page.Items = items[:limit]
+		next := writeRow(items[limit-1].ID)
+		page.Next = &next
+	}
+	return page, err
+}
+
+// Customers searches the register by words, code or number; "" lists it by
+// name. cursor is Page.Next of the page before; limit 0 is PageDefault.
+func (b *Book) Customers(ctx context.Context, query, cursor string, limit int) (Page[Customer], error) {
+	a, err := asked(ctx, b.db.Pool, query, pageOf(limit))
+	if err != nil {
+		return Page[Customer]{}, fmt.Errorf("search customers: %w", err)
+	}
+	where, args := `true`, pgx.StrictNamedArgs{}
+	switch {
+	case len(a.words) > 0:
+		where = a.everyWord(args)
+	case a.digits != "":
+		where = `(c.code = @code or c.id in (select customer_id from customer_numbers where ` + a.numbered("number", args) + `))`
+		args["code"] = a.text
+	case a.text != "": // signs alone name nobody
+		where, args["code"] = `c.code = @code`, a.text
+	}
+	page, err := customersPage(ctx, b.db.Pool, where, args, cursor, pageOf(limit))
+	if err != nil {
+		return Page[Customer]{}, fmt.Errorf("search customers: %w", err)
+	}
+	return page, nil
 }
 
 // PutCustomer creates the customer of this code or replaces it with its

@@ -52,18 +52,27 @@ func TestCustomersSearch(t *testing.T) {
 		"%":              nil,
 		"Mario\x00 Ross": {"Mario Rossi"},
 	} {
-		list, err := d.Customers(t.Context(), query, 0)
+		page, err := d.Customers(t.Context(), query, "", 0)
 		must(t, err)
 		var got []string
-		for _, c := range list {
+		for _, c := range page.Items {
 			got = append(got, c.Name)
 		}
-		if !slices.Equal(got, want) || list == nil {
+		if !slices.Equal(got, want) || page.Items == nil {
 			t.Errorf("%q: %v, want %v", query, got, want)
 		}
 	}
-	if list, err := d.Customers(t.Context(), "", 2); err != nil || len(list) != 2 {
-		t.Errorf("%v, %v", list, err)
+	first, err := d.Customers(t.Context(), "", "", 2)
+	must(t, err)
+	if len(first.Items) != 2 || first.Next == nil {
+		t.Fatalf("%+v", first)
+	}
+	if rest, err := d.Customers(t.Context(), "", *first.Next, 2); err != nil || len(rest.Items) != 1 || rest.Items[0].Name != "Mario Rossi" || rest.Next != nil {
+		t.Errorf("%+v, %v", rest, err)
+	}
+	var refused *Refusal
+	if _, err := d.Customers(t.Context(), "", "?", 2); !errors.As(err, &refused) || refused.Field != "cursor" {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -233,10 +242,10 @@ func TestImportAgain(t *testing.T) {
 	if got.Created != 1 || got.Updated != 2 || got.Unchanged != 1 || len(got.Bad) != 0 {
 		t.Errorf("%+v", got)
 	}
-	list, err := d.Customers(ctx, "", 0)
+	page, err := d.Customers(ctx, "", "", 0)
 	must(t, err)
 	var told []string
-	for _, c := range list {
+	for _, c := range page.Items {
 		told = append(told, c.Code+" "+c.Practice+" "+strings.Join(c.Numbers, " "))
 	}
 	want := []string{"2000  +390557654321 +393331112223", "2001 Ambulatorio Nord ", "1042 Ambulatorio Centro +390551234567", "3000  +390559999999"}

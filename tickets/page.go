@@ -200,6 +200,22 @@ func readCursor(cursor string) (time.Time, int64, error) {
 
 const cursorLatest = 253402300799_000000 // µs of the last second of the year 9999: RFC 3339 and PostgreSQL go that far
 
+// A list by name has the last row's id as its cursor: names change.
+func writeRow(id int64) string {
+	return base64.RawURLEncoding.EncodeToString(strconv.AppendInt(nil, id, 10))
+}
+
+func readRow(cursor string) (int64, error) {
+	raw, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err == nil {
+		var id int64
+		if id, err = strconv.ParseInt(string(raw), 10, 64); err == nil {
+			return id, nil
+		}
+	}
+	return 0, &Refusal{"cursor", "La pagina richiesta non esiste."}
+}
+
 // OpenTicketsOf lists the tickets of somebody that are not closed, newest first.
 func (b *Book) OpenTicketsOf(ctx context.Context, who Asker, limit int) ([]Ticket, error) {
 	tickets, err := collectTickets(ctx, b.db.Pool, `where t.status <> 'closed' and t.number <> @except

@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	customersMax = 50               // of a search: more are not read
+	customersMax = 50               // of a page
+	searchShown  = 10               // of each group of a search
 	playedAgain  = 10 * time.Minute // a player asks for many ranges: one line says that somebody listened
 	readyWork    = time.Second      // for the database to answer /readyz
 )
@@ -269,7 +270,26 @@ func (s *Server) ticketsAPI(a *operations) {
 		func(ctx context.Context, me User, in *TicketPath) (*tickets.Ticket, error) {
 			return s.Book.Reopen(ctx, in.Number, me.ID, s.Now())
 		})
-	provide(a, operation{at: "GET /customers", id: "findCustomers", does: "Searches the register of doctors."}, s.getCustomers)
+	provide(a, operation{at: "GET /search", id: "search", does: "Finds tickets, people and telephone numbers, misspelt ones too."}, s.getSearch)
+	provide(a, operation{at: "GET /customers", id: "findCustomers", does: "Searches the register of doctors, in pages by name."}, s.getCustomers)
+}
+
+type searchInput struct {
+	Query  string `query:"q" maxLength:"200" doc:"Words, a ticket's number, a telephone number or a part of one."`
+	In     string `query:"in" enum:"tickets,people,numbers" doc:"One group; left out, the beginning of each."`
+	Cursor string `query:"cursor" maxLength:"200" doc:"The next of the group's page before."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"50"`
+}
+
+func (s *Server) getSearch(ctx context.Context, _ User, in *searchInput) (tickets.Found, error) {
+	return s.Book.Search(ctx, in.Query, in.In, in.Cursor, limited(in.Limit, searchShown))
+}
+
+func limited(asked, otherwise int) int {
+	if asked == 0 {
+		return otherwise
+	}
+	return asked
 }
 
 type ticketsInput struct {
@@ -334,16 +354,13 @@ func (s *Server) postClose(ctx context.Context, me User, in *closeInput) (*ticke
 }
 
 type customersInput struct {
-	Query string `query:"q" maxLength:"200"`
-	Limit int    `query:"limit" minimum:"1" maximum:"50"`
+	Query  string `query:"q" maxLength:"200"`
+	Cursor string `query:"cursor" maxLength:"200" doc:"The next of the page before."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"50"`
 }
 
-func (s *Server) getCustomers(ctx context.Context, _ User, in *customersInput) (list[tickets.Customer], error) {
-	most := in.Limit
-	if most == 0 {
-		most = customersMax
-	}
-	return listed(s.Book.Customers(ctx, in.Query, most))
+func (s *Server) getCustomers(ctx context.Context, _ User, in *customersInput) (tickets.Page[tickets.Customer], error) {
+	return s.Book.Customers(ctx, in.Query, in.Cursor, limited(in.Limit, customersMax))
 }
 
 // --- contacts, messages, calls to ring back

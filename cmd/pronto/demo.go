@@ -92,9 +92,9 @@ func (h *house) seedDemo(ctx context.Context, operators int) error {
 	if err != nil {
 		return err
 	}
-	if customers, err := h.book.Customers(ctx, "", 1); err != nil {
+	if customers, err := h.book.Customers(ctx, "", "", 1); err != nil {
 		return err
-	} else if len(customers) == 0 {
+	} else if len(customers.Items) == 0 {
 		if _, err := h.book.ImportCustomers(ctx, strings.NewReader(demoDoctors), time.Now()); err != nil {
 			return fmt.Errorf("doctors: %w", err)
 		}

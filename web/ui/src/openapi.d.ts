@@ -79,7 +79,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Searches the register of doctors. */
+        /** Searches the register of doctors, in pages by name. */
         get: operations["findCustomers"];
         put?: never;
         post?: never;
@@ -287,6 +287,23 @@ export interface paths {
         put?: never;
         /** Takes a lost call in charge. */
         post: operations["takeRingBack"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Finds tickets, people and telephone numbers, misspelt ones too. */
+        get: operations["search"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -541,8 +558,9 @@ export interface components {
             numbers: string[];
             practice: string;
         };
-        CustomerList: {
+        CustomerListPage: {
             items: components["schemas"]["Customer"][];
+            next: string | null;
         };
         EditInputBody: {
             /** @description The fields as the editor saw them. */
@@ -553,6 +571,26 @@ export interface components {
             set: {
                 [key: string]: unknown;
             } | null;
+        };
+        Found: {
+            numbers: components["schemas"]["HitsTelephone"];
+            people: components["schemas"]["HitsCustomer"];
+            tickets: components["schemas"]["HitsTicket"];
+        };
+        HitsCustomer: {
+            items: components["schemas"]["Customer"][];
+            near: components["schemas"]["Customer"][];
+            next: string | null;
+        };
+        HitsTelephone: {
+            items: components["schemas"]["Telephone"][];
+            near: components["schemas"]["Telephone"][];
+            next: string | null;
+        };
+        HitsTicket: {
+            items: components["schemas"]["Ticket"][];
+            near: components["schemas"]["Ticket"][];
+            next: string | null;
         };
         JournalLine: {
             /** Format: date-time */
@@ -704,6 +742,14 @@ export interface components {
             declared: "available" | "break" | "admin" | "off";
             /** @enum {string} */
             reason?: "" | "Pausa" | "Pranzo" | "Formazione" | "Riunione";
+        };
+        Telephone: {
+            /** Format: int64 */
+            calls: number;
+            /** Format: date-time */
+            last_call: string | null;
+            number: string;
+            people: components["schemas"]["Customer"][];
         };
         Ticket: {
             authority: string;
@@ -990,6 +1036,8 @@ export interface operations {
         parameters: {
             query?: {
                 q?: string;
+                /** @description The next of the page before. */
+                cursor?: string;
                 limit?: number;
             };
             header?: never;
@@ -1004,7 +1052,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["CustomerList"];
+                    "application/json": components["schemas"]["CustomerListPage"];
                 };
             };
             /** @description A refusal or a fault. */
@@ -1392,6 +1440,43 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Contact"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    search: {
+        parameters: {
+            query?: {
+                /** @description Words, a ticket's number, a telephone number or a part of one. */
+                q?: string;
+                /** @description One group; left out, the beginning of each. */
+                in?: "tickets" | "people" | "numbers";
+                /** @description The next of the group's page before. */
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Found"];
                 };
             };
             /** @description A refusal or a fault. */
