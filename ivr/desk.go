@@ -54,6 +54,7 @@ type Desk struct {
 	Log      *slog.Logger
 
 	menus menus
+	live  live
 }
 
 // Answer conducts one call from ring to hang-up, on the goroutine that sip
@@ -71,8 +72,13 @@ func (d *Desk) Answer(ctx context.Context, call Call) {
 	}
 	log := d.Log.With("contact", contact.ID)
 	log.Info("a call came", "call_id", call.ID(), "to", call.To(), "trunk", call.Trunk()) // never who calls: the log is not the register
+	ctx, gone := d.live.enter(ctx, contact.ID)
+	defer gone()
 	ending, err := d.safely(ctx, call, contact)
-	if err != nil {
+	if errors.Is(context.Cause(ctx), ErrGivenUp) {
+		log.Warn("a call was given up by another node, and is ended")
+		d.excuse(ctx, call)
+	} else if err != nil {
 		log.Error("the conversation broke off", "ending", ending, "error", err)
 	}
 	done, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingWait)

@@ -321,7 +321,7 @@ func TestCallbackOfDeadNode(t *testing.T) {
 
 	dead := after(3).Add(talkLease)
 	south.ok(south.beat(background, dead))
-	south.ok(south.judge(background, true, dead))
+	south.clears(Node{ID: "north", SeenAt: after(0)}, dead)
 	if got := south.standsAt(rossi.contact); got != placeWaiting {
 		t.Fatalf("the place is %s", got)
 	}

@@ -13,8 +13,7 @@ import (
 )
 
 // Run keeps the queue's clocks until ctx ends: it says that this node lives, ends
-// offers and wrap-ups whose time is over, frees what a dead node has left, and
-// matches when anything has changed. It sleeps until the next of these or a
+// offers and wrap-ups whose time is over, and matches when anything has changed. It sleeps until the next of these or a
 // wake-up. Errors of the database are logged, and tried again a second later.
 func (q *Queue) Run(ctx context.Context) error {
 	changed := q.db.Wakeups.Subscribe(TopicQueue)
@@ -27,7 +26,6 @@ func (q *Queue) Run(ctx context.Context) error {
 	defer beat.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
-	var alive pulse
 	failing := false
 	for {
 		var err error
@@ -35,7 +33,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-beat.C:
-			err = q.tend(ctx, &alive, time.Now())
+			err = q.tend(ctx, time.Now())
 			beat.Reset(beatEvery)
 		case <-nodes.C():
 			err = q.beat(ctx, time.Now())
@@ -61,28 +59,14 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 }
 
-// pulse is how long this node has been in touch with the database.
-type pulse struct{ since, last time.Time }
-
-func (p *pulse) beat(at time.Time) {
-	if p.last.IsZero() || at.Sub(p.last) > silentAfter {
-		p.since = at
-	}
-	p.last = at
-}
-
-// judges tells whether this node may judge others: not right after it was away
-// itself, for then they probably were too and have yet to say that they live.
-func (p *pulse) judges(at time.Time) bool { return at.Sub(p.since) >= silentAfter }
-
-// tend is one beat: first our own talks are renewed, only then others judged. It
-// also matches, in case a wake-up was lost on its way from another node.
-func (q *Queue) tend(ctx context.Context, alive *pulse, at time.Time) error {
+// tend is one beat: first our own talks are renewed, only then is it asked which
+// of them are over. It also matches, in case a wake-up was lost on its way from
+// another node.
+func (q *Queue) tend(ctx context.Context, at time.Time) error {
 	if err := q.beat(ctx, at); err != nil {
 		return err
 	}
-	alive.beat(at)
-	if err := q.judge(ctx, alive.judges(at), at); err != nil {
+	if err := q.judge(ctx, at); err != nil {
 		return err
 	}
 	return q.look(ctx)
@@ -98,39 +82,27 @@ func (q *Queue) beat(ctx context.Context, at time.Time) error {
 			select s.user_id from seats s join contacts c on c.id = s.contact_id
 			where s.doing = 'talking' and s.node = @node and c.ending is null for update of s skip locked)`,
 		args{"node": q.node, "until": at.Add(talkLease)})
+	ctx, cancel := context.WithTimeout(ctx, beatLongest)
+	defer cancel()
 	if err := q.db.Pool.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("beat: %w", err)
 	}
 	return nil
 }
 
-// judge frees the seats whose talk nobody renews: those of dead nodes, when
-// others may be judged, and our own whose contact has long ended. Callers who
-// waited on a dead node have gone with it; their contacts are for the tickets'
-// recovery. A ringing back that nobody conducts any more has failed, and is
-// tried again.
-func (q *Queue) judge(ctx context.Context, others bool, at time.Time) error {
-	a := args{"node": q.node, "others": others, "at": at, "dead": at.Add(-talkLease)}
+// judge frees our own seats whose contact has long ended, so that the talk is one
+// that nobody renews. A ringing back of ours that nobody conducts any more has
+// failed, and is tried again. What dead nodes have left is the leader's: GiveUp.
+func (q *Queue) judge(ctx context.Context, at time.Time) error {
 	talks, err := ids(ctx, q.db.Pool, `
-		select s.offer_id from seats s join contacts c on c.id = s.contact_id left join nodes n on n.id = s.node
-		where s.doing = 'talking' and s.doing_until <= @at
-			and case when s.node = @node then c.ending is not null else @others and coalesce(n.seen_at <= @dead, true) end`, a)
+		select s.offer_id from seats s join contacts c on c.id = s.contact_id
+		where s.doing = 'talking' and s.doing_until <= @at and s.node = @node and c.ending is not null`, args{"node": q.node, "at": at})
 	if err != nil {
 		return fmt.Errorf("look for dead talks: %w", err)
 	}
-	var places []uuid.UUID
-	if others {
-		places, err = ids(ctx, q.db.Pool, `
-			select p.contact_id from places p join nodes n on n.id = p.node
-			where p.state in ('waiting', 'offered') and p.kind = 'live' and p.node <> @node and n.seen_at <= @dead`, args{"node": q.node, "dead": at.Add(-talkLease)})
-		if err != nil {
-			return fmt.Errorf("look for dead places: %w", err)
-		}
-	}
 	attempts, err := ids(ctx, q.db.Pool, `
 		select p.attempt from places p join callbacks b on b.contact_id = p.contact_id and b.outcome is null
-			join contacts c on c.id = p.attempt left join nodes n on n.id = p.node
-		where c.te <= @dead or @others and p.node <> @node and n.seen_at <= @dead`, args{"node": q.node, "others": others, "dead": at.Add(-talkLease)})
+			join contacts c on c.id = p.attempt where c.te <= @dead`, args{"dead": at.Add(-talkLease)})
 	if err != nil {
 		return fmt.Errorf("look for dead attempts: %w", err)
 	}
@@ -142,10 +114,6 @@ func (q *Queue) judge(ctx context.Context, others bool, at time.Time) error {
 	for _, offer := range talks {
 		q.log.Warn("a talk that nobody renews is over", "offer", offer)
 		errs = append(errs, q.release(ctx, offer, "node_lost", at))
-	}
-	for _, contact := range places {
-		q.log.Warn("a place of a dead node is given up", "contact", contact)
-		errs = append(errs, q.leave(ctx, contact, "node_lost", at))
 	}
 	return errors.Join(errs...)
 }
@@ -181,9 +149,9 @@ func (q *Queue) sweep(ctx context.Context, at time.Time) (next time.Time, err er
 	var first *time.Time
 	var b pgx.Batch
 	b.Queue(`
-		select o.id, o.expires_at <= @silent or (o.node <> @node and coalesce(n.seen_at <= @silent, false))
-		from offers o left join nodes n on n.id = o.node where o.state = 'pending' and o.expires_at <= @at`,
-		args{"at": at, "silent": at.Add(-silentAfter), "node": q.node}).
+		select id, expires_at <= @late or node = any(@silent)
+		from offers where state = 'pending' and expires_at <= @at`,
+		args{"at": at, "late": at.Add(-silentAfter), "silent": q.silentNodes()}).
 		Query(func(rows pgx.Rows) (err error) {
 			offers, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (o dueOffer, err error) { return o, row.Scan(&o.id, &o.late) })
 			return err

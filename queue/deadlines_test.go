@@ -98,86 +98,15 @@ func (d *desk) talks(on *desk, name string, at time.Time) (user int64, p *Place)
 	return user, p
 }
 
-// TestDeadNode: the talks of a node that has died are over, its callers gone, its
-// offers withdrawn; ours go on.
-func TestDeadNode(t *testing.T) {
-	d := newDesk(t)
-	south := deskOn(t, d.db, "south")
-	d.ok(d.Recover(background, after(0)))
-	south.ok(south.Recover(background, after(0)))
-	ours, _ := d.talks(d, "ours", after(0))
-	theirs, _ := d.talks(south, "theirs", after(0))
-	waiting := south.waits("nobody", 2, after(0))
-	ringing := d.sits("ringing", after(0), 60, "ringing")
-	rung := south.waits("ringing", 2, after(0))
-	d.offered(rung, after(0))
-
-	var alive pulse
-	for s := 2.0; s < 60; s += 2 {
-		d.ok(d.tend(background, &alive, after(s)))
-		_, err := d.sweep(background, after(s))
-		d.ok(err)
-		if s == 22 { // silent since 0: the offer's end is not the operator's fault
-			d.stands(ringing, "available/ idle")
-		}
-	}
-	d.stands(theirs, "available/ talking")
-	if got := d.state(waiting); got != placeWaiting {
-		t.Fatalf("after less than the lease the place is %s", got)
-	}
-	d.ok(d.tend(background, &alive, after(60)))
-	d.stands(theirs, "available/ wrapping")
-	d.stands(ours, "available/ talking")
-	for _, p := range []*Place{waiting, rung} {
-		if got := d.state(p); got != placeLeft {
-			t.Fatalf("a place of the dead node is %s", got)
-		}
-	}
-	d.told(journal.ContactStream(rung.contact), "waiting", "offered", "withdrawn", "left")
-}
-
-// TestDatabaseAway: after ten minutes without a database nobody's talk is lost,
-// neither our own nor those of another node that was away as well.
-func TestDatabaseAway(t *testing.T) {
-	d := newDesk(t)
-	south := deskOn(t, d.db, "south")
-	d.ok(d.Recover(background, after(0)))
-	south.ok(south.Recover(background, after(0)))
-	ours, _ := d.talks(d, "ours", after(0))
-	theirs, _ := d.talks(south, "theirs", after(0))
-	waiting := south.waits("nobody", 2, after(0))
-	var alive, theirPulse pulse
-	for s := 2.0; s <= 40; s += 2 {
-		d.ok(d.tend(background, &alive, after(s)))
-		south.ok(south.tend(background, &theirPulse, after(s)))
-	}
-	back := 640.0
-	d.ok(d.tend(background, &alive, after(back))) // we are the first to be back
-	_, err := d.sweep(background, after(back))
-	d.ok(err)
-	d.ok(d.tend(background, &alive, after(back+2)))
-	south.ok(south.tend(background, &theirPulse, after(back+3)))
-	for s := back + 4; s <= back+60; s += 2 {
-		d.ok(d.tend(background, &alive, after(s)))
-		south.ok(south.tend(background, &theirPulse, after(s)))
-	}
-	d.stands(ours, "available/ talking")
-	d.stands(theirs, "available/ talking")
-	if got := d.state(waiting); got != placeWaiting {
-		t.Fatalf("the place is %s", got)
-	}
-}
-
 // TestForgottenRelease: our own talk whose contact has its ending is over, even if
 // nobody released it.
 func TestForgottenRelease(t *testing.T) {
 	d := newDesk(t)
 	anna, rossi := d.talks(d, "anna", after(0))
-	var alive pulse
-	d.ok(d.tend(background, &alive, after(50)))
+	d.ok(d.tend(background, after(50)))
 	d.exec(`update contacts set ending = 'served', te = $2 where id = $1`, rossi.contact, after(55))
-	d.ok(d.tend(background, &alive, after(109)))
+	d.ok(d.tend(background, after(109)))
 	d.stands(anna, "available/ talking")
-	d.ok(d.tend(background, &alive, after(110)))
+	d.ok(d.tend(background, after(110)))
 	d.stands(anna, "available/ wrapping")
 }

@@ -148,16 +148,16 @@ const callersSQL = `
 		where state = 'declined' and reason = @refused and ended_at > @refused_since group by contact_id
 	), firsts as (
 		select x.* from unnest(@topics::bigint[], @afters::timestamptz[], @uptos::timestamptz[]) as class(topic, after, upto), lateral (
-			select p.* from places p left join nodes n on n.id = p.node
+			select p.* from places p
 			where p.state = 'waiting' and p.topic_id = class.topic and p.joined_at > class.after and p.joined_at <= class.upto
-				and case when p.kind = 'callback' then @dials and p.next_at <= @at else p.node = @node or n.seen_at is null or n.seen_at > @silent end
+				and case when p.kind = 'callback' then @dials and p.next_at <= @at else p.node <> all(@silent) end
 				and p.contact_id <> all(@without) and not exists (select from refusals r where r.contact_id = p.contact_id)
 			order by p.urgency, p.t0, p.contact_id limit @most
 		) x
 		union all
-		select p.* from refusals r join places p on p.contact_id = r.contact_id left join nodes n on n.id = p.node
+		select p.* from refusals r join places p on p.contact_id = r.contact_id
 		where p.state = 'waiting' and p.contact_id <> all(@without)
-			and case when p.kind = 'callback' then @dials and p.next_at <= @at else p.node = @node or n.seen_at is null or n.seen_at > @silent end
+			and case when p.kind = 'callback' then @dials and p.next_at <= @at else p.node <> all(@silent) end
 	)
 	select p.contact_id, case when p.kind = 'callback' then @node else p.node end, p.topic_id, p.joined_at, coalesce(p.sticky_id, 0),
 		p.kind = 'callback', coalesce(r.users, '{}')
@@ -280,7 +280,7 @@ func (q *Queue) firsts(ctx context.Context, tx *db.Tx, seats []free, routes map[
 	}
 	rows, err := tx.Query(ctx, callersSQL, args{
 		"topics": topics, "afters": afters, "uptos": uptos, "most": len(seats), "without": append([]uuid.UUID{}, gone...),
-		"node": q.node, "silent": at.Add(-silentAfter), "refused": Refused, "refused_since": at.Add(-refusedFor), "dials": q.dials.Load(), "at": at,
+		"node": q.node, "silent": q.silentNodes(), "refused": Refused, "refused_since": at.Add(-refusedFor), "dials": q.dials.Load(), "at": at,
 	})
 	if err != nil {
 		return nil, err

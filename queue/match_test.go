@@ -228,9 +228,11 @@ func TestSilentNode(t *testing.T) {
 	ours := d.waits("software", 2, after(2))
 	south.ok(south.beat(background, after(1)))
 	d.ok(d.beat(background, after(1)))
-	d.offered(ours, after(1+silentAfter.Seconds())) // nobody has beaten since, but we are here
+	d.ok(d.beat(background, after(1+silentAfter.Seconds()))) // south has not since
+	d.offered(ours, after(16))
 	d.ok(d.Withdraw(background, d.offerOf(ours).ID, after(18)))
 	south.ok(south.beat(background, after(19)))
+	d.ok(d.beat(background, after(19)))
 	if o := d.offered(theirs, after(20)); o.node != "south" {
 		t.Fatalf("the offer's node is %q", o.node)
 	}

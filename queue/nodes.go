@@ -21,7 +21,8 @@ type Node struct {
 	Pin  string // hex SHA-256 of the certificate that it shows there
 
 	StartedAt time.Time
-	SeenAt    time.Time // its last beat, by its own clock
+	SeenAt    time.Time  // its last beat, by its own clock
+	LostAt    *time.Time // the leader gave it up, and it has not beaten since
 }
 
 // nodes is what this node knows of all of them. Who lives is told by a beat that
@@ -31,6 +32,7 @@ type nodes struct {
 	mu     sync.Mutex // guards what follows
 	self   Node       // as we announce ourselves
 	looked time.Time  // the last look that succeeded
+	steady time.Time  // since when looks have not stumbled
 	known  map[string]sight
 }
 
@@ -61,7 +63,52 @@ func (q *Queue) Node(id string) (Node, bool) {
 	q.nodes.mu.Lock()
 	defer q.nodes.mu.Unlock()
 	s, known := q.nodes.known[id]
-	return s.Node, known && !q.nodes.silent(s)
+	return s.Node, known && s.LostAt == nil && !q.nodes.silent(s)
+}
+
+// Life names the life of a node: another one when it was given up, or has begun
+// anew, so that whoever waits for it no longer does. Silence alone changes
+// nothing. "": there is no such node.
+func (q *Queue) Life(id string) string {
+	q.nodes.mu.Lock()
+	defer q.nodes.mu.Unlock()
+	s, known := q.nodes.known[id]
+	switch {
+	case !known:
+		return ""
+	case s.LostAt != nil:
+		return "lost"
+	}
+	return s.StartedAt.UTC().String()
+}
+
+// Silent gives the other nodes that have fallen silent. There are none as long as
+// we have just stumbled ourselves.
+func (q *Queue) Silent() (list []Node) {
+	q.nodes.mu.Lock()
+	defer q.nodes.mu.Unlock()
+	if q.nodes.looked.Sub(q.nodes.steady) < silentAfter {
+		return nil
+	}
+	for _, s := range q.nodes.known {
+		if s.ID != q.node && q.nodes.silent(s) {
+			list = append(list, s.Node)
+		}
+	}
+	return list
+}
+
+// silentNodes are the names of those whose callers and offers are nobody's.
+func (q *Queue) silentNodes() []string {
+	q.nodes.mu.Lock()
+	defer q.nodes.mu.Unlock()
+	list := []string{}
+	for _, s := range q.nodes.known {
+		if s.ID != q.node && q.nodes.silent(s) {
+			list = append(list, s.ID)
+		}
+	}
+	return list
 }
 
 // Nodes gives all that live, this one included, by name.
@@ -70,7 +117,7 @@ func (q *Queue) Nodes() []Node {
 	defer q.nodes.mu.Unlock()
 	var list []Node
 	for _, s := range q.nodes.known {
-		if !q.nodes.silent(s) {
+		if s.LostAt == nil && !q.nodes.silent(s) {
 			list = append(list, s.Node)
 		}
 	}
@@ -93,6 +140,9 @@ func (n *nodes) saw(list []Node, at time.Time) {
 		s.Node = node
 		next[node.ID] = s
 	}
+	if n.looked.IsZero() || at.Sub(n.looked) > stumble {
+		n.steady = at
+	}
 	n.known, n.looked = next, at
 }
 
@@ -103,9 +153,9 @@ func (q *Queue) beatNode(b *pgx.Batch, at time.Time) {
 	q.nodes.mu.Unlock()
 	b.Queue(`
 		insert into nodes (id, started_at, seen_at, sip, http, pin) values (@node, @at, @at, @sip, @http, @pin)
-		on conflict (id) do update set seen_at = @at, sip = @sip, http = @http, pin = @pin`,
+		on conflict (id) do update set seen_at = @at, lost_at = null, sip = @sip, http = @http, pin = @pin`,
 		args{"node": q.node, "at": at, "sip": self.SIP, "http": self.HTTP, "pin": self.Pin})
-	b.Queue(`select id, sip, http, pin, started_at, seen_at from nodes order by id`).Query(func(rows pgx.Rows) error {
+	b.Queue(`select id, sip, http, pin, started_at, seen_at, lost_at from nodes order by id`).Query(func(rows pgx.Rows) error {
 		list, err := pgx.CollectRows(rows, pgx.RowToStructByName[Node])
 		if err == nil {
 			q.nodes.saw(list, at)

@@ -153,13 +153,18 @@ func (p *Place) offer(ctx context.Context) (*Offer, error) {
 	}
 }
 
-// back returns a place that somebody else has left for us.
+// back returns a place that somebody else has left for us; ErrGone when the
+// contact has its ending: then we were given up, and the caller is to hear so.
 func (p *Place) back(ctx context.Context, at time.Time) error {
 	return p.q.db.Tx(ctx, func(tx *db.Tx) error {
-		tag, err := tx.Exec(ctx, `update places set state = 'waiting', left_at = null, node = @node where contact_id = @contact and state = 'left' and kind = 'live'`,
+		tag, err := tx.Exec(ctx, `update places set state = 'waiting', left_at = null, node = @node where contact_id = @contact and state = 'left' and kind = 'live'
+			and exists (select from contacts c where c.id = contact_id and c.ending is null)`,
 			args{"contact": p.contact, "node": p.q.node})
-		if err != nil || tag.RowsAffected() == 0 {
+		if err != nil {
 			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrGone
 		}
 		w := p.q.work(tx, at)
 		w.contact(journal.Waiting, p.contact, why("node_alive"))

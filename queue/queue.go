@@ -32,10 +32,22 @@ const (
 	MaxWrapUp = time.Hour
 
 	refusedFor  = 60 * time.Second // after "Rifiuta" the same caller is not offered to the same operator
-	beatEvery   = 2 * time.Second  // a node says that it lives; one small statement
-	silentAfter = 15 * time.Second // seven beats missed: its callers are offered to nobody, its offers cost nobody a pause
-	talkLease   = 60 * time.Second // a node silent for so long is dead: its talks are over and its places left
+	beatEvery   = time.Second      // a node says that it lives; one small statement
+	beatLongest = 2 * time.Second  // then the beat has failed, and is tried anew: it must not hang on a dead connection
 	retryAfter  = time.Second      // after an error of the database
+
+	// silentAfter is four and a half beats: a node that has not been seen to change
+	// for so long is silent. Its callers are offered to nobody, its offers cost
+	// nobody a pause, and the leader gives it up. A beat that fails for three
+	// seconds and is tried again is not yet silence; and of the ten seconds in which
+	// a dead node's callers have their ending, four are left for the clearing up.
+	silentAfter = 4*beatEvery + beatEvery/2
+	// stumble is a beat missed ourselves. Others probably missed theirs, too, and
+	// have yet to say that they live.
+	stumble = 2*beatEvery + beatEvery/2
+	// talkLease is how long a talk outlives its node's last beat, and a node that
+	// has lost the database but still answers the leader outlives its silence.
+	talkLease = 60 * time.Second
 )
 
 // What the methods of this package return, wrapped or as the cause of a context.

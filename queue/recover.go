@@ -15,7 +15,7 @@ const afterRestart = "restart" // the reason in the journal
 // start; doing it again is harmless as long as no call has come.
 func (q *Queue) Recover(ctx context.Context, at time.Time) error {
 	_, err := q.db.Pool.Exec(ctx, `
-		insert into nodes (id, started_at, seen_at) values (@node, @at, @at) on conflict (id) do update set started_at = @at, seen_at = @at`,
+		insert into nodes (id, started_at, seen_at) values (@node, @at, @at) on conflict (id) do update set started_at = @at, seen_at = @at, lost_at = null`,
 		args{"node": q.node, "at": at})
 	if err != nil {
 		return fmt.Errorf("recover the queue: %w", err)

@@ -21,6 +21,7 @@ import (
 const (
 	nodeHeader   = "Pronto-Node"    // of an INVITE from one node to another: name, instant, proof
 	nodeFresh    = 60 * time.Second // clocks of two nodes may differ by so much; a proof is not accepted later
+	lifeEvery    = time.Second      // how often a talk for another node asks whether that one is still there
 	maxRelayed   = 4096             // calls remembered within that time: far more than telephones ring
 	relayNoPhone = sip.StatusTemporarilyUnavailable
 )
@@ -29,6 +30,9 @@ const (
 type Peers interface {
 	// Where gives the SIP address of a node that lives.
 	Where(node string) (netip.AddrPort, bool)
+	// Life names the life of a node: another name, and who waits for it no longer
+	// does.
+	Life(node string) string
 	// Knows tells whether a node that lives has this address.
 	Knows(netip.Addr) bool
 	// Prove makes a proof that words come from a node, Proven checks one.
@@ -130,8 +134,30 @@ func (a *Agent) relay(c *Call) {
 		leg.Hangup(context.WithoutCancel(c.ctx))
 		return
 	}
+	node, _, _ := strings.Cut(strings.TrimSpace(header(c.req, strings.ToLower(nodeHeader))), " ")
+	a.later(func() { a.outlive(c, node) })
 	if err := c.Bridge(c.ctx, leg); err != nil && c.Err() == nil {
 		a.log.Warn("sip: a talk for another node broke off", "call", c.ID(), "error", err)
+	}
+}
+
+// outlive ends a talk for a node that has died: nobody will say BYE, and the
+// operator is free for others.
+func (a *Agent) outlive(c *Call, node string) {
+	life := a.cfg.Peers.Life(node)
+	again := time.NewTicker(lifeEvery)
+	defer again.Stop()
+	for {
+		select {
+		case <-c.Done():
+			return
+		case <-again.C:
+			if a.cfg.Peers.Life(node) != life {
+				a.log.Warn("sip: the node of a caller has died", "call", c.ID(), "node", node)
+				c.hangUp(ErrHungUp)
+				return
+			}
+		}
 	}
 }
 

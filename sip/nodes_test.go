@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +17,14 @@ import (
 // fellows are the nodes of a test, by name; their proof is a hash of the words.
 type fellows map[string]netip.AddrPort
 
+// lives says that nobody has died, or that everybody has begun another life.
+var lives atomic.Int64
+
 func (f fellows) Where(node string) (netip.AddrPort, bool) { at, ok := f[node]; return at, ok }
+
+func (f fellows) Life(node string) string {
+	return f[node].String() + strconv.FormatInt(lives.Load(), 10)
+}
 
 func (f fellows) Knows(ip netip.Addr) bool {
 	for _, at := range f {
@@ -111,6 +119,23 @@ func TestACallersNodeHangsUp(t *testing.T) {
 			t.Fatal(r.err)
 		}
 		r.leg.Hangup(t.Context())
+		p.reply(p.expect("BYE"), "200 OK", "", "", "")
+	})
+}
+
+// The caller's node dies in the middle of a talk: the operator is not left with
+// a dead line.
+func TestACallersNodeDies(t *testing.T) {
+	twoNodes(t, func(t *testing.T, north, south *house) {
+		p := south.phoneOf("south", "1002", "udp")
+		got := north.ring(t.Context(), "1002", Caller{})
+		invite := p.calling()
+		p.lift(invite, "a")
+		if r := <-got; r.err != nil {
+			t.Fatal(r.err)
+		}
+		p.nothing(3 * time.Second)
+		lives.Add(1)
 		p.reply(p.expect("BYE"), "200 OK", "", "", "")
 	})
 }

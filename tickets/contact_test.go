@@ -471,6 +471,61 @@ func TestRecover(t *testing.T) {
 	}
 }
 
+// TestEndLost ends what a dead node has left, and stops once that node beats.
+func TestEndLost(t *testing.T) {
+	d := newDesk(t)
+	ctx := t.Context()
+	seen := monday.Add(3 * time.Minute)
+	_, err := d.db.Pool.Exec(ctx, `insert into nodes (id, started_at, seen_at) values ('node1', $1, $2)`, monday, seen)
+	must(t, err)
+	answered := func(number string, at time.Time) *Contact {
+		c := d.call(number, at)
+		must(t, d.Note(ctx, c, Step{Kind: journal.Answered, At: at}))
+		return c
+	}
+	second := answered("+390551234567", monday.Add(time.Second))
+	first := answered("+390559876543", monday)
+	hidden := answered("", monday)
+	ringing := d.call("+390551234567", monday)
+	message := answered("+390551234567", monday)
+	_, err = d.db.Pool.Exec(ctx, `insert into recordings (id, contact_id, node, kind, state, started_at) values ($1, $2, 'node1', 'message', 'recording', $3)`,
+		uuid.New(), message.ID, monday)
+	must(t, err)
+	over := answered("+390551234567", monday)
+	must(t, d.End(ctx, over, Served, monday, nil))
+	ours, err := NewBook(d.db, "node2", nil, nil).Begin(ctx, Arrival{Channel: Phone, ID: "other", To: "800123456", At: monday})
+	must(t, err)
+
+	all := []uuid.UUID{first.ID, second.ID, hidden.ID, ringing.ID, message.ID, over.ID, ours.ID}
+	other := NewBook(d.db, "node2", nil, nil)
+	if promise, err := other.EndLost(ctx, "node1", seen.Add(-time.Second), monday.Add(time.Hour)); !errors.Is(err, ErrNodeLives) || len(promise) > 0 {
+		t.Fatalf("it has beaten since: %v, %v", promise, err)
+	}
+	if ended, err := d.Ended(ctx, all); err != nil || len(ended) != 1 || ended[0] != over.ID {
+		t.Fatalf("ended are %v, %v", ended, err)
+	}
+	for i := range 2 { // again finds nothing
+		promise, err := other.EndLost(ctx, "node1", seen, monday.Add(time.Hour))
+		must(t, err)
+		if want := []uuid.UUID{first.ID, second.ID}; i == 0 && !slices.Equal(promise, want) || i > 0 && len(promise) > 0 {
+			t.Errorf("to be promised a call: %v, want %v", promise, want)
+		}
+	}
+	for c, due := range map[*Contact]bool{first: true, second: true, hidden: false, ringing: true, message: true} {
+		r := d.record(c)
+		if *r.Ending != "system_fault" || !r.Te.Equal(seen) || (r.RingBack != nil) != due {
+			t.Errorf("%s at %v, ring back %v", *r.Ending, r.Te, r.RingBack)
+		}
+	}
+	if r := d.record(ours); r.Ending != nil {
+		t.Error("our own contact was ended")
+	}
+	must(t, d.db.Tx(ctx, func(tx *db.Tx) error { return d.Promised(ctx, tx, first.ID) }))
+	if r := d.record(first); r.RingBack != nil {
+		t.Error("owed twice")
+	}
+}
+
 // BenchmarkBegin is what a caller waits for before the first ring.
 func BenchmarkBegin(b *testing.B) {
 	d := newDesk(b)

@@ -265,6 +265,8 @@ type ended struct {
 	Owed      bool      `json:"owed,omitempty"`      // to be rung back although the ending alone does not say so
 	Recovered bool      `json:"recovered,omitempty"` // written by Recover
 
+	node string // only as long as this node has not beaten since seen
+	seen time.Time
 	done bool // this fact gave the contact its ending
 }
 
@@ -276,6 +278,16 @@ func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
 		return fmt.Errorf("%w: %q is no ending", ErrBadFact, f.Ending)
 	}
 	f.done = false
+	if f.node != "" { // a beat of the node waits for us; one that came before makes us stop
+		var silent bool
+		if err := tx.QueryRow(ctx, `select seen_at = @seen from nodes where id = @node for share`,
+			pgx.StrictNamedArgs{"node": f.node, "seen": f.seen}).Scan(&silent); err != nil {
+			return found(err)
+		}
+		if !silent {
+			return ErrNodeLives
+		}
+	}
 	var before *string
 	var ticket *int64
 	var from time.Time
@@ -335,21 +347,7 @@ type Recovered struct {
 // beats again in nodes.seen_at, whose last value tells when it died.
 func (b *Book) Recover(ctx context.Context, at time.Time, tapes map[uuid.UUID]time.Duration) (Recovered, error) {
 	var out Recovered
-	// The last sign of life: a contact did not go on while the server was down.
-	rows, err := b.db.Pool.Query(ctx, `select c.id, greatest(c.t0,
-			(select least(n.seen_at, @at) from nodes n where n.id = c.node),
-			(select least(max(j.at), @at) from journal j where j.contact_id = c.id and j.kind <> 'recorded')) as last,
-			exists (select from callbacks b where b.contact_id = c.id and b.outcome is null) as booked
-		from contacts c where c.node = @node and c.ending is null order by c.t0`, pgx.StrictNamedArgs{"node": b.node, "at": at})
-	if err != nil {
-		return out, fmt.Errorf("recover: %w", err)
-	}
-	type unfinished struct {
-		ID     uuid.UUID
-		Last   time.Time
-		Booked bool // to be rung back: that stands, and only the ending was lost
-	}
-	left, err := pgx.CollectRows(rows, pgx.RowToStructByName[unfinished])
+	left, err := b.unfinished(ctx, b.node, at)
 	if err != nil {
 		return out, fmt.Errorf("recover: %w", err)
 	}
@@ -375,4 +373,77 @@ func (b *Book) Recover(ctx context.Context, at time.Time, tapes map[uuid.UUID]ti
 		}
 	}
 	return out, nil
+}
+
+// unfinished is a contact that a dead node has left without an ending.
+type unfinished struct {
+	ID      uuid.UUID
+	Last    time.Time // the last sign of life: a contact did not go on while the server was down
+	Booked  bool      // to be rung back: that stands, and only the ending was lost
+	Promise bool      // was answered, and may be rung back: somebody who left a message has said what there was to say
+}
+
+func (b *Book) unfinished(ctx context.Context, node string, at time.Time) ([]unfinished, error) {
+	rows, err := b.db.Pool.Query(ctx, `select c.id, greatest(c.t0,
+			(select least(n.seen_at, @at) from nodes n where n.id = c.node),
+			(select least(max(j.at), @at) from journal j where j.contact_id = c.id and j.kind <> 'recorded')) as last,
+			exists (select from callbacks b where b.contact_id = c.id and b.outcome is null) as booked,
+			c.ta is not null and c.caller <> '' and c.direction = 'inbound' and not exists (select from recordings r where r.contact_id = c.id) as promise
+		from contacts c where c.node = @node and c.ending is null order by c.t0, c.id`, pgx.StrictNamedArgs{"node": node, "at": at})
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[unfinished])
+}
+
+// ErrNodeLives stops EndLost: the node has beaten meanwhile.
+var ErrNodeLives = errors.New("the node lives")
+
+// EndLost ends the contacts of another node that has died: system_fault, at its
+// last sign of life, and to be rung back. seen is the node's beat by which it was
+// judged: once it beats again nothing more is ended, and the error is
+// ErrNodeLives. What was being said to it is on its disk, and becomes a message
+// when it is started again. It returns those who are to be promised a callback,
+// by the instant of their call.
+func (b *Book) EndLost(ctx context.Context, node string, seen, at time.Time) (promise []uuid.UUID, err error) {
+	left, err := b.unfinished(ctx, node, at)
+	if err != nil {
+		return nil, fmt.Errorf("end the contacts of %s: %w", node, err)
+	}
+	for _, u := range left {
+		f := &ended{Fact: uuid.New(), Contact: u.ID, Ending: SystemFault, At: u.Last, Recovered: true, node: node, seen: seen}
+		if u.Booked {
+			f.Ending = CallbackBooked
+		}
+		if err := b.commit(ctx, f); err != nil {
+			return promise, fmt.Errorf("end %s of %s: %w", u.ID, node, err)
+		}
+		if f.done && u.Promise && !u.Booked {
+			promise = append(promise, u.ID)
+		}
+	}
+	return promise, nil
+}
+
+// Promised takes a contact off the list of calls to ring back, in the transaction
+// that books its callback: it is not owed twice.
+func (b *Book) Promised(ctx context.Context, tx *db.Tx, contact uuid.UUID) error {
+	if _, err := tx.Exec(ctx, `update contacts set ring_back = null where id = $1 and ring_back = 'due'`, contact); err != nil {
+		return fmt.Errorf("a callback is promised: %w", err)
+	}
+	tx.Wake(topicJournal)
+	return nil
+}
+
+// Ended tells which of these contacts have their ending.
+func (b *Book) Ended(ctx context.Context, contacts []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := b.db.Pool.Query(ctx, `select id from contacts where id = any($1) and ending is not null`, contacts)
+	if err != nil {
+		return nil, fmt.Errorf("look for endings: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, fmt.Errorf("look for endings: %w", err)
+	}
+	return list, nil
 }

@@ -24,6 +24,7 @@ type Config struct {
 	SIP      SIPConfig      `toml:"sip"`
 	RTP      RTPConfig      `toml:"rtp"`
 	HTTP     HTTPConfig     `toml:"http"`
+	Nodes    NodesConfig    `toml:"nodes"`
 	Database DatabaseConfig `toml:"database"`
 	Shutdown ShutdownConfig `toml:"shutdown"`
 	Log      LogConfig      `toml:"log"`
@@ -51,6 +52,11 @@ type RTPConfig struct {
 type HTTPConfig struct {
 	Listen    string `toml:"listen"`
 	PublicURL string `toml:"public_url"` // what browsers type, when a proxy stands in front
+}
+
+// NodesConfig is where the other servers on the same database reach this one.
+type NodesConfig struct {
+	Listen string `toml:"listen"`
 }
 
 // DatabaseConfig names a PostgreSQL; without one Pronto keeps its own.
@@ -83,6 +89,7 @@ func defaults() Config {
 		SIP:      SIPConfig{Listen: []string{"127.0.0.1:5060"}, Realm: "pronto"},
 		RTP:      RTPConfig{Ports: "20000-24999"},
 		HTTP:     HTTPConfig{Listen: "127.0.0.1:8080"},
+		Nodes:    NodesConfig{Listen: "127.0.0.1:0"},
 		Shutdown: ShutdownConfig{Grace: graceDefault.String()},
 		Log:      LogConfig{Level: "info", Format: "text"},
 	}
@@ -156,6 +163,7 @@ type settings struct {
 	minPort   uint16
 	maxPort   uint16
 	http      string
+	nodes     string
 	publicURL string
 	database  string
 	grace     time.Duration
@@ -170,7 +178,7 @@ type trunk struct {
 
 // check turns a Config into settings, or lists everything that is wrong with it.
 func (c Config) check() (settings, error) {
-	s := settings{data: c.Data, realm: c.SIP.Realm, http: c.HTTP.Listen, publicURL: c.HTTP.PublicURL, database: c.Database.URL}
+	s := settings{data: c.Data, realm: c.SIP.Realm, http: c.HTTP.Listen, nodes: c.Nodes.Listen, publicURL: c.HTTP.PublicURL, database: c.Database.URL}
 	var wrong []error
 	fault := func(key, format string, args ...any) {
 		wrong = append(wrong, fmt.Errorf("%w: %s: %s", errConfig, key, fmt.Sprintf(format, args...)))
@@ -234,6 +242,11 @@ func (c Config) check() (settings, error) {
 		fault("http.listen", "%q is not an address and a port, like 127.0.0.1:8080", c.HTTP.Listen)
 	} else if ip, err := netip.ParseAddr(host); (err != nil || !ip.IsLoopback()) && host != "localhost" && !strings.HasPrefix(c.HTTP.PublicURL, "https://") {
 		fault("http.listen", "%q is not loopback: passwords would travel in clear. Put a proxy with HTTPS in front and set http.public_url to its https:// address", c.HTTP.Listen)
+	}
+	if ap, err := netip.ParseAddrPort(c.Nodes.Listen); err != nil {
+		fault("nodes.listen", "%q is not an address and a port, like 192.0.2.10:5080", c.Nodes.Listen)
+	} else if ap.Addr().IsUnspecified() {
+		fault("nodes.listen", "%q listens everywhere: name the address, the other servers are told it", c.Nodes.Listen)
 	}
 	grace, err := time.ParseDuration(c.Shutdown.Grace)
 	if err != nil || grace < 0 || grace > maxGrace {

@@ -153,7 +153,17 @@ func (h *house) run(ctx context.Context) error {
 	if err := h.agent.Listen(); err != nil {
 		return fmt.Errorf("listen for calls: %w", err)
 	}
-	if err := h.queue.Announce(ctx, queue.Node{SIP: h.agent.Addr().String()}, time.Now()); err != nil {
+	self := queue.Node{SIP: h.agent.Addr().String()}
+	var door *nodeDoor
+	if h.listen { // a test's own clock knows no other nodes
+		var err error
+		if door, err = openDoor(h.settings.nodes); err != nil {
+			return err
+		}
+		defer door.listener.Close()
+		self.HTTP, self.Pin = door.listener.Addr().String(), door.pin
+	}
+	if err := h.queue.Announce(ctx, self, time.Now()); err != nil {
 		return err
 	}
 	if h.http == nil {
@@ -192,7 +202,10 @@ func (h *house) run(ctx context.Context) error {
 	}
 	if h.listen {
 		start("wake-ups", rest, h.db.Listen)
+		start("nodes", rest, func(ctx context.Context) error { return h.serveDoor(ctx, door) })
+		start("leader", rest, func(ctx context.Context) error { return h.db.Lead(ctx, h.lead) })
 	}
+	start("fence", rest, h.fence)
 	start("archive", rest, h.archive.Run)
 	start("queue", rest, h.queue.Run)
 	start("media", rest, h.engine.Run)

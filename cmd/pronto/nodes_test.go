@@ -7,9 +7,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pronto-desk/pronto/db/dbtest"
 	"github.com/pronto-desk/pronto/tickets"
@@ -114,4 +118,154 @@ func TestTwoNodesCallerAndTelephone(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// callbacks are who is to be rung back, in the queue's order, as rows say.
+func callbacks(t *testing.T, url string) (list []string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	rows, err := conn.Query(t.Context(), `select c.call_id from places p join contacts c on c.id = p.contact_id join callbacks b on b.contact_id = c.id
+		where p.kind = 'callback' and p.state = 'waiting' and b.origin = 'fault' and b.outcome is null order by p.urgency, p.t0`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func (s *server) sharedURL() string { return strings.TrimPrefix(s.env[0], "DATABASE_URL=") }
+
+// lostCallers are callers of one node in every stage: in the menu, talking to
+// anna, whose telephone is at the other, and waiting behind her.
+func lostCallers(t *testing.T, north, south *server) (menu *rawCall, queued []*rawCall) {
+	t.Helper()
+	sippPhones(t, south, sippDir(t), 1, 10*time.Minute)
+	k := newRawTrunk(t, north.sip)
+	menu, err := k.invite("800000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, _, err := menu.answer(); err != nil || status != 200 {
+		t.Fatalf("answered %d: %v", status, err)
+	}
+	talking := asks(t, k)
+	south.contactOf(talking.id, "the talk", func(c tickets.Record) bool { return c.Tc != nil })
+	queued = []*rawCall{talking}
+	for range 2 {
+		c := asks(t, k)
+		south.contactOf(c.id, "the caller to wait", func(c tickets.Record) bool { return c.Tq != nil })
+		queued = append(queued, c)
+	}
+	return menu, queued
+}
+
+// mustBeSettled holds what is promised of the callers of a lost node, seen from
+// another one: their endings, their places as callbacks in the order of their
+// calls, their operators free. It tells how long that took.
+func mustBeSettled(t *testing.T, south *server, since time.Time, menu *rawCall, queued []*rawCall) {
+	t.Helper()
+	want := []string{menu.id}
+	for _, c := range queued {
+		want = append(want, c.id)
+	}
+	slices.Sort(want)
+	within(t, 60*time.Second, "the callers of the dead node to be booked", func() error {
+		got := callbacks(t, south.sharedURL())
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("booked are %v, not %v", got, want)
+		}
+		return nil
+	})
+	var last time.Time
+	for _, id := range want {
+		c := south.contactOf(id, "an ending", func(c tickets.Record) bool { return c.Ending != nil })
+		if endingOf(c) != "system_fault" {
+			t.Errorf("%s ended %s: %s", id, endingOf(c), timeline(c))
+		}
+		if c.RingBack != nil {
+			t.Errorf("%s is owed a call twice", id)
+		}
+		for _, l := range c.Journal {
+			if l.Kind == "booked" && l.At.After(last) {
+				last = l.At
+			}
+		}
+	}
+	t.Logf("settled %.1f s after", last.Sub(since).Seconds())
+	var inOrder []string
+	for _, c := range queued {
+		inOrder = append(inOrder, c.id)
+	}
+	got := slices.DeleteFunc(callbacks(t, south.sharedURL()), func(id string) bool { return id == menu.id })
+	if !slices.Equal(got, inOrder) {
+		t.Errorf("the order is %v, not that of the calls %v", got, inOrder)
+	}
+	within(t, 20*time.Second, "the operator to be free", func() error {
+		if _, doing := south.seatOf("anna"); doing != "idle" && doing != "wrapping" {
+			return fmt.Errorf("anna is %s", doing)
+		}
+		return nil
+	})
+}
+
+// TestNodeKilled: whoever a killed node leaves behind is settled by the other one.
+// The killed one was the leader, too; its telephones ring through the other.
+func TestNodeKilled(t *testing.T) {
+	north, south := twoNodes(t)
+	menu, queued := lostCallers(t, north, south)
+	since := time.Now()
+	north.kill()
+	mustBeSettled(t, south, since, menu, queued)
+	within(t, 20*time.Second, "the operator's telephone to be hung up", func() error {
+		if !strings.Contains(south.log.String(), "the node of a caller has died") {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	// The desk goes on: a caller at the other node is served, and when the first
+	// one is back it changes nothing of what was settled.
+	south.declare("anna", "available")
+	c := asks(t, newRawTrunk(t, south.sip))
+	south.contactOf(c.id, "the next caller to be served", func(c tickets.Record) bool { return c.Tc != nil })
+	north.start()
+	north.meets(2)
+	if got := callbacks(t, south.sharedURL()); len(got) != 1+len(queued) {
+		t.Errorf("after its return %d are to be rung back", len(got))
+	}
+}
+
+// TestNodeFrozen: a node that was only frozen, and given up meanwhile, does no
+// harm when it goes on: it ends the calls whose operators are free for others.
+func TestNodeFrozen(t *testing.T) {
+	north, south := twoNodes(t)
+	menu, queued := lostCallers(t, north, south)
+	since := time.Now()
+	if err := north.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	mustBeSettled(t, south, since, menu, queued)
+	if err := north.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range append(queued, menu) {
+		select {
+		case <-c.bye:
+		case <-time.After(60 * time.Second):
+			t.Errorf("%s was not told that the call is over", c.id)
+		}
+	}
+	north.meets(2)
+	if got := callbacks(t, south.sharedURL()); len(got) != 1+len(queued) {
+		t.Errorf("after it went on %d are to be rung back", len(got))
+	}
+	south.declare("anna", "available")
+	c := asks(t, newRawTrunk(t, north.sip)) // it serves new calls
+	south.contactOf(c.id, "the next caller to be served", func(c tickets.Record) bool { return c.Tc != nil })
 }

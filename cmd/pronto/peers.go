@@ -71,6 +71,9 @@ func (p *peers) Where(node string) (netip.AddrPort, bool) {
 	return at, err == nil
 }
 
+// Life implements sip.Peers.
+func (p *peers) Life(node string) string { return p.queue.Life(node) }
+
 // Knows implements sip.Peers.
 func (p *peers) Knows(ip netip.Addr) bool {
 	for _, n := range p.queue.Nodes() {
