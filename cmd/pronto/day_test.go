@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -109,6 +110,7 @@ func (d *day) play() error {
 	<-time.After(time.Until(d.opens))
 	d.wire = siptest.NewWire(d.seed)
 	d.wire.Delay, d.wire.Loss, d.wire.Reorder, d.wire.Late = 5*time.Millisecond, dayLoss, dayReorder, dayLate
+	d.wire.Spare = refusalsAck
 	d.lib = spelledPrompts()
 	if err := d.start(); err != nil {
 		return err
@@ -149,6 +151,14 @@ func (d *day) play() error {
 		return err
 	}
 	return d.close()
+}
+
+// refusalsAck spares the ACK of a refusal, which goes to what was dialled and not
+// to the address that a 200 names. sipgo v1.7.2 answers a repeated refusal after a
+// pause of 4 s in which it holds the transaction's lock, and whoever waits for a
+// lock stops a bubble's clock.
+func refusalsAck(_, _ netip.AddrPort, data []byte) bool {
+	return bytes.HasPrefix(data, []byte("ACK ")) && !bytes.HasPrefix(data, []byte("ACK sip:pronto@"))
 }
 
 // random gives each person numbers of their own: who acts first at one instant

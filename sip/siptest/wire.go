@@ -28,7 +28,7 @@ type Wire struct {
 	Loss    float64       // share of packets that never arrive, 0 to 1
 	Reorder float64       // share of packets that arrive Late after their turn
 	Late    time.Duration
-	Spare   func(from, to netip.AddrPort) bool // packets that no fault touches; nil: none
+	Spare   func(from, to netip.AddrPort, data []byte) bool // packets that no fault touches; nil: none
 
 	seed  uint64
 	mu    sync.Mutex // guards conns and cut
@@ -113,7 +113,7 @@ func (w *Wire) chance(from netip.AddrPort, n uint64, salt byte) float64 {
 // send carries one packet, or does not.
 func (w *Wire) send(from, to netip.AddrPort, data []byte, n uint64) {
 	delay := w.Delay
-	if w.Spare == nil || !w.Spare(from, to) {
+	if w.Spare == nil || !w.Spare(from, to, data) {
 		if w.Loss > 0 && w.chance(from, n, 'l') < w.Loss {
 			return
 		}

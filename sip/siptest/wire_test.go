@@ -113,7 +113,7 @@ func TestSparedPacketsArrive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := NewWire(1)
 		w.Loss = 1
-		w.Spare = func(from, to netip.AddrPort) bool { return from == there && to == here }
+		w.Spare = func(from, to netip.AddrPort, _ []byte) bool { return from == there && to == here }
 		if order, _ := carried(t, w, 20); len(order) != 20 {
 			t.Errorf("%v arrived", order)
 		}
