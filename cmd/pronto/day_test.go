@@ -40,7 +40,7 @@ const (
 	dayBusy      = time.Hour                 // in which most callers ring: until the service closes
 	dayRings     = 4*time.Hour + time.Hour/2 // in which all of them do
 	dayEnds      = 5 * time.Hour             // midnight
-	dayTick      = 500 * time.Millisecond    // how often people look what happens
+	dayTick      = time.Second               // how often people look what happens
 	dayLoss      = 0.01                      // of all packets
 	dayReorder   = 0.01
 	dayLate      = 60 * time.Millisecond // three packets of sound
@@ -377,15 +377,19 @@ func (d *day) react(ctx context.Context, phone *siptest.Phone, r *rand.Rand, nam
 	}
 	switch name {
 	case prompts.MenuIs:
-		press(0.8, "1", "2", "3", "4", "5", "9", "12", "*")
+		press(0.85, "1", "2", "3", "4", "5", "5", "9", "12", "*")
 	case prompts.Urgent:
 		press(0.5, "1", "2")
 	case prompts.StateNumber, prompts.StateAgain:
 		press(0.9, fmt.Sprintf("%d#", 1+r.IntN(dayCallers)), fmt.Sprintf("2026%d#", 1+r.IntN(dayCallers)), "1*2#", "99999999999999#", "7")
 	case prompts.StateOperator:
 		press(0.5, "1", "2")
-	case prompts.Waiting, prompts.StillHere:
+	case prompts.Waiting, prompts.OfferWord:
 		press(0.1, "1", "2")
+	case prompts.JoinRequest:
+		press(0.5, "1", "2")
+	case prompts.OfferCall:
+		press(0.3, "1", "2", "1", "12")
 	case prompts.Beep:
 		if maybe(r, 0.8) {
 			_ = phone.Say(ctx, "un messaggio", between(r, 100*time.Millisecond, 25*time.Second))

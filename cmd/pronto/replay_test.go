@@ -71,7 +71,8 @@ func (d *day) endings(ctx context.Context) ([]string, error) {
 			(l.contact_id is null, 'no line in the journal'),
 			(l.ended <> 1, 'not one ending in the journal'),
 			(l.ending is distinct from c.ending, 'the journal says ' || l.ending),
-			(l.accepted > 1, 'accepted twice'),
+			(l.accepted > 1 and not l.kinds @> array['booked'], 'accepted twice'),
+			(c.ending = 'callback_booked' and not l.kinds @> array['booked'], 'a callback that nobody booked'),
 			(c.ending = 'served' and (c.tc is null or l.accepted = 0 or c.operator_id is null or c.ticket_id is null), 'served by nobody'),
 			(c.ending in ('abandoned_queue', 'abandoned_ivr') and c.tc is not null, 'abandoned while talking'),
 			(c.ending = 'abandoned_queue' and c.tq is null, 'abandoned in a queue that it never was in'),
@@ -85,10 +86,10 @@ func (d *day) endings(ctx context.Context) ([]string, error) {
 // contact's length; and what begins to wait in the journal waits in the row.
 func (d *day) instants(ctx context.Context) ([]string, error) {
 	return d.ask(ctx, `select format('contact %s (%s): t0 %s ta %s ts %s tq %s tr %s tc %s te %s tw %s', id, ending, t0, ta, ts, tq, tr, tc, te, tw)
-		from contacts where not (t0 <= coalesce(ta, t0) and coalesce(ta, t0) <= coalesce(ts, ta, t0) and coalesce(ts, ta, t0) <= coalesce(tq, ts, ta, t0)
+		from contacts c where coalesce(to_jsonb(c) ->> 'direction', 'inbound') = 'inbound' and (not (t0 <= coalesce(ta, t0) and coalesce(ta, t0) <= coalesce(ts, ta, t0) and coalesce(ts, ta, t0) <= coalesce(tq, ts, ta, t0)
 			and coalesce(tq, ts, ta, t0) <= coalesce(tr, tq, ts, ta, t0) and coalesce(tr, tq, ts, ta, t0) <= coalesce(tc, tr, tq, ts, ta, t0)
 			and coalesce(tc, tr, tq, ts, ta, t0) <= te and coalesce(tw >= tc, true))
-			or (tc is not null and tr is null) or (tr is not null and tq is null)`)
+			or (tc is not null and tr is null) or (tr is not null and tq is null))`)
 }
 
 // sounds: every recording has its contact and its file, every file its recording.
@@ -181,6 +182,7 @@ type replay struct {
 	readies  []ready
 	offers   []journal.Entry // seen from the contact
 	refusals map[string]time.Time
+	booked   map[uuid.UUID]bool // to be rung back: no longer on the line
 	faults   []string
 }
 
@@ -192,7 +194,7 @@ func (d *day) replay(ctx context.Context) (*replay, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &replay{refusals: map[string]time.Time{}}
+	p := &replay{refusals: map[string]time.Time{}, booked: map[uuid.UUID]bool{}}
 	p.entries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (e journal.Entry, err error) {
 		return e, row.Scan(&e.Stream, &e.At, &e.Kind, &e.Contact, &e.User, &e.Data)
 	})
@@ -226,6 +228,9 @@ func (p *replay) queue() {
 			w.from = e.At
 			open[id], last[id] = w, w
 		case journal.Declined, journal.TimedOut, journal.Withdrawn:
+			if p.booked[id] {
+				continue
+			}
 			w := last[id]
 			w.from = e.At
 			open[id] = w
@@ -234,6 +239,9 @@ func (p *replay) queue() {
 			}
 		case journal.Offered:
 			p.offers = append(p.offers, e)
+			ends = true
+		case journal.Booked:
+			p.booked[id] = true
 			ends = true
 		case journal.Left, journal.Accepted, journal.Ended:
 			ends = true
@@ -325,6 +333,9 @@ func (d *day) idleness(ctx context.Context) ([]string, error) {
 	}
 	for _, o := range p.offers {
 		i := slices.IndexFunc(p.waits, func(w waiting) bool { return w.contact == o.Contact.UUID && w.to.Equal(o.At) })
+		if p.booked[o.Contact.UUID] {
+			continue
+		}
 		if i < 0 {
 			p.faults = append(p.faults, fmt.Sprintf("%s: %s was offered without waiting", o.At, o.Contact.UUID))
 			continue
