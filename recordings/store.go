@@ -209,14 +209,20 @@ func orNull(t time.Time) *time.Time {
 	return &t
 }
 
+// Elsewhere is the error for sound that is on another node's disk.
+type Elsewhere struct{ Node string }
+
+// Error implements error.
+func (e *Elsewhere) Error() string { return "the sound is on " + e.Node }
+
 // Message opens the sound of a contact's last message, a WAV file of A-law, and
-// tells when it ended. fs.ErrNotExist: there is none, not yet, or not on this
-// node.
+// tells when it ended. fs.ErrNotExist: there is none, or not yet; *Elsewhere: not
+// on this node.
 func (a *Archive) Message(ctx context.Context, contact uuid.UUID) (io.ReadSeekCloser, time.Time, error) {
-	var path string
+	var path, node string
 	var ended time.Time
-	err := a.db.Pool.QueryRow(ctx, `select path, ended_at from recordings
-		where contact_id = $1 and state = 'complete' and path <> '' order by started_at desc limit 1`, contact).Scan(&path, &ended)
+	err := a.db.Pool.QueryRow(ctx, `select path, node, ended_at from recordings
+		where contact_id = $1 and state = 'complete' and path <> '' order by started_at desc limit 1`, contact).Scan(&path, &node, &ended)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, time.Time{}, fmt.Errorf("message of contact %s: %w", contact, fs.ErrNotExist)
 	}
@@ -227,6 +233,9 @@ func (a *Archive) Message(ctx context.Context, contact uuid.UUID) (io.ReadSeekCl
 		return nil, time.Time{}, fmt.Errorf("message of contact %s: its path leads elsewhere", contact)
 	}
 	f, err := os.Open(filepath.Join(a.dir, path))
+	if errors.Is(err, fs.ErrNotExist) && node != a.node {
+		err = &Elsewhere{node}
+	}
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("message of contact %s: %w", contact, err)
 	}

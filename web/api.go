@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"sync"
@@ -418,6 +419,11 @@ func (s *Server) getRecording(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	sound, at, err := s.Archive.Message(r.Context(), id)
+	var elsewhere *recordings.Elsewhere
+	if errors.As(err, &elsewhere) {
+		s.soundOf(w, r, id, elsewhere.Node)
+		return
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -429,11 +435,67 @@ func (s *Server) getRecording(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	h := w.Header()
-	h.Set("Content-Type", "audio/wav")
-	h.Set("Content-Disposition", `inline; filename="`+id.String()+`.wav"`)
-	h.Set("Cache-Control", "private, no-store")
+	soundHeaders(w.Header(), id)
 	http.ServeContent(w, r, "", at, sound)
+}
+
+func soundHeaders(h http.Header, contact uuid.UUID) {
+	h.Set("Content-Type", "audio/wav")
+	h.Set("Content-Disposition", `inline; filename="`+contact.String()+`.wav"`)
+	h.Set("Cache-Control", "private, no-store")
+}
+
+// What of a request for sound another node is told, and what of its answer the
+// browser.
+var (
+	soundAsks  = []string{"Range", "If-Range", "If-Modified-Since", "If-Unmodified-Since"}
+	soundTells = []string{"Accept-Ranges", "Content-Length", "Content-Range", "Last-Modified"}
+)
+
+// soundOf plays a message that is on another node's disk.
+func (s *Server) soundOf(w http.ResponseWriter, r *http.Request, contact uuid.UUID, node string) {
+	away := problemf(http.StatusServiceUnavailable, "La registrazione è sul server %s, che ora non risponde. Non è persa: riprova quando il server è di nuovo in funzione.", node)
+	away.retry = awayRetry
+	if s.Sound == nil {
+		s.fail(w, r, away)
+		return
+	}
+	headers := http.Header{}
+	for _, name := range soundAsks {
+		if v := r.Header.Get(name); v != "" {
+			headers.Set(name, v)
+		}
+	}
+	res, err := s.Sound(r.Context(), node, contact, r.Method, headers)
+	if err != nil {
+		s.Log.Warn("the sound of another node cannot be had", "node", node, "contact", contact, "err", err)
+		s.fail(w, r, away)
+		return
+	}
+	defer func() { _ = res.Body.Close() }()
+	switch res.StatusCode {
+	case http.StatusOK, http.StatusPartialContent, http.StatusNotModified, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
+	case http.StatusNotFound:
+		s.fail(w, r, errNotFound)
+		return
+	default:
+		s.fail(w, r, away)
+		return
+	}
+	if r.Method == http.MethodGet {
+		if err := s.notePlayed(r.Context(), whoAsks(r).User, contact); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+	}
+	soundHeaders(w.Header(), contact)
+	for _, name := range soundTells {
+		if v := res.Header.Get(name); v != "" {
+			w.Header().Set(name, v)
+		}
+	}
+	w.WriteHeader(res.StatusCode)
+	_, _ = io.Copy(w, res.Body) // a browser that went away, or a node: what is missing is seen by the length
 }
 
 // played is the journal's kind for somebody who listened to a recording.

@@ -36,6 +36,11 @@ type Config struct {
 	// Ready tells why calls are not answered, or nil. nil: ready.
 	Ready func() error
 
+	// Sound asks another node for a message that is on its disk; the headers are
+	// those of a browser that asks for a part of it. nil, or an error: that node
+	// cannot be asked now.
+	Sound func(ctx context.Context, node string, contact uuid.UUID, method string, headers http.Header) (*http.Response, error)
+
 	Metrics   http.Handler     // /metrics; nil: 404
 	Log       *slog.Logger     // nil: slog.Default()
 	Now       func() time.Time // nil: time.Now

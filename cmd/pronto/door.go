@@ -163,6 +163,15 @@ func (p *peers) alive(ctx context.Context, n queue.Node) bool {
 	return res.StatusCode == http.StatusNoContent
 }
 
+// sound asks a node for a message that is on its disk.
+func (p *peers) sound(ctx context.Context, node string, contact uuid.UUID, method string, headers http.Header) (*http.Response, error) {
+	n, lives := p.queue.Node(node)
+	if !lives {
+		return nil, fmt.Errorf("%s does not live", node)
+	}
+	return p.ask(ctx, n, method, "/sound/"+contact.String(), headers)
+}
+
 // serveDoor answers other nodes until ctx ends.
 func (h *house) serveDoor(ctx context.Context, d *nodeDoor) error {
 	server := &http.Server{

@@ -104,7 +104,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	}
 	h.web = web.New(web.Config{
 		DB: d, Book: h.book, Queue: h.queue, Archive: h.archive,
-		CanRing: h.canRing, Ready: h.isReady, Metrics: h.metrics(), Log: e.log, PublicURL: s.publicURL,
+		CanRing: h.canRing, Sound: h.peers.sound, Ready: h.isReady, Metrics: h.metrics(), Log: e.log, PublicURL: s.publicURL,
 	})
 	h.desk.Phones = &phones{agent: h.agent, queue: h.queue, web: h.web, log: e.log}
 	return h, nil

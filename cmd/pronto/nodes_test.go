@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pronto-desk/pronto/db/dbtest"
@@ -118,6 +121,95 @@ func TestTwoNodesCallerAndTelephone(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestSoundOfAnotherNode: a message that was left at one node is heard at the
+// other, whole and in parts; and when its node is down, the page says so.
+func TestSoundOfAnotherNode(t *testing.T) {
+	north, south := twoNodes(t)
+	c, end := leaveMessage(t, north, newRawTrunk(t, north.sip))
+	end()
+	got := north.contactOf(c.id, "the message", func(c tickets.Record) bool { return c.HasRecording && c.Ending != nil })
+	path := "/contacts/" + got.ID.String() + "/recording"
+	var here, there []byte
+	north.must("GET", path, nil, &here)
+	south.must("GET", path, nil, &there)
+	if len(here) < 16000 || !bytes.Equal(here, there) {
+		t.Fatalf("%d bytes here, %d there", len(here), len(there))
+	}
+	get := func(method, ranges string) *http.Response {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+south.http+"/api/v1"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+south.token)
+		if ranges != "" {
+			req.Header.Set("Range", ranges)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = res.Body.Close() })
+		return res
+	}
+	res := get("GET", "bytes=100-199")
+	part, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusPartialContent || !bytes.Equal(part, here[100:200]) || res.Header.Get("Content-Range") != fmt.Sprintf("bytes 100-199/%d", len(here)) {
+		t.Errorf("a part: %s, %d bytes, %q, %v", res.Status, len(part), res.Header.Get("Content-Range"), err)
+	}
+	if res := get("GET", fmt.Sprintf("bytes=%d-", len(here)+1)); res.StatusCode != http.StatusRequestedRangeNotSatisfiable {
+		t.Errorf("beyond its end: %s", res.Status)
+	}
+	if res := get("HEAD", ""); res.StatusCode != http.StatusOK || res.ContentLength != int64(len(here)) {
+		t.Errorf("HEAD: %s, %d", res.Status, res.ContentLength)
+	}
+	mustRefuseStrangers(t, north, got.ID)
+
+	name, err := os.ReadFile(filepath.Join(north.dir, nodeFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	north.kill()
+	status, err := south.do("GET", path, nil, nil)
+	if status != http.StatusServiceUnavailable || !strings.Contains(err.Error(), strings.TrimSpace(string(name))) {
+		t.Errorf("with its node down: %d, %v", status, err)
+	}
+}
+
+// mustRefuseStrangers holds that a node's door opens to nobody who does not know
+// the nodes' secret.
+func mustRefuseStrangers(t *testing.T, s *server, contact uuid.UUID) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.sharedURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	var door string
+	if err := conn.QueryRow(t.Context(), `select http from nodes where sip = $1`, s.sip).Scan(&door); err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	now := fmt.Sprint(time.Now().Unix())
+	for _, header := range []string{"", "node", "node " + now + " ", "node " + now + " " + strings.Repeat("0", 64), "a b c d", "node now proof"} {
+		for _, path := range []string{"/alive", "/sound/" + contact.String(), "/"} {
+			req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+door+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set(doorHeader, header)
+			res, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			if res.StatusCode != http.StatusForbidden {
+				t.Errorf("%s with %q: %s", path, header, res.Status)
+			}
+		}
+	}
 }
 
 // callbacks are who is to be rung back, in the queue's order, as rows say.
