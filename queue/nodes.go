@@ -22,7 +22,7 @@ type Node struct {
 
 	StartedAt time.Time
 	SeenAt    time.Time  // its last beat, by its own clock
-	LostAt    *time.Time // the leader gave it up, and it has not beaten since
+	LostAt    *time.Time // the leader gave it up, or it departed, and has not beaten since
 }
 
 // nodes is what this node knows of all of them. Who lives is told by a beat that
@@ -53,6 +53,22 @@ func (q *Queue) Announce(ctx context.Context, self Node, at time.Time) error {
 		return fmt.Errorf("announce this node: %w", err)
 	}
 	return q.db.Tx(ctx, func(tx *db.Tx) error { tx.Wake(TopicNodes); return nil })
+}
+
+// Depart tells the other nodes that this one has ended in good order: they wait
+// for nothing of it. Call it after Run; the next Announce takes it back.
+func (q *Queue) Depart(ctx context.Context, at time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, beatLongest)
+	defer cancel()
+	err := q.db.Tx(ctx, func(tx *db.Tx) error {
+		tx.Wake(TopicNodes)
+		_, err := tx.Exec(ctx, `update nodes set lost_at = @at where id = @node`, args{"node": q.node, "at": at})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("depart: %w", err)
+	}
+	return nil
 }
 
 // Name is what this node is called in rows.

@@ -235,7 +235,11 @@ func (h *house) run(ctx context.Context) error {
 	if err := server.Shutdown(closing); err != nil {
 		_ = server.Close()
 	}
-	return group.Wait()
+	err := group.Wait()
+	if departErr := h.queue.Depart(context.WithoutCancel(ctx), time.Now()); departErr != nil {
+		h.log.Info("the other nodes could not be told", "error", departErr) // they find out
+	}
+	return err
 }
 
 // drain refuses new calls and waits for those in progress, at most for the grace.

@@ -75,14 +75,18 @@ func (h *house) clear(ctx context.Context, n queue.Node, at time.Time) error {
 	if err != nil || !given {
 		return err
 	}
-	h.log.Warn("a node has died, its callers are booked to be rung back", "node", n.ID, "seen", n.SeenAt)
+	if n.LostAt == nil {
+		h.log.Warn("a node has died", "node", n.ID, "seen", n.SeenAt)
+	}
 	promise, err := h.book.EndLost(ctx, n.ID, n.SeenAt, at)
 	errs := []error{err, h.queue.FreeTalks(ctx, n.ID, at)}
 	for _, contact := range promise {
 		errs = append(errs, h.promise(ctx, contact, at))
 	}
 	errs = append(errs, h.queue.LeavePlaces(ctx, n.ID, at), h.queue.Cleared(ctx))
-	h.log.Info("a dead node is cleared up", "node", n.ID, "callbacks", len(promise))
+	if len(promise) > 0 {
+		h.log.Warn("callers of a dead node are to be rung back", "node", n.ID, "callers", len(promise))
+	}
 	return errors.Join(errs...)
 }
 

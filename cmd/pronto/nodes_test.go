@@ -121,6 +121,13 @@ func TestTwoNodesCallerAndTelephone(t *testing.T) {
 		}
 		return nil
 	})
+	if code := north.stop(); code != 0 {
+		t.Errorf("SIGTERM: exit %d", code)
+	}
+	south.meets(1) // at once: it has said so
+	if strings.Contains(south.log.String(), "has died") {
+		t.Error("who departs in good order is taken for dead")
+	}
 }
 
 // TestSoundOfAnotherNode: a message that was left at one node is heard at the
