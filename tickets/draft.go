@@ -25,7 +25,7 @@ const (
 // draft, which everybody who may edits; what was published is never changed.
 type Version struct {
 	Version     int64      `json:"version"`
-	State       string     `json:"state"`
+	State       string     `json:"state" enum:"draft,published"`
 	Revision    int64      `json:"revision"` // of a draft: to be given back with the next change
 	InForce     bool       `json:"in_force"`
 	ValidFrom   *time.Time `json:"valid_from"` // null in a draft: from when it is published

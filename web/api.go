@@ -69,6 +69,7 @@ func (s *Server) api(r chi.Router) {
 	s.ticketsAPI(a)
 	s.contactsAPI(a)
 	s.tokensAPI(a)
+	s.servicesAPI(a)
 	r.With(requestTimes.bounded).Get("/contacts/{id}/recording", s.getRecording)
 	r.With(requestTimes.bounded).Head("/contacts/{id}/recording", s.getRecording)
 	a.describeSound()
@@ -80,6 +81,7 @@ func domainProblem(err error) *problem {
 	var (
 		refusal  *tickets.Refusal
 		conflict *tickets.ConflictError
+		faulty   *tickets.FaultyError
 	)
 	switch {
 	case errors.Is(err, tickets.ErrNotFound), errors.Is(err, fs.ErrNotExist):
@@ -98,6 +100,10 @@ func domainProblem(err error) *problem {
 		for field, c := range conflict.Fields {
 			p.Conflicts[field] = c
 		}
+		return p
+	case errors.As(err, &faulty):
+		p := problemf(http.StatusUnprocessableEntity, "La bozza non si può pubblicare finché ci sono errori.")
+		p.Faults = faulty.Faults
 		return p
 	case errors.As(err, &refusal) && (refusal.Field == "" || refusal.Field == "status" || refusal.Field == "ring_back"):
 		return problemf(http.StatusConflict, "%s", refusal.Reason) // somebody was quicker

@@ -38,11 +38,14 @@ func describedAs() *huma.OpenAPI {
 
 // named are types whose name in the API is not their name in Go.
 var named = map[reflect.Type]string{
-	reflect.TypeFor[tickets.Record](): "Contact",
-	reflect.TypeFor[tickets.Code]():   "CallType",
-	reflect.TypeFor[tickets.Line]():   "JournalLine",
-	reflect.TypeFor[tickets.Moment](): "TimelineEntry",
-	reflect.TypeFor[User]():           "Me",
+	reflect.TypeFor[tickets.Record]():   "Contact",
+	reflect.TypeFor[tickets.Code]():     "CallType",
+	reflect.TypeFor[tickets.Line]():     "JournalLine",
+	reflect.TypeFor[tickets.Moment]():   "TimelineEntry",
+	reflect.TypeFor[User]():             "Me",
+	reflect.TypeFor[tickets.Version]():  "ServiceVersion",
+	reflect.TypeFor[tickets.Settings](): "ServiceSettings",
+	reflect.TypeFor[tickets.Overview](): "ServiceOverview",
 }
 
 func schemaName(t reflect.Type, hint string) string {
