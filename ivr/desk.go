@@ -122,6 +122,12 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 		return unanswered(ctx, err)
 	}
 	d.note(ctx, c, tickets.Step{Kind: journal.Answered, At: time.Now()})
+	if mobileRefused(c) { // before the announcement: who may not call at all is told so
+		return d.refuseMobile(ctx, call)
+	}
+	if e := d.emergency(ctx, call); e.Active {
+		return d.announce(ctx, call, c, e)
+	}
 	if c.Deferred {
 		return d.courtesy(ctx, call, c)
 	}
@@ -203,6 +209,11 @@ func (d *Desk) sorry(ctx context.Context, call Call, c *tickets.Contact, ending 
 // the default topic.
 func (d *Desk) choose(ctx context.Context, call Call, c *tickets.Contact) (tickets.MenuItem, error) {
 	menu := d.menu(c.Service)
+	if c.Service.RecordingNotice { // heard whole: no key skips it (A13)
+		if err := call.Play(ctx, menu.notice); err != nil {
+			return tickets.MenuItem{}, fmt.Errorf("recording notice: %w", err)
+		}
+	}
 	clip := menu.first
 	for range menuTries {
 		key, err := call.Ask(ctx, clip, menuWait)

@@ -12,6 +12,7 @@ import (
 // sound, and everybody who rings the service hears the same.
 type menu struct {
 	of           *tickets.Service // as it was read; another pointer is another menu
+	notice       audio.Clip       // the welcome and the recording notice, where there is one; first is without welcome then
 	first, again audio.Clip
 }
 
@@ -34,6 +35,10 @@ func (d *Desk) menu(s *tickets.Service) menu {
 		of:    s,
 		first: audio.Join("benvenuto, menu", d.Prompts.Clip(prompts.Welcome), question),
 		again: audio.Join("non_capito, menu", d.Prompts.Clip(prompts.NotHeard), question),
+	}
+	if s.RecordingNotice {
+		m.notice = audio.Join("benvenuto, avviso", d.Prompts.Clip(prompts.Welcome), d.Prompts.Clip(prompts.Recorded))
+		m.first = question
 	}
 	if d.menus.list == nil {
 		d.menus.list = map[int64]menu{}

@@ -18,17 +18,24 @@ func (d *Desk) night(ctx context.Context, call Call, c *tickets.Contact, reopens
 	if err := call.Play(ctx, closed); err != nil {
 		return hungUp(ctx, tickets.OutOfHoursNoMessage, err)
 	}
+	return d.registered(ctx, call, c, tickets.OutOfHoursNoMessage)
+}
+
+// registered gives the caller's matter its number, tells it, and takes the
+// message. Who hangs up before the tone has ended as before says, an ending that
+// closes the ticket.
+func (d *Desk) registered(ctx context.Context, call Call, c *tickets.Contact, before tickets.Ending) (tickets.Ending, error) {
 	ticket, err := d.Tickets.Open(ctx, c, tickets.Matter{
 		Channel: tickets.Voicemail, Topic: c.Service.DefaultTopic().ID, Urgency: tickets.NotBlocking, At: time.Now(),
 	}, nil)
 	if err != nil {
-		return d.sorry(ctx, call, c, tickets.OutOfHoursNoMessage, err)
+		return d.sorry(ctx, call, c, before, err)
 	}
 	if err := call.Play(ctx, d.Prompts.Number(ticket.Number)); err != nil {
-		return hungUp(ctx, tickets.OutOfHoursNoMessage, err)
+		return hungUp(ctx, before, err)
 	}
 	d.note(ctx, c, tickets.Step{Kind: journal.Told, At: time.Now()})
-	return d.message(ctx, call, c, tickets.OutOfHoursNoMessage)
+	return d.message(ctx, call, c, before)
 }
 
 // courtesy answers while we are out of order, most likely with the database

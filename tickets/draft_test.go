@@ -4,13 +4,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
 
+	"github.com/pronto-desk/pronto/db/dbtest"
 	"github.com/pronto-desk/pronto/db/journal"
 	"github.com/pronto-desk/pronto/tickets/calendar"
 )
@@ -415,4 +420,43 @@ func FuzzSettings(f *testing.F) {
 			t.Errorf("read again: %+v, %v", again, list)
 		}
 	})
+}
+
+// TestServicesOfBeforeBecomeVersions: a desk that is updated keeps its hours and
+// menus, as if they had been published when it began.
+func TestServicesOfBeforeBecomeVersions(t *testing.T) {
+	ctx := t.Context()
+	old := dbtest.New(t)
+	conn := stdlib.OpenDBFromPool(old.Pool)
+	schema, err := goose.NewProvider(goose.DialectPostgres, conn, os.DirFS("../db/schema"), goose.WithDisableGlobalRegistry(true))
+	must(t, err)
+	_, err = schema.DownTo(ctx, 2)
+	must(t, err)
+	for _, sql := range []string{
+		`insert into topics (code, name) values ('t1', 'Cartella'), ('t2', 'Certificati')`,
+		`insert into services (number, name, open_holidays) values ('800123456', 'Di prima', true)`,
+		`insert into services (number, name, always_open) values ('800000001', 'Sempre', true)`,
+		`insert into service_hours select id, 7, '09:00', '24:00' from services where number = '800123456'`,
+		`insert into service_hours select id, 1, '08:00', '13:00' from services where number = '800123456'`,
+		`insert into service_menu select s.id, t.id::text, t.id, t.id = 2 from services s, topics t where s.number = '800123456'`,
+	} {
+		_, err := old.Pool.Exec(ctx, sql)
+		must(t, err)
+	}
+	_, err = schema.Up(ctx)
+	must(t, err)
+	must(t, conn.Close())
+
+	book := NewBook(old, "node1", nil, slog.New(slog.DiscardHandler))
+	s, err := book.ServiceAt(ctx, "800123456", time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC))
+	must(t, err)
+	if s.Version != 1 || s.Name != "Di prima" || !s.CallbackOffered || !s.Hours.OpenHolidays || len(s.Menu) != 2 || s.DefaultTopic().Code != "t2" || s.MaxWait != maxWaitUsual ||
+		!slices.Equal(s.Hours.Week[time.Sunday], []calendar.Span{{Open: 540, Close: 1440}}) || !slices.Equal(s.Hours.Week[time.Monday], []calendar.Span{{Open: 480, Close: 780}}) {
+		t.Errorf("the service of before is %+v", s)
+	}
+	always, err := book.Service(ctx, "800000001")
+	must(t, err)
+	if !always.Hours.Always || len(always.Menu) != 0 {
+		t.Errorf("the one that is always open: %+v", always)
+	}
 }

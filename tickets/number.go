@@ -129,3 +129,19 @@ func reachable(normalised string) bool {
 	n, err := phonenumbers.Parse(normalised, homeRegion)
 	return err == nil && phonenumbers.IsPossibleNumber(n)
 }
+
+// Mobile says whether a normalised number is one of a mobile network. In Italy
+// those are what begins with 3 (AGCOM 8/15/CIR), of every operator and also when
+// the network has changed. A foreign number is mobile only where its country's
+// plan says so: where mobile and fixed lines share their numbers, as in America,
+// nobody is refused on suspicion.
+func Mobile(normalised string) bool {
+	if national, ok := strings.CutPrefix(normalised, "+"+italy); ok {
+		return strings.HasPrefix(national, "3")
+	}
+	if !strings.HasPrefix(normalised, "+") {
+		return false
+	}
+	n, err := phonenumbers.Parse(normalised, homeRegion)
+	return err == nil && phonenumbers.GetNumberType(n) == phonenumbers.MOBILE
+}

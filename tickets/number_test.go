@@ -90,3 +90,18 @@ func FuzzNormalise(f *testing.F) {
 		}
 	})
 }
+
+func TestMobile(t *testing.T) {
+	for number, want := range map[string]bool{
+		"+393331234567": true, "+393471234567": true, "+39391234567": true,
+		"+390551234567": false, "+39055": false, "+3955123456": false, "800123456": false, "199123456": false, "112": false, "1001": false, "": false,
+		"+41791234567": true, "+41443643535": false, // Switzerland
+		"+33612345678": true, "+447911123456": true, "+442079460018": false,
+		"+12125550123": false, // America does not tell them apart
+		"+999123456":   false, "+3": false, "+": false,
+	} {
+		if got := Mobile(number); got != want {
+			t.Errorf("%q: %v", number, got)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -306,7 +307,15 @@ func (c serviceAddCommand) Run(ctx context.Context) error {
 	}
 	return withDatabase(ctx, s, func(d *db.DB) error {
 		book := tickets.NewBook(d, "", nil, nil)
-		service := tickets.Service{Number: c.Number, Name: c.Name, Hours: hours, CallbackOffered: true}
+		service, err := c.known(ctx, book)
+		if err != nil {
+			return err
+		}
+		hours.Patron, hours.Exceptional = service.Hours.Patron, service.Hours.Exceptional
+		service.Name, service.Hours = c.Name, hours
+		service.Menu = slices.DeleteFunc(slices.Clone(service.Menu), func(m tickets.MenuItem) bool {
+			return m.Action != tickets.ActionState || slices.ContainsFunc(choices, func(c choice) bool { return c.key == m.Key })
+		})
 		for i, choice := range choices {
 			topic, err := book.PutTopic(ctx, choice.code, choice.name)
 			if err != nil {
@@ -320,6 +329,19 @@ func (c serviceAddCommand) Run(ctx context.Context) error {
 		fmt.Println("Service", c.Number, "is served.")
 		return nil
 	})
+}
+
+// known is the service as it is, so that what the command line cannot say (the
+// patron day, who is refused, how long one waits) stays; or a new one.
+func (c serviceAddCommand) known(ctx context.Context, book *tickets.Book) (tickets.Service, error) {
+	s, err := book.Service(ctx, c.Number)
+	switch {
+	case errors.Is(err, tickets.ErrNotFound):
+		return tickets.Service{Number: c.Number, CallbackOffered: true}, nil
+	case err != nil:
+		return tickets.Service{}, err
+	}
+	return *s, nil
 }
 
 // choice is a line of a menu as the command line writes it.
@@ -415,6 +437,12 @@ func hoursLines(h calendar.Hours) []string {
 	}
 	if h.OpenHolidays {
 		lines = append(lines, "holidays too")
+	}
+	if h.Patron != nil {
+		lines = append(lines, fmt.Sprintf("closed on %d %s", h.Patron.Day, h.Patron.Month))
+	}
+	if n := len(h.Exceptional); n > 0 {
+		lines = append(lines, fmt.Sprintf("exceptional days: %d", n))
 	}
 	return lines
 }

@@ -560,10 +560,58 @@ func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
 		return s.api(ctx, a.token, "PATCH", "/tickets/"+w[0], map[string]any{"base": map[string]any{}, "set": map[string]any{w[1]: w[2]}}, nil)
 	case "closes": // closes 2026-1 risolto "rinviato a INPS"
 		return s.api(ctx, a.token, "POST", "/tickets/"+w[0]+"/close", map[string]string{"outcome": w[1], "solution": w[2]}, nil)
+	case "publishes": // publishes 800123456 {"mobiles_refused":true} [from 2026-03-02 13:00]
+		return s.publish(ctx, a.token, w)
+	case "announces": // the emergency announcement
+		return s.api(ctx, a.token, "PUT", "/emergency", map[string]string{"clip": strings.Join(w, "")}, nil)
+	case "revokes":
+		return s.api(ctx, a.token, "DELETE", "/emergency", nil, nil)
 	case "does": // does idle|talking|wrapping, declared break missed
 		return s.seat(a.name, w)
 	}
 	return s.speaks(ctx, a, verb, w)
+}
+
+// publish changes settings of a service as the screen does: the version in force
+// becomes a draft with what is different, which is checked and published.
+func (s *stage) publish(ctx context.Context, token string, w []string) error {
+	var services struct{ Items []tickets.Overview }
+	if err := s.api(ctx, token, "GET", "/services", nil, &services); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(services.Items, func(o tickets.Overview) bool { return o.Number == w[0] })
+	if i < 0 {
+		return errors.New("no such service")
+	}
+	at := fmt.Sprintf("/services/%d", services.Items[i].ID)
+	var page struct{ Versions []tickets.Version }
+	if err := s.api(ctx, token, "GET", at, nil, &page); err != nil {
+		return err
+	}
+	settings := page.Versions[0].Settings
+	if err := json.Unmarshal([]byte(w[1]), &settings); err != nil { // what is not named stays
+		return err
+	}
+	draft := map[string]any{"settings": settings, "valid_from": nil, "revision": 0}
+	if len(w) == 5 {
+		from, err := time.ParseInLocation("2006-01-02 15:04", w[3]+" "+w[4], calendar.Rome())
+		if err != nil {
+			return err
+		}
+		draft["valid_from"] = from
+	}
+	var version tickets.Version
+	if err := s.api(ctx, token, "PUT", at+"/draft", draft, &version); err != nil {
+		return err
+	}
+	var faults struct{ Items []tickets.Fault }
+	if err := s.api(ctx, token, "POST", at+"/check", struct{}{}, &faults); err != nil {
+		return err
+	}
+	if len(faults.Items) > 0 {
+		return fmt.Errorf("the draft has faults: %+v", faults.Items)
+	}
+	return s.api(ctx, token, "POST", at+"/publish", map[string]int64{"revision": version.Revision}, nil)
 }
 
 // seat waits until an operator's seat says all the words: doing, declared, reason.
@@ -643,6 +691,9 @@ func (s *stage) contact(what, caller string, w []string) error {
 	}
 	if c.HasRecording {
 		have = append(have, "recorded")
+	}
+	if c.Settings != nil {
+		have = append(have, fmt.Sprint("settings-", *c.Settings))
 	}
 	if c.RingBack != nil {
 		have = append(have, "ring-back-"+*c.RingBack)

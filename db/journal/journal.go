@@ -51,6 +51,7 @@ const (
 	Attempted  Kind = "attempted" // what came of ringing back
 	Cancelled  Kind = "cancelled" // the callback was taken back
 	Recovered  Kind = "recovered" // after a crash
+	Announced  Kind = "announced" // the caller heard the emergency announcement
 
 	// A ticket's way.
 	Attached Kind = "attached" // another contact became the ticket's

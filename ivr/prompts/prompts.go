@@ -33,6 +33,9 @@ const (
 	NoWord    = "messaggio_vuoto"
 	Fault     = "guasto" // the courtesy while the database is away
 	Goodbye   = "arrivederci"
+	NoMobiles = "rifiuto_mobile"       // the number is not for calls from mobile networks
+	Recorded  = "avviso_registrazione" // the call may be recorded
+	Emergency = "emergenza"            // unless a supervisor names another
 
 	StateNumber    = "stato_digiti"    // asks for a request's number
 	StateAgain     = "stato_riprovi"   // asks once more, whatever was wrong
@@ -121,6 +124,14 @@ func (l *Library) Clip(name string) audio.Clip {
 	}
 	slog.Error("a prompt is missing", "prompt", name)
 	return audio.Clip{Name: name, ALaw: audio.Tone(425, 200, -20)} // 425 Hz: the tone of Italian exchanges
+}
+
+// Or returns the clip of a name, or another one where there is none of it.
+func (l *Library) Or(name, instead string) audio.Clip {
+	if !l.has(name) {
+		name = instead
+	}
+	return l.Clip(name)
 }
 
 // has says whether there is a clip of this name.

@@ -103,7 +103,7 @@ func TestMusicLoopsWithoutASeam(t *testing.T) {
 func TestEveryNamedClipIsThere(t *testing.T) {
 	lib := Italian()
 	names := []string{
-		Welcome, NotHeard, Urgent, Waiting, StillHere, Connected, Nobody, Music, Closed, LeaveWord, Beep, WordTaken, NoWord, Fault, Goodbye,
+		Welcome, NotHeard, Urgent, Waiting, StillHere, Connected, Nobody, Music, Closed, LeaveWord, Beep, WordTaken, NoWord, Fault, Goodbye, NoMobiles, Recorded, Emergency,
 		StateNumber, StateAgain, StateColleague, StateOperator, WillCall, CannotCall, TooLong, Closing, CallJoined,
 		MenuIs, TicketIs, ServiceIs, ReopensIs, StateIs,
 		PlaceIs, PlaceNumber, ManyBefore, "in_coda", WaitIs, ShortWait, LongWait, "un_minuto", "minuti",
