@@ -23,6 +23,7 @@ import (
 	"github.com/pronto-desk/pronto/ivr/prompts"
 	"github.com/pronto-desk/pronto/sip"
 	"github.com/pronto-desk/pronto/sip/siptest"
+	"github.com/pronto-desk/pronto/tickets"
 	"github.com/pronto-desk/pronto/tickets/calendar"
 )
 
@@ -36,10 +37,11 @@ var (
 const (
 	dayCallers   = 200
 	dayOperators = 6
-	dayOpens     = "2026-03-02 19:00"
+	dayOpens     = "2026-03-02 21:00"
+	dayCloses    = 22 * 60                   // minutes: the demo's service, on this day
 	dayBusy      = time.Hour                 // in which most callers ring: until the service closes
-	dayRings     = 4*time.Hour + time.Hour/2 // in which all of them do
-	dayEnds      = 5 * time.Hour             // midnight
+	dayRings     = 2*time.Hour + time.Hour/2 // in which all of them do
+	dayEnds      = 3 * time.Hour             // midnight
 	dayTick      = time.Second               // how often people look what happens
 	dayLoss      = 0.01                      // of all packets
 	dayReorder   = 0.01
@@ -130,6 +132,9 @@ func (d *day) play() error {
 			return err
 		}
 	}
+	if err := d.settings(); err != nil {
+		return err
+	}
 	tokens := map[string]string{}
 	for n := range dayOperators {
 		name := demoOperator(n + 1)
@@ -151,6 +156,20 @@ func (d *day) play() error {
 		return err
 	}
 	return d.close()
+}
+
+// settings give the service with hours those of the day, and all that it can do
+// for who waits.
+func (d *day) settings() error {
+	s, err := d.house.book.Service(d.ctx, dayNumbers[0])
+	if err != nil {
+		return err
+	}
+	changed := *s
+	changed.Hours = officeHours(8*60, dayCloses)
+	changed.MaxWait, changed.AtClosing, changed.CallbackOffered = 3*time.Minute, tickets.AtClosingCallback, true
+	_, err = d.house.book.PutService(d.ctx, changed)
+	return err
 }
 
 // refusalsAck spares the ACK of a refusal, which goes to what was dialled and not
