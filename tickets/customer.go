@@ -143,7 +143,7 @@ func (b *Book) PutCustomer(ctx context.Context, c Customer, at time.Time) (*Cust
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.putCustomers(ctx, []Customer{c}, at); err != nil {
+	if _, err := b.putCustomers(ctx, []Customer{c}, 0, at); err != nil {
 		return nil, fmt.Errorf("put customer %s: %w", c.Code, err)
 	}
 	list, err := b.collectCustomers(ctx, `where c.code = $1`, c.Code)
@@ -215,9 +215,9 @@ func short(s string) string {
 
 // putCustomers creates or replaces checked customers with different codes, in
 // one transaction, and says what it did.
-func (b *Book) putCustomers(ctx context.Context, list []Customer, at time.Time) (done Imported, err error) {
+func (b *Book) putCustomers(ctx context.Context, list []Customer, by int64, at time.Time) (done Imported, err error) {
 	err = b.db.Tx(ctx, func(tx *db.Tx) error {
-		done, err = mergeCustomers(ctx, tx, list, at)
+		done, err = mergeCustomers(ctx, tx, list, by, at)
 		return err
 	})
 	return done, err

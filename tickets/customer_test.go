@@ -169,7 +169,7 @@ func TestImportBadLines(t *testing.T) {
 		"13,Tredici,,,,,\n" +
 		"14,Quattordici,,,,800123456\n" +
 		strings.Repeat("1", codeLongest+1) + ",Quindici,,,,\n"
-	got, err := d.ImportCustomers(t.Context(), strings.NewReader(file), monday)
+	got, err := d.ImportCustomers(t.Context(), strings.NewReader(file), 0, monday)
 	var refused *Refusal
 	if !errors.As(err, &refused) || refused.Reason != "Il file ha 12 righe errate: non è stato importato nulla." {
 		t.Errorf("%v", err)
@@ -206,7 +206,7 @@ func TestImportRefusesFiles(t *testing.T) {
 		"column twice":      {"codice,nome,nome\n", "due volte"},
 		"UTF-16":            {"\xff\xfec\x00o\x00", "UTF-8"},
 		"a spreadsheet":     {"PK\x03\x04\x00\x00", "UTF-8"},
-		"too many bytes":    {register + strings.Repeat("x", importBytes), "10 MiB"},
+		"too many bytes":    {register + strings.Repeat("x", ImportBytes), "10 MiB"},
 		"too many lines":    {register + strings.Repeat("\n", importLines), "100000 righe"},
 		"quotes in header":  {"\"codice\nnome", "prima riga"},
 		"header with a NUL": {"codice,nome\x00\n", "UTF-8"},
@@ -237,7 +237,7 @@ func TestImportAgain(t *testing.T) {
 		"1042,Mario Rossi,Ambulatorio Centro,Toscana Centro,,055 1234567\n"+ // as it is
 		"2000,Anna Bianchi,,,,0557654321 3331112223\n"+ // one number more
 		"2001,Luca Verdi,Ambulatorio Nord,,,\n"+ // moved, and his number is gone
-		"3000,Nuovo,,,,0559999999\n"), monday.Add(time.Hour))
+		"3000,Nuovo,,,,0559999999\n"), 0, monday.Add(time.Hour))
 	must(t, err)
 	if got.Created != 1 || got.Updated != 2 || got.Unchanged != 1 || len(got.Bad) != 0 {
 		t.Errorf("%+v", got)
@@ -256,12 +256,12 @@ func TestImportAgain(t *testing.T) {
 		t.Errorf("%d touched", n)
 	}
 	lines := d.count(`select count(*) from journal where kind = 'imported'`)
-	got, err = d.ImportCustomers(ctx, strings.NewReader(register+"3000,Nuovo,,,,0559999999\n"), monday.Add(2*time.Hour))
+	got, err = d.ImportCustomers(ctx, strings.NewReader(register+"3000,Nuovo,,,,0559999999\n"), 0, monday.Add(2*time.Hour))
 	must(t, err)
 	if got.Unchanged != 1 || got.Created+got.Updated != 0 || d.count(`select count(*) from journal where kind = 'imported'`) != lines {
 		t.Errorf("%+v", got)
 	}
-	got, err = d.ImportCustomers(ctx, strings.NewReader(register), monday)
+	got, err = d.ImportCustomers(ctx, strings.NewReader(register), 0, monday)
 	must(t, err)
 	if got.Created+got.Updated+got.Unchanged != 0 || got.Bad == nil {
 		t.Errorf("%+v", got)

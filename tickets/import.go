@@ -21,10 +21,10 @@ import (
 
 // Limits of an imported file. A region has some ten thousand doctors.
 const (
-	importBytes = 10 << 20
+	ImportBytes = 10 << 20
 	importLines = 100_000
-	// importLongest is for the whole import: 100 000 rows take some seconds.
-	importLongest = 2 * time.Minute
+	// ImportLongest is for the whole import: 100 000 rows take some seconds.
+	ImportLongest = 2 * time.Minute
 )
 
 // The columns of the register. codice and nome are needed; their order is free.
@@ -58,8 +58,8 @@ type Imported struct {
 // without BOM) or Windows-1252; the numbers of one doctor separated by spaces
 // or semicolons. A doctor whose code is known is updated, nobody is removed.
 // When any line is bad nothing is imported: Imported.Bad lists every one and
-// err is a *Refusal.
-func (b *Book) ImportCustomers(ctx context.Context, r io.Reader, at time.Time) (Imported, error) {
+// err is a *Refusal. by is who imports, 0 for the command line.
+func (b *Book) ImportCustomers(ctx context.Context, r io.Reader, by int64, at time.Time) (Imported, error) {
 	list, bad, err := parseCustomers(r)
 	switch {
 	case err != nil:
@@ -67,9 +67,9 @@ func (b *Book) ImportCustomers(ctx context.Context, r io.Reader, at time.Time) (
 	case len(bad) > 0:
 		return Imported{Bad: bad}, &Refusal{"file", fmt.Sprintf("Il file ha %d righe errate: non è stato importato nulla.", len(bad))}
 	}
-	ctx, cancel := context.WithTimeout(ctx, importLongest)
+	ctx, cancel := context.WithTimeout(ctx, ImportLongest)
 	defer cancel()
-	done, err := b.putCustomers(ctx, list, at)
+	done, err := b.putCustomers(ctx, list, by, at)
 	if err != nil {
 		return Imported{Bad: []BadLine{}}, fmt.Errorf("import customers: %w", err)
 	}
@@ -80,12 +80,12 @@ func (b *Book) ImportCustomers(ctx context.Context, r io.Reader, at time.Time) (
 // bad lines; err is about the file as a whole and a *Refusal unless reading
 // itself failed.
 func parseCustomers(r io.Reader) (list []Customer, bad []BadLine, err error) {
-	raw, err := io.ReadAll(io.LimitReader(r, importBytes+1))
+	raw, err := io.ReadAll(io.LimitReader(r, ImportBytes+1))
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the file: %w", err)
 	}
-	if len(raw) > importBytes {
-		return nil, nil, &Refusal{"file", fmt.Sprintf("Il file supera %d MiB.", importBytes>>20)}
+	if len(raw) > ImportBytes {
+		return nil, nil, &Refusal{"file", fmt.Sprintf("Il file supera %d MiB.", ImportBytes>>20)}
 	}
 	text, err := decode(raw)
 	if err != nil {
@@ -251,12 +251,36 @@ func splitNumbers(s string) []string {
 
 // mergeCustomers writes customers by way of a temporary table: a hundred
 // thousand in some seconds, and in the same statements as one.
-func mergeCustomers(ctx context.Context, tx *db.Tx, list []Customer, at time.Time) (Imported, error) {
-	done := Imported{Bad: []BadLine{}}
+func mergeCustomers(ctx context.Context, tx *db.Tx, list []Customer, by int64, at time.Time) (Imported, error) {
 	// Two imports at once wait for each other instead of deadlocking on rows.
 	if _, err := tx.Exec(ctx, `lock table customers in share row exclusive mode`); err != nil {
+		return Imported{Bad: []BadLine{}}, err
+	}
+	done, err := stageCustomers(ctx, tx, list)
+	if err != nil {
 		return done, err
 	}
+	if done.Created+done.Updated == 0 {
+		return done, nil
+	}
+	var batch pgx.Batch
+	batch.Queue(`insert into customers (code, name, practice, authority, email, updated_at) select code, name, practice, authority, email, $1 from incoming
+		on conflict (code) do update set name = excluded.name, practice = excluded.practice, authority = excluded.authority, email = excluded.email, updated_at = excluded.updated_at, version = customers.version + 1`, at)
+	batch.Queue(`delete from customer_numbers n using customers c, incoming i where c.code = i.code and n.customer_id = c.id and n.number <> all (i.numbers)`)
+	batch.Queue(`insert into customer_numbers (number, customer_id) select unnest(i.numbers), c.id from incoming i join customers c on c.code = i.code on conflict do nothing`)
+	if err := journal.Queue(&batch, journal.Line{
+		Stream: customersStream, At: at, Kind: journal.Imported, User: by, Data: map[string]any{"created": done.Created, "updated": done.Updated},
+	}); err != nil {
+		return done, err
+	}
+	tx.Wake(topicJournal, customersStream)
+	return done, tx.SendBatch(ctx, &batch).Close()
+}
+
+// stageCustomers puts those that are new or differ into the temporary table
+// incoming, and counts them.
+func stageCustomers(ctx context.Context, tx *db.Tx, list []Customer) (Imported, error) {
+	done := Imported{Bad: []BadLine{}}
 	if _, err := tx.Exec(ctx, `create temporary table incoming (code text primary key, name text, practice text, authority text, email text, numbers text[]) on commit drop`); err != nil {
 		return done, err
 	}
@@ -274,25 +298,8 @@ func mergeCustomers(ctx context.Context, tx *db.Tx, list []Customer, at time.Tim
 		return done, err
 	}
 	done.Unchanged = int(same.RowsAffected())
-	if err := tx.QueryRow(ctx, `select count(*) filter (where c.id is null), count(c.id) from incoming i left join customers c on c.code = i.code`).
-		Scan(&done.Created, &done.Updated); err != nil {
-		return done, err
-	}
-	if done.Created+done.Updated == 0 {
-		return done, nil
-	}
-	var batch pgx.Batch
-	batch.Queue(`insert into customers (code, name, practice, authority, email, updated_at) select code, name, practice, authority, email, $1 from incoming
-		on conflict (code) do update set name = excluded.name, practice = excluded.practice, authority = excluded.authority, email = excluded.email, updated_at = excluded.updated_at`, at)
-	batch.Queue(`delete from customer_numbers n using customers c, incoming i where c.code = i.code and n.customer_id = c.id and n.number <> all (i.numbers)`)
-	batch.Queue(`insert into customer_numbers (number, customer_id) select unnest(i.numbers), c.id from incoming i join customers c on c.code = i.code on conflict do nothing`)
-	if err := journal.Queue(&batch, journal.Line{
-		Stream: customersStream, At: at, Kind: journal.Imported, Data: map[string]any{"created": done.Created, "updated": done.Updated},
-	}); err != nil {
-		return done, err
-	}
-	tx.Wake(topicJournal, customersStream)
-	return done, tx.SendBatch(ctx, &batch).Close()
+	err = tx.QueryRow(ctx, `select count(*) filter (where c.id is null), count(c.id) from incoming i left join customers c on c.code = i.code`).Scan(&done.Created, &done.Updated)
+	return done, err
 }
 
 // customersStream is the journal of the register.

@@ -68,6 +68,8 @@ func (s *Server) api(r chi.Router) {
 	s.operatorsAPI(a)
 	s.ticketsAPI(a)
 	s.contactsAPI(a)
+	s.registerAPI(a)
+	s.listenersAPI(a)
 	s.tokensAPI(a)
 	s.servicesAPI(a)
 	r.With(requestTimes.bounded).Get("/contacts/{id}/recording", s.getRecording)
@@ -278,7 +280,6 @@ func (s *Server) ticketsAPI(a *operations) {
 			return s.Book.Reopen(ctx, in.Number, me.ID, s.Now())
 		})
 	provide(a, operation{at: "GET /search", id: "search", does: "Finds tickets, people and telephone numbers, misspelt ones too."}, s.getSearch)
-	provide(a, operation{at: "GET /customers", id: "findCustomers", does: "Searches the register of doctors, in pages by name."}, s.getCustomers)
 }
 
 type searchInput struct {
@@ -358,16 +359,6 @@ type closeInput struct {
 
 func (s *Server) postClose(ctx context.Context, me User, in *closeInput) (*tickets.Ticket, error) {
 	return s.Book.Close(ctx, in.Number, me.ID, in.Body.Outcome, in.Body.Solution, s.Now())
-}
-
-type customersInput struct {
-	Query  string `query:"q" maxLength:"200"`
-	Cursor string `query:"cursor" maxLength:"200" doc:"The next of the page before."`
-	Limit  int    `query:"limit" minimum:"1" maximum:"50"`
-}
-
-func (s *Server) getCustomers(ctx context.Context, _ User, in *customersInput) (tickets.Page[tickets.Customer], error) {
-	return s.Book.Customers(ctx, in.Query, in.Cursor, limited(in.Limit, customersMax))
 }
 
 // --- contacts, messages, calls to ring back
@@ -504,9 +495,6 @@ func (s *Server) soundOf(w http.ResponseWriter, r *http.Request, contact uuid.UU
 	_, _ = io.Copy(w, res.Body) // a browser that went away, or a node: what is missing is seen by the length
 }
 
-// played is the journal's kind for somebody who listened to a recording.
-const played journal.Kind = "played"
-
 // heard remembers who listened to what lately: a player asks for a recording in
 // many ranges, which are one listening.
 type heard struct {
@@ -552,7 +540,7 @@ func (s *Server) notePlayed(ctx context.Context, u User, contact uuid.UUID) erro
 	err := s.DB.Tx(ctx, func(tx *db.Tx) error {
 		tx.Wake("journal")
 		return journal.Append(ctx, tx, journal.Line{
-			Stream: journal.ContactStream(contact), At: at, Kind: played,
+			Stream: journal.ContactStream(contact), At: at, Kind: journal.Played,
 			Contact: uuid.NullUUID{UUID: contact, Valid: true}, User: u.ID,
 		})
 	})

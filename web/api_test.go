@@ -333,6 +333,14 @@ func TestMessages(t *testing.T) {
 	if n := listened(); n != 2 {
 		t.Errorf("later anna listened %d times by the journal", n)
 	}
+
+	// Who listened, the latest first, is for supervisors.
+	who := "/api/v1/contacts/" + c.ID.String() + "/listenings"
+	anna.get(who).problem(t, http.StatusForbidden)
+	heard := decoded[list[tickets.Listening]](t, d.browser("carla").get(who).want(t, http.StatusOK).body).Items
+	if len(heard) < 2 || heard[0].Name != "anna" || !heard[0].At.After(heard[1].At) {
+		t.Errorf("who listened: %+v", heard)
+	}
 	token.get("/api/v1/contacts/"+uuid.NewString()+"/recording").problem(t, http.StatusNotFound)
 	token.get("/api/v1/contacts/"+d.rings("").contact.ID.String()+"/recording").problem(t, http.StatusNotFound)
 

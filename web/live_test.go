@@ -216,7 +216,7 @@ func TestATelephoneThatComesAndGoesIsTold(t *testing.T) {
 func TestLinesThatNoScreenShowsAreNotTold(t *testing.T) {
 	lines := []journal.Entry{
 		{Stream: "seat:1", Kind: journal.SignedIn, User: 1}, {Stream: "seat:1", Kind: journal.SignedOut, User: 1}, {Stream: "seat:1", Kind: signInFailed, User: 1},
-		{Stream: "seat:1", Kind: journal.Painted, User: 1}, {Stream: "contact:x", Kind: played, User: 1}, {Stream: "contact:x", Kind: journal.Begun},
+		{Stream: "seat:1", Kind: journal.Painted, User: 1}, {Stream: "contact:x", Kind: journal.Played, User: 1}, {Stream: "contact:x", Kind: journal.Begun},
 	}
 	n := gather(lines)
 	if len(n.seats)+len(n.tickets)+len(n.ended) != 0 || n.waiting || n.messages || n.ringback {

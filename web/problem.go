@@ -29,13 +29,14 @@ const (
 // problem is an error as a person reads it (RFC 9457). Its detail is Italian
 // and never repeats what was sent.
 type problem struct {
-	Status    int             `json:"status"`
-	Title     string          `json:"title"`
-	Detail    string          `json:"detail"`
-	Field     string          `json:"field,omitempty"` // what the detail is about
-	Conflicts map[string]any  `json:"conflicts,omitempty"`
-	Faults    []tickets.Fault `json:"faults,omitempty"` // of settings that cannot be published
-	retry     int             // seconds for Retry-After; 0: none
+	Status    int               `json:"status"`
+	Title     string            `json:"title"`
+	Detail    string            `json:"detail"`
+	Field     string            `json:"field,omitempty"` // what the detail is about
+	Conflicts map[string]any    `json:"conflicts,omitempty"`
+	Faults    []tickets.Fault   `json:"faults,omitempty"` // of settings that cannot be published
+	Lines     []tickets.BadLine `json:"lines,omitempty"`  // of a file, all that cannot be used
+	retry     int               // seconds for Retry-After; 0: none
 }
 
 // Error implements error.

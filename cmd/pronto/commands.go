@@ -516,7 +516,7 @@ func (c customersImportCommand) Run(ctx context.Context) error {
 	}
 	defer f.Close()
 	return withDatabase(ctx, s, func(d *db.DB) error {
-		done, err := tickets.NewBook(d, "", nil, nil).ImportCustomers(ctx, f, time.Now())
+		done, err := tickets.NewBook(d, "", nil, nil).ImportCustomers(ctx, f, 0, time.Now())
 		for _, b := range done.Bad {
 			fmt.Fprintf(os.Stderr, "%s:%d: %s\n", c.File, b.Line, b.Reason)
 		}

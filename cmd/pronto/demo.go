@@ -95,7 +95,7 @@ func (h *house) seedDemo(ctx context.Context, operators int) error {
 	if customers, err := h.book.Customers(ctx, "", "", 1); err != nil {
 		return err
 	} else if len(customers.Items) == 0 {
-		if _, err := h.book.ImportCustomers(ctx, strings.NewReader(demoDoctors), time.Now()); err != nil {
+		if _, err := h.book.ImportCustomers(ctx, strings.NewReader(demoDoctors), 0, time.Now()); err != nil {
 			return fmt.Errorf("doctors: %w", err)
 		}
 	}

@@ -62,6 +62,11 @@ const (
 	Reopened Kind = "reopened"
 	Imported Kind = "imported"
 
+	// The register's way, beside edited and imported.
+	Added   Kind = "added"
+	Removed Kind = "removed"
+	Merged  Kind = "merged" // one person was given what was another's
+
 	// An operator's day.
 	SignedIn  Kind = "signed_in"
 	SignedOut Kind = "signed_out"
@@ -74,6 +79,7 @@ const (
 	Recording Kind = "recording"
 	Recorded  Kind = "recorded"
 	Heard     Kind = "heard"
+	Played    Kind = "played" // somebody listened
 
 	// The settings' way.
 	Published      Kind = "published" // a version of a service's settings

@@ -55,6 +55,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/contacts/{id}/listenings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who listened to what a caller left, and when. */
+        get: operations["listListenings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/contacts/{id}/recording": {
         parameters: {
             query?: never;
@@ -82,7 +99,78 @@ export interface paths {
         /** Searches the register of doctors, in pages by name. */
         get: operations["findCustomers"];
         put?: never;
+        /** Adds somebody to the register. */
+        post: operations["addCustomer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/customers/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Imports the register from CSV; with bad lines nothing is imported, and the problem lists them all. */
+        post: operations["importCustomers"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/customers/import/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Tells what an import would do, and lists its bad lines. */
+        post: operations["previewCustomers"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/customers/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One person of the register, who shares their numbers, and how much is theirs. */
+        get: operations["getCustomer"];
+        put?: never;
         post?: never;
+        /** Removes somebody to whom nothing refers. */
+        delete: operations["deleteCustomer"];
+        options?: never;
+        head?: never;
+        /** Changes fields; 409 with who and what when somebody else was quicker, and then nothing is saved. */
+        patch: operations["editCustomer"];
+        trace?: never;
+    };
+    "/customers/{id}/merge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Gives what is another's (tickets, contacts, numbers) to this person, and removes the other. */
+        post: operations["mergeCustomers"];
         delete?: never;
         options?: never;
         head?: never;
@@ -486,12 +574,23 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        BadLine: {
+            /** Format: int64 */
+            line: number;
+            reason: string;
+        };
         CallType: {
             code: string;
             name: string;
         };
         CallTypeList: {
             items: components["schemas"]["CallType"][];
+        };
+        Change: {
+            code: string;
+            fields: string[];
+            name: string;
+            new: boolean;
         };
         CloseInputBody: {
             /** @description A code of /outcomes. */
@@ -558,9 +657,27 @@ export interface components {
             numbers: string[];
             practice: string;
         };
+        CustomerInputBody: {
+            authority?: string;
+            code: string;
+            email?: string;
+            name: string;
+            numbers?: string[];
+            practice?: string;
+        };
         CustomerListPage: {
             items: components["schemas"]["Customer"][];
             next: string | null;
+        };
+        EditCustomerInputBody: {
+            /** @description The fields as the editor saw them. */
+            base?: {
+                [key: string]: unknown;
+            };
+            /** @description The fields as they shall be. */
+            set: {
+                [key: string]: unknown;
+            } | null;
         };
         EditInputBody: {
             /** @description The fields as the editor saw them. */
@@ -592,6 +709,15 @@ export interface components {
             near: components["schemas"]["Ticket"][];
             next: string | null;
         };
+        Imported: {
+            bad: components["schemas"]["BadLine"][];
+            /** Format: int64 */
+            created: number;
+            /** Format: int64 */
+            unchanged: number;
+            /** Format: int64 */
+            updated: number;
+        };
         JournalLine: {
             /** Format: date-time */
             at: string;
@@ -601,6 +727,16 @@ export interface components {
             kind: string;
             /** Format: int64 */
             seq: number;
+        };
+        Listening: {
+            /** Format: date-time */
+            at: string;
+            display_name: string;
+            handled: boolean;
+            name: string;
+        };
+        ListeningList: {
+            items: components["schemas"]["Listening"][];
         };
         Match: {
             customers: components["schemas"]["Customer"][];
@@ -618,6 +754,20 @@ export interface components {
             role: "operator" | "supervisor" | "admin";
             /** Format: int64 */
             wrap_up: number;
+        };
+        MergeInputBody: {
+            /**
+             * Format: int64
+             * @description The one who goes.
+             */
+            gone: number;
+            /** Format: int64 */
+            gone_version: number;
+            /**
+             * Format: int64
+             * @description Of the one who stays, as the asker saw it.
+             */
+            version: number;
         };
         Message: {
             caller: string;
@@ -688,15 +838,45 @@ export interface components {
             open_tickets: components["schemas"]["Ticket"][];
             ticket: components["schemas"]["Ticket"] | null;
         };
+        Preview: {
+            bad: components["schemas"]["BadLine"][];
+            changes: components["schemas"]["Change"][];
+            /** Format: int64 */
+            created: number;
+            /** Format: int64 */
+            unchanged: number;
+            /** Format: int64 */
+            updated: number;
+        };
         Problem: {
             conflicts?: {
                 [key: string]: unknown;
             };
             detail: string;
             field?: string;
+            lines?: components["schemas"]["BadLine"][];
             /** Format: int64 */
             status: number;
             title: string;
+        };
+        RegisterEntry: {
+            authority: string;
+            code: string;
+            /** Format: int64 */
+            contacts: number;
+            email: string;
+            /** Format: int64 */
+            id: number;
+            name: string;
+            numbers: string[];
+            practice: string;
+            shared: components["schemas"]["Shared"][];
+            /** Format: int64 */
+            tickets: number;
+            /** Format: date-time */
+            updated_at: string;
+            /** Format: int64 */
+            version: number;
         };
         Seat: {
             can_ring: boolean;
@@ -723,6 +903,10 @@ export interface components {
         };
         SeatList: {
             items: components["schemas"]["Seat"][];
+        };
+        Shared: {
+            number: string;
+            people: components["schemas"]["Customer"][];
         };
         State: {
             me: components["schemas"]["Me"];
@@ -1001,6 +1185,37 @@ export interface operations {
             };
         };
     };
+    listListenings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListeningList"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     getRecording: {
         parameters: {
             query?: never;
@@ -1053,6 +1268,256 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["CustomerListPage"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    addCustomer: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CustomerInputBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegisterEntry"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    importCustomers: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "text/csv": string;
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Imported"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    previewCustomers: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "text/csv": string;
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Preview"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getCustomer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegisterEntry"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deleteCustomer: {
+        parameters: {
+            query: {
+                /** @description As the asker saw it. */
+                version: number;
+            };
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    editCustomer: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EditCustomerInputBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegisterEntry"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    mergeCustomers: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MergeInputBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegisterEntry"];
                 };
             };
             /** @description A refusal or a fault. */
