@@ -177,6 +177,25 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/emergency": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The announcement that every caller hears instead of a menu. */
+        get: operations["getEmergency"];
+        /** Puts the emergency announcement on, or another in its place. */
+        put: operations["beginEmergency"];
+        post?: never;
+        /** Takes the emergency announcement off. */
+        delete: operations["endEmergency"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/me": {
         parameters: {
             query?: never;
@@ -392,6 +411,93 @@ export interface paths {
         get: operations["search"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/services": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All services as they are now. */
+        get: operations["listServices"];
+        put?: never;
+        /** Begins a service: it has a draft and cannot be dialled before that is published. */
+        post: operations["addService"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/services/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A service with its versions, the newest first. */
+        get: operations["getService"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/services/{id}/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lists what is wrong with the draft; warnings do not forbid to publish. */
+        post: operations["checkDraft"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/services/{id}/draft": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Writes the draft, whatever is wrong with it; 409 when somebody else was quicker. */
+        put: operations["putDraft"];
+        post?: never;
+        /** Throws the draft away. */
+        delete: operations["discardDraft"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/services/{id}/publish": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Publishes the draft from its date, or at once; 422 with the faults while any stand. */
+        post: operations["publishDraft"];
         delete?: never;
         options?: never;
         head?: never;
@@ -669,6 +775,19 @@ export interface components {
             items: components["schemas"]["Customer"][];
             next: string | null;
         };
+        DraftInputBody: {
+            /**
+             * Format: int64
+             * @description Of the draft that this replaces; 0 when there is none.
+             */
+            revision: number;
+            settings: components["schemas"]["ServiceSettings"];
+            /**
+             * Format: date-time
+             * @description From when it holds once it is published; null: from then on.
+             */
+            valid_from: string | null;
+        };
         EditCustomerInputBody: {
             /** @description The fields as the editor saw them. */
             base?: {
@@ -689,6 +808,32 @@ export interface components {
                 [key: string]: unknown;
             } | null;
         };
+        Emergency: {
+            active: boolean;
+            clip: string;
+            /** Format: date-time */
+            since: string | null;
+            /** Format: date-time */
+            until: string | null;
+        };
+        EmergencyInputBody: {
+            /** @description A prompt's name; left out: the one that comes with the program. */
+            clip?: string;
+            /**
+             * Format: date-time
+             * @description When it ends by itself; left out: when somebody takes it off.
+             */
+            until?: string;
+        };
+        Fault: {
+            field: string;
+            place: string;
+            reason: string;
+            warning: boolean;
+        };
+        FaultList: {
+            items: components["schemas"]["Fault"][];
+        };
         Found: {
             numbers: components["schemas"]["HitsTelephone"];
             people: components["schemas"]["HitsCustomer"];
@@ -708,6 +853,13 @@ export interface components {
             items: components["schemas"]["Ticket"][];
             near: components["schemas"]["Ticket"][];
             next: string | null;
+        };
+        HoursSettings: {
+            always: boolean;
+            exceptional: components["schemas"]["PeriodSetting"][];
+            open_holidays: boolean;
+            patron: string;
+            week: components["schemas"]["WeekSetting"][];
         };
         Imported: {
             bad: components["schemas"]["BadLine"][];
@@ -754,6 +906,12 @@ export interface components {
             role: "operator" | "supervisor" | "admin";
             /** Format: int64 */
             wrap_up: number;
+        };
+        MenuSetting: {
+            action: string;
+            default: boolean;
+            key: string;
+            topic: string;
         };
         MergeInputBody: {
             /**
@@ -825,6 +983,12 @@ export interface components {
             /** Format: date-time */
             offered_at: string;
         };
+        PeriodSetting: {
+            first: string;
+            last: string;
+            note: string;
+            windows: components["schemas"]["WindowSetting"][];
+        };
         Person: {
             display_name: string;
             name: string;
@@ -853,11 +1017,19 @@ export interface components {
                 [key: string]: unknown;
             };
             detail: string;
+            faults?: components["schemas"]["Fault"][];
             field?: string;
             lines?: components["schemas"]["BadLine"][];
             /** Format: int64 */
             status: number;
             title: string;
+        };
+        PublishInputBody: {
+            /**
+             * Format: int64
+             * @description Of the draft that was read.
+             */
+            revision: number;
         };
         RegisterEntry: {
             authority: string;
@@ -903,6 +1075,68 @@ export interface components {
         };
         SeatList: {
             items: components["schemas"]["Seat"][];
+        };
+        ServiceInputBody: {
+            settings: components["schemas"]["ServiceSettings"];
+            /**
+             * Format: date-time
+             * @description From when it holds once it is published; null: from then on.
+             */
+            valid_from: string | null;
+        };
+        ServiceOverview: {
+            /** Format: date-time */
+            changes: string | null;
+            has_draft: boolean;
+            /** Format: int64 */
+            id: number;
+            name: string;
+            /** Format: date-time */
+            next_from: string | null;
+            number: string;
+            open: boolean;
+            /** Format: int64 */
+            version: number;
+        };
+        ServiceOverviewList: {
+            items: components["schemas"]["ServiceOverview"][];
+        };
+        ServicePage: {
+            /** Format: int64 */
+            id: number;
+            versions: components["schemas"]["ServiceVersion"][];
+        };
+        ServiceSettings: {
+            /** Format: int64 */
+            announce_every: number;
+            at_closing: string;
+            callback_offered: boolean | null;
+            hours: components["schemas"]["HoursSettings"];
+            /** Format: int64 */
+            max_wait: number;
+            menu: components["schemas"]["MenuSetting"][];
+            mobiles_refused: boolean;
+            name: string;
+            numbers: string[];
+            recording_notice: boolean;
+        };
+        ServiceVersion: {
+            in_force: boolean;
+            /** Format: date-time */
+            made_at: string;
+            made_by: components["schemas"]["Person"] | null;
+            /** Format: date-time */
+            published_at: string | null;
+            published_by: components["schemas"]["Person"] | null;
+            /** Format: int64 */
+            revision: number;
+            settings: components["schemas"]["ServiceSettings"];
+            /** @enum {string} */
+            state: "draft" | "published";
+            /** Format: date-time */
+            valid_from: string | null;
+            /** Format: int64 */
+            version: number;
         };
         Shared: {
             number: string;
@@ -1075,6 +1309,16 @@ export interface components {
              * @enum {integer}
              */
             urgency: 1 | 2;
+        };
+        WeekSetting: {
+            closes: string;
+            opens: string;
+            /** Format: int64 */
+            weekday: number;
+        };
+        WindowSetting: {
+            closes: string;
+            opens: string;
         };
         WrapUpInputBody: {
             /**
@@ -1531,6 +1775,101 @@ export interface operations {
             };
         };
     };
+    getEmergency: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Emergency"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    beginEmergency: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EmergencyInputBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Emergency"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    endEmergency: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     getMe: {
         parameters: {
             query?: never;
@@ -1942,6 +2281,247 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Found"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listServices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServiceOverviewList"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    addService: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ServiceInputBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServicePage"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getService: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServicePage"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    checkDraft: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FaultList"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    putDraft: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DraftInputBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServiceVersion"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    discardDraft: {
+        parameters: {
+            query: {
+                /** @description Of the draft that was read. */
+                revision: number;
+            };
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    publishDraft: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PublishInputBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServiceVersion"];
                 };
             };
             /** @description A refusal or a fault. */
