@@ -20,9 +20,8 @@ const (
 
 	// The outlook plays the queue to its end so often: the longer it is, the more
 	// its own length evens out.
-	playsMost  = 200
-	playsLeast = 8
-	playsLines = 4000 // callers served in all plays together, about
+	playsMost = 200
+	playsWork = 2_000_000 // looks of a caller at an operator in all plays together, about
 )
 
 // Forecast is what a waiting caller can be told.
@@ -72,9 +71,10 @@ func forecast(r scene, at time.Time) map[uuid.UUID]Forecast {
 	sum, plays := make([]time.Duration, len(r.lines)), 0
 	served := make([]bool, len(r.lines))
 	random := rand.New(rand.NewPCG(1, uint64(len(r.lines))))
-	for range min(playsMost, max(playsLeast, playsLines/(len(r.lines)+1))) {
+	waits := waitsOf(r)
+	for range min(playsMost, 1+playsWork/(1+len(r.lines)*len(r.workers))) {
 		plays++
-		play(r, times, random, at, func(i int, wait time.Duration) {
+		play(r, waits, times, random, at, func(i int, wait time.Duration) {
 			sum[i] += wait
 			served[i] = true
 		})
@@ -89,25 +89,39 @@ func forecast(r scene, at time.Time) map[uuid.UUID]Forecast {
 	return out
 }
 
-// play serves the queue once, each caller by whoever can begin first.
-func play(r scene, times handling, random *rand.Rand, at time.Time, served func(line int, wait time.Duration)) {
-	var working []worker
-	var until []time.Duration // from at, when each is free
-	for _, w := range r.workers {
-		if w.seat.Declared != Available {
-			continue // when they come back is their own affair
+// waitsOf says for each topic of who waits from which wait on each operator who
+// can be counted on fits; forever when they do not.
+func waitsOf(r scene) map[int64][]time.Duration {
+	waits := map[int64][]time.Duration{}
+	for _, l := range r.lines {
+		if waits[l.topic] != nil {
+			continue
 		}
-		working = append(working, w)
-		until = append(until, w.busy(times, random, at))
+		list := make([]time.Duration, len(r.workers))
+		for i, w := range r.workers {
+			list[i] = forever
+			if from, ok := w.from(l); ok && w.seat.Declared == Available { // when a break ends is their own affair
+				list[i] = from.Sub(l.joined)
+			}
+		}
+		waits[l.topic] = list
+	}
+	return waits
+}
+
+// play serves the queue once, each caller by whoever can begin first.
+func play(r scene, waits map[int64][]time.Duration, times handling, random *rand.Rand, at time.Time, served func(line int, wait time.Duration)) {
+	until := make([]time.Duration, len(r.workers)) // from at, when each is free
+	for i, w := range r.workers {
+		until[i] = w.busy(times, random, at)
 	}
 	for i, l := range r.lines {
-		best, begins := -1, time.Duration(0)
-		for s, w := range working {
-			from, ok := w.from(l)
-			if !ok {
+		best, begins, waited := -1, time.Duration(0), max(0, at.Sub(l.joined))
+		for s, wait := range waits[l.topic] {
+			if wait == forever {
 				continue
 			}
-			if start := max(until[s], from.Sub(at)); best < 0 || start < begins {
+			if start := max(until[s], wait-waited); best < 0 || start < begins {
 				best, begins = s, start
 			}
 		}

@@ -63,7 +63,14 @@ var kind = map[State]journal.Kind{
 // ErrTooLate is for everybody else. Seat and place follow in the same
 // transaction; it returns the seat as it stands then.
 func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at time.Time) (Seat, error) {
-	o, seat, err := lockOffer(ctx, tx, id)
+	o, err := readOffer(ctx, tx, id)
+	if err == nil && o.State != Pending {
+		err = ErrTooLate // it will not be so again: no need to wait for the seat
+	}
+	if err != nil {
+		return Seat{}, err
+	}
+	seat, err := lockSeat(ctx, tx, o.Operator)
 	if err != nil {
 		return seat, err
 	}

@@ -83,8 +83,8 @@ func (f free) rank(c caller, at time.Time) int {
 	return rankOverflow
 }
 
-// class are callers who fit the same seats: those of a topic who joined within a
-// stretch of time. Refusals set a caller apart.
+// class are callers who fit the same of the free seats: those of a topic who
+// joined within a stretch of time. Refusals set a caller apart.
 type class struct {
 	topic       int64
 	after, upto time.Time // joined after one, at the other at the latest
@@ -93,13 +93,10 @@ type class struct {
 // classes are the classes of callers that at least one of the seats fits.
 func classes(routes map[int64]route, seats []free, at time.Time) (list []class) {
 	for topic, r := range routes {
-		waits := []time.Duration{0} // what relaxes, and when
-		waits = append(waits, r.relax[:]...)
-		if r.overflow != 0 {
-			waits = append(waits, r.after)
-		}
+		waits := append([]time.Duration{0, r.after}, r.relax[:]...) // what relaxes, and when
 		slices.Sort(waits)
 		waits = slices.Compact(waits)
+		var before []bool // of the class with less patience: which seats fit
 		for i, w := range waits {
 			c := class{topic: topic, after: at.Add(-forever), upto: at.Add(-w)}
 			if i == 0 {
@@ -109,9 +106,18 @@ func classes(routes map[int64]route, seats []free, at time.Time) (list []class) 
 				c.after = at.Add(-waits[i+1])
 			}
 			one := caller{topic: topic, route: r, joined: at.Add(-w)}
-			if slices.ContainsFunc(seats, func(f free) bool { return f.fits(one, at) }) {
+			fit := make([]bool, len(seats))
+			for s, f := range seats {
+				fit[s] = f.fits(one, at)
+			}
+			switch {
+			case !slices.Contains(fit, true):
+			case slices.Equal(fit, before):
+				list[len(list)-1].after = c.after
+			default:
 				list = append(list, c)
 			}
+			before = fit
 		}
 	}
 	return list
