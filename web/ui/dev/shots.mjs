@@ -182,8 +182,7 @@ for (const size of ['small', 'large']) {
 await story('ticket-closed', async ({ shot, page }) => { await page.waitForSelector('.timeline'); await shot('', true) }, { hash: '#/ticket/2026-92' })
 await story('ticket-none', async ({ shot, page }) => { await page.waitForSelector('.big-empty'); await shot() }, { hash: '#/ticket/2026-9999' })
 await story('search', async ({ shot, page }) => {
-  await page.keyboard.press('Control+k')
-  await page.keyboard.type('bianchi')
+  await page.locator('#ticket-search').fill('bianchi')
   await page.keyboard.press('Enter')
   await page.waitForSelector('tbody tr')
   await shot()
@@ -191,7 +190,7 @@ await story('search', async ({ shot, page }) => {
   await page.keyboard.press('Enter')
   await page.waitForSelector('.big-empty')
   await shot('nothing')
-})
+}, { hash: '#/ticket?f=all' })
 await story('list-failed', async ({ shot, page, scenes }) => {
   scenes.faults({ list: true })
   await page.goto(`${page.url().split('#')[0]}#/ticket?f=open`)

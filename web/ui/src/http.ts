@@ -1,7 +1,7 @@
 // Commands and readings over HTTP. The cookie says who we are.
 
 import type {
-  CallType, Contact, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict,
+  CallType, Contact, Found, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict,
 } from './contract'
 
 const PREFIX = '/api/v1'
@@ -121,6 +121,13 @@ export const api = {
     if (f.q) p.set('q', f.q)
     if (cursor) p.set('cursor', cursor)
     return request<{ items: Ticket[]; next: string | null }>('GET', `/tickets?${p}`)
+  },
+  /** One group's page after a cursor, or the beginning of each. */
+  search: (text: string, group: 'tickets' | 'people' | 'numbers' | '' = '', cursor = '') => {
+    const p = new URLSearchParams({ q: text, limit: '10' })
+    if (group) p.set('in', group)
+    if (cursor) p.set('cursor', cursor)
+    return request<Found>('GET', `/search?${p}`)
   },
   ticket: (number: string) => request<TicketPage>('GET', `/tickets/${q(number)}`),
   patch: (number: string, base: object, set: object, leaving = false) =>

@@ -11,6 +11,7 @@ export type Route =
   | { page: 'messages'; all: boolean }
   | { page: 'ringbacks' }
   | { page: 'operators' }
+  | { page: 'search'; q: string }
   | { page: 'unknown' }
 
 export function parse(hash: string): Route {
@@ -29,6 +30,8 @@ export function parse(hash: string): Route {
       return { page: 'messages', all: params.get('f') === 'all' }
     case 'richiamare':
       return { page: 'ringbacks' }
+    case 'cerca':
+      return { page: 'search', q: params.get('q') ?? '' }
     case 'operatori':
       return { page: 'operators' }
     default:
@@ -62,6 +65,8 @@ export function href(route: Route): string {
       return '#/richiamare'
     case 'operators':
       return '#/operatori'
+    case 'search':
+      return route.q ? `#/cerca?${new URLSearchParams({ q: route.q })}` : '#/cerca'
   }
 }
 

@@ -17,5 +17,5 @@ test.each<[string, Route]>([
 
 test.each<Route>([
   { page: 'station' }, { page: 'tickets', filter: 'open', q: 'àèì?#&' }, { page: 'ticket', number: '2026-7' }, { page: 'messages', all: false },
-  { page: 'messages', all: true }, { page: 'ringbacks' }, { page: 'operators' },
+  { page: 'messages', all: true }, { page: 'ringbacks' }, { page: 'operators' }, { page: 'search', q: '' }, { page: 'search', q: '+39 055 àèì?#&' },
 ])('$page comes back from its address', (route) => expect(parse(href(route))).toEqual(route))
