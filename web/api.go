@@ -72,6 +72,7 @@ func (s *Server) api(r chi.Router) {
 	s.listenersAPI(a)
 	s.tokensAPI(a)
 	s.servicesAPI(a)
+	s.webhooksAPI(a)
 	r.With(requestTimes.bounded).Get("/contacts/{id}/recording", s.getRecording)
 	r.With(requestTimes.bounded).Head("/contacts/{id}/recording", s.getRecording)
 	a.describeSound()

@@ -21,6 +21,7 @@ import (
 	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/recordings"
 	"github.com/pronto-desk/pronto/tickets"
+	"github.com/pronto-desk/pronto/tickets/outbox"
 )
 
 const (
@@ -125,8 +126,10 @@ func deskOn(t testing.TB, base *db.DB, change ...func(*Config)) *desk {
 	log := slog.New(slog.NewTextHandler(d.log, nil))
 	archive, err := recordings.Open(t.TempDir(), "n1", base, log)
 	must(t, err)
+	hooks, err := outbox.New(outbox.Config{DB: base, Now: d.now, Log: log})
+	must(t, err)
 	c := Config{
-		DB: base, Queue: queue.New(base, "n1", log), Archive: archive, Book: tickets.NewBook(base, "n1", archive, log),
+		Webhooks: hooks, DB: base, Queue: queue.New(base, "n1", log), Archive: archive, Book: tickets.NewBook(base, "n1", archive, log),
 		Log: log, Now: d.now,
 		CanRing: func(user int64, _ string) (bool, string) {
 			d.mu.Lock()
@@ -161,6 +164,30 @@ func deskOn(t testing.TB, base *db.DB, change ...func(*Config)) *desk {
 		d.http.Close()
 	})
 	return d
+}
+
+// alongside runs one more part until the test ends.
+func (d *desk) alongside(run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	d.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			d.t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// within takes what must come.
+func within[T any](t testing.TB, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(testWait):
+		t.Fatal("nothing came")
+	}
+	return v
 }
 
 func (d *desk) seed() {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pronto-desk/pronto/db"
 )
 
@@ -86,9 +88,15 @@ func TestACrashUnderAKey(t *testing.T) {
 	body := map[string]string{"text": "Una volta"}
 	anna.ask(http.MethodPost, at, body).want(t, http.StatusOK)
 	d.exec(`update idempotency_keys set status = null, body = null`) // the answer was never kept, the change is there
-	anna.ask(http.MethodPost, at, body).problem(t, http.StatusConflict)
-	d.exec(`update idempotency_keys set done = false`) // and as if nothing had been changed yet
-	anna.ask(http.MethodPost, at, body).problem(t, http.StatusConflict)
+	if p := anna.ask(http.MethodPost, at, body).problem(t, http.StatusConflict); p.Detail != errKeyLost.Detail {
+		t.Errorf("a change whose answer was lost: %q", p.Detail)
+	}
+	d.pass(workLongest + keyGrace + time.Second)
+	anna.ask(http.MethodPost, at, body).problem(t, http.StatusConflict)                                    // and it stays done
+	d.exec(`update idempotency_keys set done = false, begun_at = @at`, pgx.StrictNamedArgs{"at": d.now()}) // as if nothing had been changed yet
+	if p := anna.ask(http.MethodPost, at, body).problem(t, http.StatusConflict); p.Detail != errKeyBusy.Detail {
+		t.Errorf("a change that is at work: %q", p.Detail)
+	}
 	d.pass(workLongest + keyGrace + time.Second)
 	anna.ask(http.MethodPost, at, body).want(t, http.StatusOK)
 	if n := one[int](d, `select count(*) from ticket_notes where ticket_id = $1`, ticket.ID); n != 2 {

@@ -18,15 +18,18 @@ import (
 	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/recordings"
 	"github.com/pronto-desk/pronto/tickets"
+	"github.com/pronto-desk/pronto/tickets/outbox"
 )
 
-// Config is what a Server shows and commands. DB, Book, Queue and Archive are
-// required; the rest has defaults.
+// Config is what a Server shows and commands. DB, Book, Queue, Archive and
+// Webhooks are required; the rest has defaults.
 type Config struct {
 	DB      *db.DB
 	Book    *tickets.Book
 	Queue   *queue.Queue
 	Archive *recordings.Archive
+
+	Webhooks *outbox.Webhooks // who is told of what happens
 
 	// CanRing tells whether something rings when a caller is offered to this
 	// user, and if not, why (Italian, shown to the operator). It is asked for

@@ -27,6 +27,7 @@ type Config struct {
 	Nodes    NodesConfig    `toml:"nodes"`
 	Database DatabaseConfig `toml:"database"`
 	Shutdown ShutdownConfig `toml:"shutdown"`
+	Webhooks WebhooksConfig `toml:"webhooks"`
 	Log      LogConfig      `toml:"log"`
 }
 
@@ -67,6 +68,11 @@ type DatabaseConfig struct {
 // ShutdownConfig says how long SIGTERM waits for calls to end.
 type ShutdownConfig struct {
 	Grace string `toml:"grace"` // a duration: "90s", "10m"
+}
+
+// WebhooksConfig says where messages may go that the desk sends by itself.
+type WebhooksConfig struct {
+	AllowPrivate bool `toml:"allow_private"` // to addresses inside the house too, and by http
 }
 
 // LogConfig says what is logged to standard error.
@@ -167,8 +173,10 @@ type settings struct {
 	publicURL string
 	database  string
 	grace     time.Duration
-	logLevel  string
-	logJSON   bool
+
+	hooksInside bool // webhooks may go to addresses inside the house
+	logLevel    string
+	logJSON     bool
 }
 
 type trunk struct {
@@ -253,6 +261,7 @@ func (c Config) check() (settings, error) {
 		fault("shutdown.grace", "%q is not a duration between 0s and 24h", c.Shutdown.Grace)
 	}
 	s.grace = grace
+	s.hooksInside = c.Webhooks.AllowPrivate
 	switch c.Log.Level {
 	case "debug", "info", "warn", "error":
 		s.logLevel = c.Log.Level

@@ -27,6 +27,7 @@ import (
 	"github.com/pronto-desk/pronto/sip"
 	"github.com/pronto-desk/pronto/sip/media"
 	"github.com/pronto-desk/pronto/tickets"
+	"github.com/pronto-desk/pronto/tickets/outbox"
 	"github.com/pronto-desk/pronto/web"
 )
 
@@ -61,6 +62,7 @@ type house struct {
 	agent    *sip.Agent
 	peers    *peers
 	desk     *ivr.Desk
+	hooks    *outbox.Webhooks
 	web      *web.Server
 	http     net.Listener
 	listen   bool
@@ -102,9 +104,13 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build the user agent: %w", err)
 	}
+	if h.hooks, err = outbox.New(outbox.Config{DB: d, Log: e.log, AllowPrivate: s.hooksInside}); err != nil {
+		return nil, err
+	}
 	h.web = web.New(web.Config{
 		DB: d, Book: h.book, Queue: h.queue, Archive: h.archive,
 		CanRing: h.canRing, Sound: h.peers.sound, Ready: h.isReady, Metrics: h.metrics(), Log: e.log, PublicURL: s.publicURL,
+		Webhooks: h.hooks,
 	})
 	h.desk.Phones = &phones{agent: h.agent, queue: h.queue, web: h.web, log: e.log}
 	return h, nil
@@ -200,7 +206,8 @@ func (h *house) run(ctx context.Context) error {
 			return err
 		})
 	}
-	if h.listen {
+	if h.listen { // River's clock is the machine's: not in a test's bubble
+		start("webhooks", rest, h.hooks.Run)
 		start("wake-ups", rest, h.db.Listen)
 		start("nodes", rest, func(ctx context.Context) error { return h.serveDoor(ctx, door) })
 		start("leader", rest, func(ctx context.Context) error { return h.db.Lead(ctx, h.lead) })
