@@ -59,4 +59,7 @@ type Call interface {
 // place is not.
 type Phones interface {
 	Ring(ctx context.Context, offer *queue.Offer, contact *tickets.Contact) (media.Leg, error)
+	// RingFirst rings the operator before a customer is dialled: number is what the
+	// telephone shows, accept what tells the queue that it was lifted.
+	RingFirst(ctx context.Context, offer *queue.Offer, number string, accept func(ctx context.Context, at time.Time) error) (media.Leg, error)
 }

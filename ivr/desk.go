@@ -50,7 +50,9 @@ type Desk struct {
 	Archive  *recordings.Archive
 	Prompts  *prompts.Library
 	Phones   Phones
-	Draining func() bool // the server is closing: refuse new calls
+	Lines    Lines            // to the customers, nil without a trunk that takes calls
+	Plan     tickets.DialPlan // whom Lines may dial
+	Draining func() bool      // the server is closing: refuse new calls
 	Log      *slog.Logger
 
 	menus menus

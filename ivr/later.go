@@ -13,8 +13,9 @@ import (
 	"github.com/pronto-desk/pronto/queue"
 )
 
-// Left, Withdrawn and Released are what the desk remembers in the spool when the
-// database is away at the end of a wait, of a ringing or of a talk.
+// Left, Withdrawn, Released and Attempted are what the desk remembers in the spool when the
+// database is away at the end of a wait, of a ringing, of a talk or of an attempt
+// to ring somebody back.
 type (
 	Left struct {
 		Contact uuid.UUID `json:"contact"`
@@ -27,6 +28,11 @@ type (
 	Released struct {
 		Offer uuid.UUID `json:"offer"`
 		At    time.Time `json:"at"`
+	}
+	Attempted struct {
+		Attempt uuid.UUID     `json:"attempt"`
+		Outcome queue.Outcome `json:"outcome"`
+		At      time.Time     `json:"at"`
 	}
 )
 
@@ -67,6 +73,12 @@ func Replay(ctx context.Context, q *queue.Queue, kind string, raw json.RawMessag
 			return true, fmt.Errorf("read %s: %w", kind, err)
 		}
 		return true, q.Release(ctx, f.Offer, f.At)
+	case "attempted":
+		var f Attempted
+		if err := json.Unmarshal(raw, &f); err != nil {
+			return true, fmt.Errorf("read %s: %w", kind, err)
+		}
+		return true, q.Attempted(ctx, f.Attempt, f.Outcome, f.At)
 	}
 	return false, nil
 }

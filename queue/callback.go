@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -57,6 +58,7 @@ var hopeless = map[Outcome]bool{WrongNumber: true, NotAllowed: true}
 type CallbackEntry struct {
 	Contact uuid.UUID // the first contact: its topic, urgency and T0 are the place's
 	Origin  Origin
+	Topic   int64     // when the contact has none; 0: any
 	Number  string    // E.164; "": the contact's
 	Asked   time.Time // from when on they wait for it; zero: At
 	By      int64     // who books it; 0: the caller, or the desk itself
@@ -115,6 +117,7 @@ type standing struct {
 	Caller string
 	Ending *string
 	Offer  uuid.NullUUID // pending
+	Booked bool          // a callback that is not over
 }
 
 func (s standing) free() error {
@@ -123,6 +126,8 @@ func (s standing) free() error {
 		return nil
 	case *s.Kind == "callback" && *s.State != placeTaken:
 		return ErrBooked
+	case *s.Kind == "callback" && s.Booked: // in the middle of an attempt
+		return ErrTalking
 	case *s.State == placeTaken && *s.Kind == "live" && s.Ending == nil:
 		return ErrTalking
 	}
@@ -132,7 +137,8 @@ func (s standing) free() error {
 func readStanding(ctx context.Context, tx *db.Tx, contact uuid.UUID) (s standing, err error) {
 	rows, err := tx.Query(ctx, `
 		select p.state, p.kind, c.caller, c.ending,
-			(select o.id from offers o where o.contact_id = c.id and o.state = 'pending') as offer
+			(select o.id from offers o where o.contact_id = c.id and o.state = 'pending') as offer,
+			exists (select from callbacks b where b.contact_id = c.id and b.outcome is null) as booked
 		from contacts c left join places p on p.contact_id = c.id where c.id = @contact`, args{"contact": contact})
 	if err != nil {
 		return s, err
@@ -142,7 +148,7 @@ func readStanding(ctx context.Context, tx *db.Tx, contact uuid.UUID) (s standing
 }
 
 // book gives a contact the place of somebody who is to be rung back: the one they
-// have, or a new one. Who chose no topic gets the default of the service's menu.
+// have, or a new one.
 // errMoved when the place was changed meanwhile.
 func (q *Queue) book(ctx context.Context, tx *db.Tx, e CallbackEntry) error {
 	was, err := readStanding(ctx, tx, e.Contact)
@@ -176,16 +182,14 @@ func (q *Queue) book(ctx context.Context, tx *db.Tx, e CallbackEntry) error {
 	}
 	tag, err := tx.Exec(ctx, `
 		insert into places (contact_id, node, topic_id, urgency, t0, joined_at, state, kind, next_at)
-		select c.id, @node, coalesce(c.topic_id,
-				(select m.topic_id from service_menu m where m.service_id = c.service_id order by m.is_default desc, m.key limit 1),
-				(select t.id from topics t order by t.id limit 1)),
+		select c.id, @node, coalesce(c.topic_id, nullif(@topic, 0::bigint), (select t.id from topics t order by t.id limit 1)),
 			coalesce(c.urgency, 2), c.t0, @at, 'waiting', 'callback', @at
 		from contacts c where c.id = @contact
 		on conflict (contact_id) do update
 		set kind = 'callback', state = 'waiting', next_at = @at, node = @node, left_at = null, attempt = null,
 			joined_at = case when places.state = 'waiting' then places.joined_at else @at end
 		where places.state = @state and places.kind = @kind`,
-		args{"contact": e.Contact, "node": q.node, "at": e.At, "state": was.State, "kind": was.Kind})
+		args{"contact": e.Contact, "topic": e.Topic, "node": q.node, "at": e.At, "state": was.State, "kind": was.Kind})
 	if err != nil {
 		return err
 	}
@@ -303,8 +307,6 @@ func (q *Queue) attempted(ctx context.Context, tx *db.Tx, attempt uuid.UUID, out
 		w.closeCallback(a.Callback, "reached", at)
 		w.batch.Queue(`update contacts set ring_back = 'taken', ring_back_by = nullif(@by, 0::bigint), ring_back_at = @at where id = @contact and ring_back = 'due'`,
 			args{"contact": a.Contact, "by": a.Operator, "at": at})
-		w.contact(journal.RungBack, a.Contact, map[string]any{"attempt": attempt})
-		w.lines[len(w.lines)-1].User = a.Operator
 	case !a.Only && a.Attempts < CallbackTries && !hopeless[outcome]:
 		next := at.Add(CallbackAgain)
 		if outcome == SystemFault {
@@ -328,10 +330,10 @@ func (w *work) closeCallback(id uuid.UUID, outcome string, at time.Time) {
 		args{"id": id, "outcome": outcome, "at": at})
 }
 
-// owe puts a contact on the list of calls to ring back.
+// owe puts a contact on the list of calls to ring back; the line of the attempt
+// that was the last tells it.
 func (w *work) owe(contact uuid.UUID) {
 	w.batch.Queue(`update contacts set ring_back = 'due', ring_back_by = null, ring_back_at = null where id = @contact`, args{"contact": contact})
-	w.contact(journal.RingBack, contact, nil)
 }
 
 // CancelCallback takes a callback back that is not being conducted just now, for
@@ -414,4 +416,138 @@ func (q *Queue) recoverCallbacks(ctx context.Context, node args, at time.Time) e
 		}
 	}
 	return nil
+}
+
+// RingBackNow gives a contact to the operator who wants to ring them back at
+// once, whoever's turn it is: the seat is reserved, its telephone rings, and the
+// customer is dialled when it is lifted. Who has a callback booked keeps it if
+// the telephone is not. The operator may be on a break; a wrap-up ends. ErrNoLine,
+// ErrSeatOff, ErrSeatBusy, ErrNoSeat; ErrTalking when they are on the line or
+// somebody else is ringing them back; ErrNoNumber.
+func (q *Queue) RingBackNow(ctx context.Context, user int64, e CallbackEntry) (offer uuid.UUID, err error) {
+	if !q.Dials() {
+		return offer, fmt.Errorf("ring back: %w", ErrNoLine)
+	}
+	err = errMoved
+	for try := 0; try < leaveTries && errors.Is(err, errMoved); try++ {
+		err = q.db.Tx(ctx, func(tx *db.Tx) (err error) {
+			offer, err = q.ringBackNow(ctx, tx, user, e)
+			return err
+		})
+	}
+	if err != nil {
+		return offer, fmt.Errorf("ring back: %w", err)
+	}
+	return offer, nil
+}
+
+func (q *Queue) ringBackNow(ctx context.Context, tx *db.Tx, user int64, e CallbackEntry) (offer uuid.UUID, err error) {
+	if err := makeSeat(ctx, tx, user, e.At); err != nil {
+		return offer, err
+	}
+	seat, err := lockSeat(ctx, tx, user)
+	if err != nil {
+		return offer, err
+	}
+	switch {
+	case seat.Declared == Off:
+		return offer, ErrSeatOff
+	case seat.Doing == Offered || seat.Doing == Talking:
+		return offer, ErrSeatBusy
+	}
+	was, err := readStanding(ctx, tx, e.Contact)
+	if err != nil {
+		return offer, err
+	}
+	switch err := was.free(); {
+	case errors.Is(err, ErrBooked) && *was.State == placeWaiting: // it is their turn now
+	case errors.Is(err, ErrBooked), was.State != nil && *was.Kind == "live" && (*was.State == placeWaiting || *was.State == placeOffered):
+		return offer, ErrTalking
+	case err != nil:
+		return offer, err
+	default:
+		e.By, e.only = user, user
+		if err := q.book(ctx, tx, e); err != nil {
+			return offer, err
+		}
+	}
+	tag, err := tx.Exec(ctx, `update places set state = 'offered' where contact_id = @contact and kind = 'callback' and state = 'waiting'`, args{"contact": e.Contact})
+	if err != nil {
+		return offer, err
+	} else if tag.RowsAffected() == 0 {
+		return offer, errMoved // it has just been offered
+	}
+	o := Offer{ID: uuid.New(), Contact: e.Contact, Operator: user, Name: seat.Operator, Extension: seat.Extension,
+		State: Pending, OfferedAt: e.At, ExpiresAt: e.At.Add(RingLongest), node: q.node}
+	w := q.work(tx, e.At)
+	if seat.Doing == Wrapping {
+		w.wrapped(seat, e.At)
+		seat = seat.wrapped(e.At)
+	}
+	w.seat(seat.offered(o))
+	w.offer(o, true)
+	w.both(journal.Offered, o, nil)
+	return o.ID, w.do(ctx)
+}
+
+// Ringing is somebody to be rung back whose offer rings an operator just now.
+type Ringing struct {
+	Offer
+	Number string // whom to dial
+}
+
+// Conduct has every callback that this node offers conducted, each on a goroutine
+// of its own, until ctx ends; then it waits for them. While the database is away
+// it looks again every second.
+func (q *Queue) Conduct(ctx context.Context, conduct func(context.Context, Ringing)) error {
+	woken := q.db.Wakeups.Subscribe(TopicCallbacks)
+	defer woken.Close()
+	var all sync.WaitGroup
+	defer all.Wait()
+	over := make(chan uuid.UUID)
+	begun := map[uuid.UUID]bool{}
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			for len(begun) > 0 {
+				delete(begun, <-over)
+			}
+			return nil
+		case id := <-over:
+			delete(begun, id)
+			continue
+		case <-woken.C():
+		case <-again.C:
+		}
+		list, err := q.ringing(ctx)
+		if err != nil {
+			again.Reset(retryAfter)
+			continue
+		}
+		for _, r := range list {
+			if begun[r.ID] {
+				continue
+			}
+			begun[r.ID] = true
+			all.Go(func() {
+				defer func() { over <- r.ID }()
+				conduct(ctx, r)
+			})
+		}
+	}
+}
+
+// ringing are the callbacks whose offers this node has made.
+func (q *Queue) ringing(ctx context.Context) ([]Ringing, error) {
+	rows, err := q.db.Pool.Query(ctx, `select `+offerColumns+`, b.number from offers o join users u on u.id = o.user_id
+		join callbacks b on b.contact_id = o.contact_id and b.outcome is null
+		where o.state = 'pending' and o.node = @node order by o.offered_at, o.id`, args{"node": q.node})
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Ringing, err error) {
+		return r, row.Scan(append(r.fields(), &r.Number)...)
+	})
 }

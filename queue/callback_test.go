@@ -94,7 +94,7 @@ func TestCallbackKeepsPlace(t *testing.T) {
 		t.Fatalf("the callback: %s after %d attempts", outcome, n)
 	}
 	d.offered(last, after(31))
-	d.told(journal.ContactStream(rossi.contact), "waiting", "booked", "offered", "accepted", "attempted", "rung_back")
+	d.told(journal.ContactStream(rossi.contact), "waiting", "booked", "offered", "accepted", "attempted")
 	d.told(journal.ContactStream(attempt), "released", "wrapped")
 }
 
@@ -179,13 +179,15 @@ func TestNotReached(t *testing.T) {
 		at = at.Add(30 * time.Second)
 		d.ok(d.Attempted(background, attempt, outcome, at))
 		d.ok(d.ReleaseUnreached(background, o.ID, at))
-		d.stands(anna, "available/ idle") // nothing to wrap up
+		d.stands(anna, "available/ wrapping")
+		d.ok(d.endWrapUp(background, anna, at.Add(unreachedWrapUp)))
+		d.stands(anna, "available/ idle") // a minute would be for a talk
 		d.ends(attempt, "not_reached", at)
 		if _, _, attempts := d.booked(rossi.contact); attempts != n+1 {
 			t.Fatalf("%d attempts are counted after %d", attempts, n+1)
 		}
 		d.match(at.Add(CallbackAgain-time.Second), 0)
-		next, err := d.sweep(background, at)
+		next, err := d.sweep(background, at.Add(unreachedWrapUp))
 		d.ok(err)
 		if n < CallbackTries-1 && !next.Equal(at.Add(CallbackAgain)) {
 			t.Fatalf("the clock is set to %v", next)

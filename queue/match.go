@@ -358,11 +358,8 @@ func (q *Queue) offer(ctx context.Context, tx *db.Tx, callers []caller, seats []
 			State: Pending, OfferedAt: at, ExpiresAt: at.Add(RingLongest), node: caller.node}
 		w.seat(seat.offered(o))
 		w.place(o.Contact, placeWaiting, placeOffered, at)
-		w.offer(o)
+		w.offer(o, caller.callback)
 		w.both(journal.Offered, o, overflowed(seats[s], caller))
-		if caller.callback {
-			w.wake(TopicCallbacks)
-		}
 		made++
 	}
 	if w == nil {

@@ -62,9 +62,10 @@ var (
 	ErrState       = errors.New("not something an operator can declare")
 	ErrNoNumber    = errors.New("there is no number to ring back")
 	ErrBooked      = errors.New("a callback is booked already")
-	ErrTalking     = errors.New("the caller is being served")
-	ErrBusySeat    = errors.New("the operator is busy with a caller")
-	ErrNoDialling  = errors.New("this node cannot dial out")
+	ErrTalking     = errors.New("somebody is on the line with them")
+	ErrSeatBusy    = errors.New("the operator is busy with a caller")
+	ErrSeatOff     = errors.New("the operator is not at work")
+	ErrNoLine      = errors.New("this node has no line to dial out")
 	ErrNotBooked   = errors.New("no callback is booked")
 )
 

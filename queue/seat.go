@@ -217,12 +217,15 @@ func (q *Queue) Release(ctx context.Context, offer uuid.UUID, at time.Time) erro
 }
 
 // ReleaseUnreached is Release for an operator who rang somebody back in vain:
-// there is nothing to wrap up.
+// there is no more to wrap up than a handset and a word.
 func (q *Queue) ReleaseUnreached(ctx context.Context, offer uuid.UUID, at time.Time) error {
 	return q.release(ctx, offer, unreached, at)
 }
 
-const unreached = "unreached" // the reason in the journal
+const (
+	unreached       = "unreached"      // the reason in the journal
+	unreachedWrapUp = 10 * time.Second // to put the handset down: the next call would find it engaged
+)
 
 // release is Release, for a reason of ours when it is not "".
 func (q *Queue) release(ctx context.Context, offer uuid.UUID, reason string, at time.Time) error {
@@ -244,7 +247,8 @@ func (q *Queue) release(ctx context.Context, offer uuid.UUID, reason string, at 
 		if seat.Doing == Talking && seat.Offer == null(offer) {
 			next := seat.released(at)
 			if reason == unreached {
-				next = seat.wrapped(at)
+				seat.WrapUp = min(seat.WrapUp, unreachedWrapUp)
+				next = seat.released(at)
 			}
 			w.seat(next)
 			if next.Doing == Idle {

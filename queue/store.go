@@ -127,13 +127,18 @@ func (w *work) operator(o Offer) {
 	w.batch.Queue(`update contacts set operator_id = @operator where id = @contact`, args{"contact": o.Contact, "operator": o.Operator})
 }
 
-// offer writes a new offer; the contact's Tr is when the first one rang. A match
-// may have begun before a place it finds was taken: Tq is not after Tr.
-func (w *work) offer(o Offer) {
+// offer writes a new offer; the contact's Tr is when the first one rang, if the
+// caller was there. A match may have begun before a place it finds was taken: Tq
+// is not after Tr.
+func (w *work) offer(o Offer, callback bool) {
 	w.batch.Queue(`
 		insert into offers (id, contact_id, user_id, node, state, offered_at, expires_at)
 		values (@id, @contact, @user, @node, 'pending', @at, @expires)`,
 		args{"id": o.ID, "contact": o.Contact, "user": o.Operator, "node": o.node, "at": o.OfferedAt, "expires": o.ExpiresAt})
+	if callback {
+		w.wake(TopicCallbacks)
+		return
+	}
 	w.batch.Queue(`update contacts set tr = coalesce(tr, greatest(@at, tq)) where id = @contact`, args{"contact": o.Contact, "at": o.OfferedAt})
 }
 

@@ -267,6 +267,33 @@ func (a *Archive) Take(ctx context.Context, id uuid.UUID, user int64, at time.Ti
 	return nil
 }
 
+// Whose tells the contact of a message, and who has taken it, 0 for nobody;
+// fs.ErrNotExist: there is no such message.
+func (a *Archive) Whose(ctx context.Context, id uuid.UUID) (contact uuid.UUID, taken int64, err error) {
+	err = a.db.Pool.QueryRow(ctx, `select contact_id, coalesce(taken_by, 0) from recordings where id = $1 and kind = 'message'`, id).Scan(&contact, &taken)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return contact, 0, fmt.Errorf("message %s: %w", id, err)
+	}
+	return contact, taken, nil
+}
+
+// TakeOf gives the message of a contact to user, if it has one that nobody has
+// taken: who left it was rung back.
+func (a *Archive) TakeOf(ctx context.Context, contact uuid.UUID, user int64, at time.Time) error {
+	var id uuid.UUID
+	err := a.db.Pool.QueryRow(ctx, `select id from recordings where contact_id = $1 and kind = 'message' and taken_at is null order by started_at limit 1`, contact).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for a message: %w", err)
+	}
+	return a.Take(ctx, id, user, at)
+}
+
 // change runs an update that happens once, with its journal line.
 func (a *Archive) change(ctx context.Context, id uuid.UUID, user int64, at time.Time, kind journal.Kind, sql string) error {
 	err := a.db.Tx(ctx, func(tx *db.Tx) error {

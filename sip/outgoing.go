@@ -35,6 +35,7 @@ type Caller struct {
 
 // DialOptions are the ways a call can be made by Dial.
 type DialOptions struct {
+	ID        string         // Call-ID; "": one is made
 	From      string         // number of the caller, said in From
 	Name      string         // display name, said in From
 	Asserted  string         // P-Asserted-Identity, when not empty
@@ -74,6 +75,9 @@ func (a *Agent) Dial(ctx context.Context, to string, o DialOptions) (*Call, erro
 	}
 	var decided atomic.Bool
 	c := a.newCall(local, remote, target, f, laws, identity{to: to})
+	if o.ID != "" {
+		c.dlg.callID = o.ID
+	}
 	results := make(chan error, 1)
 	if err := a.invite(ctx, c, extra, o.LateOffer, &decided, results); err != nil {
 		return nil, err

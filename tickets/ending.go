@@ -25,6 +25,7 @@ const (
 	Overflow              Ending = "overflow"
 	TransferredOut        Ending = "transferred_out"
 	SystemFault           Ending = "system_fault"
+	NotReached            Ending = "not_reached" // of outbound contacts: why is in their outcome
 )
 
 // owed says when a contact with a known caller is put on the list of calls to
@@ -63,6 +64,7 @@ var endings = map[Ending]struct {
 	Overflow:              {label: "Deviata"},
 	TransferredOut:        {label: "Trasferita all'esterno"},
 	SystemFault:           {label: "Interrotta da un guasto", ringBack: always},
+	NotReached:            {label: "Non raggiunto"},
 }
 
 // Known says whether e is one of the endings.

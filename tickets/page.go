@@ -313,6 +313,9 @@ func timeline(ctx context.Context, q querier, p *TicketPage) ([]Moment, error) {
 // the desk's own affair.
 var told = map[journal.Kind]func(e journal.Entry, contacts map[uuid.UUID]Record, notes map[int64]string) string{
 	journal.Begun: func(e journal.Entry, contacts map[uuid.UUID]Record, _ map[int64]string) string {
+		if direction, _ := e.Data["direction"].(string); direction == Outbound {
+			return "Richiamata verso " + contacts[e.Contact.UUID].Caller
+		}
 		if caller := contacts[e.Contact.UUID].Caller; caller != "" {
 			return "Chiamata da " + caller
 		}
@@ -331,6 +334,17 @@ var told = map[journal.Kind]func(e journal.Entry, contacts map[uuid.UUID]Record,
 	},
 	journal.Reopened: says("Riaperto"),
 	journal.RungBack: says("Richiamata presa in carico"),
+	journal.Booked: func(e journal.Entry, _ map[uuid.UUID]Record, _ map[int64]string) string {
+		if e.Data["origin"] == "queue" {
+			return "Richiamata chiesta da chi aspettava"
+		}
+		return "Richiamata prenotata"
+	},
+	journal.Attempted: func(e journal.Entry, _ map[uuid.UUID]Record, _ map[int64]string) string {
+		outcome, _ := e.Data["outcome"].(string)
+		return "Richiamata: " + strings.ToLower(attemptName(outcome))
+	},
+	journal.Cancelled: says("Richiamata annullata"),
 	journal.Ended: func(e journal.Entry, _ map[uuid.UUID]Record, _ map[int64]string) string {
 		ending, _ := e.Data["ending"].(string)
 		return "Fine della chiamata: " + strings.ToLower(Ending(ending).Label())

@@ -43,6 +43,8 @@ type Record struct {
 	Operator     *string    `json:"operator"` // name
 	NumberTold   bool       `json:"number_told"`
 	RingBack     *string    `json:"ring_back"` // due, taken
+	Direction    string     `json:"direction" enum:"inbound,outbound"`
+	Outcome      string     `json:"outcome"` // of an outbound contact: reached, no_answer, busy, …
 	HasRecording bool       `json:"has_recording"`
 	Journal      []Line     `json:"journal,omitempty"`
 }
@@ -66,7 +68,7 @@ type ContactFilter struct {
 // recordSelect reads contacts; a where clause follows.
 const recordSelect = `select c.id, c.call_id, c.channel, c.caller, c.caller_source, c.dialled, coalesce(s.name, ''), c.settings_version, c.match, c.urgency,
 	c.t0, c.ta, c.ts, c.tq, c.tr, c.tc, c.te, c.tw, c.tk,
-	c.ending, c.number_told, c.ring_back, coalesce(c.ticket_id, 0), t.number, u.name,
+	c.ending, c.number_told, c.ring_back, c.direction, c.outcome, coalesce(c.ticket_id, 0), t.number, u.name,
 	exists (select from recordings r where r.contact_id = c.id and r.state = 'complete'),
 	tp.id, tp.code, tp.name,
 	cu.id, cu.code, cu.name, cu.practice, cu.authority, cu.email, (select array_agg(n.number order by n.number) from customer_numbers n where n.customer_id = cu.id)
@@ -84,7 +86,7 @@ func scanRecord(row pgx.CollectableRow) (Record, error) {
 	var numbers []string
 	err := row.Scan(&r.ID, &r.CallID, &r.Channel, &r.Caller, &r.CallerSource, &r.Dialled, &r.Service, &r.Settings, &r.Match, &r.Urgency,
 		&r.T0, &r.Ta, &r.Ts, &r.Tq, &r.Tr, &r.Tc, &r.Te, &r.Tw, &r.Tk,
-		&r.Ending, &r.NumberTold, &r.RingBack, &r.TicketID, &r.Ticket, &r.Operator, &r.HasRecording,
+		&r.Ending, &r.NumberTold, &r.RingBack, &r.Direction, &r.Outcome, &r.TicketID, &r.Ticket, &r.Operator, &r.HasRecording,
 		&topic, &topicCode, &topicName, &customer, &code, &name, &practice, &authority, &email, &numbers)
 	if err != nil {
 		return r, err
@@ -220,7 +222,7 @@ func (b *Book) CallsToday(ctx context.Context, number string, at time.Time) (n i
 	local := at.In(calendar.Rome())
 	from := time.Date(local.Year(), local.Month(), local.Day(), 0, 0, 0, 0, calendar.Rome())
 	to := time.Date(local.Year(), local.Month(), local.Day()+1, 0, 0, 0, 0, calendar.Rome())
-	if err := b.db.Pool.QueryRow(ctx, `select count(*) from contacts where caller = @number and t0 >= @from and t0 < @to`,
+	if err := b.db.Pool.QueryRow(ctx, `select count(*) from contacts where caller = @number and direction = 'inbound' and t0 >= @from and t0 < @to`,
 		pgx.StrictNamedArgs{"number": number, "from": from, "to": to}).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count calls: %w", err)
 	}

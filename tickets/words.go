@@ -59,3 +59,28 @@ func outcomeName(code string) string {
 	}
 	return code
 }
+
+// AttemptOutcomes are what can come of ringing somebody back, as queue says it.
+func AttemptOutcomes() []Code {
+	return []Code{
+		{"reached", "Raggiunto"},
+		{"no_answer", "Non risponde"},
+		{"busy", "Occupato"},
+		{"refused", "Ha rifiutato la chiamata"},
+		{"wrong_number", "Numero inesistente"},
+		{"not_allowed", "Numero che non si può chiamare"},
+		{"no_line", "Linea in uscita non disponibile"},
+		{"operator_gone", "Riagganciato prima della risposta"},
+		{"system_fault", "Interrotta da un guasto"},
+	}
+}
+
+// attemptName is the outcome of an attempt in Italian.
+func attemptName(code string) string {
+	for _, o := range AttemptOutcomes() {
+		if o.Code == code {
+			return o.Name
+		}
+	}
+	return code
+}

@@ -73,6 +73,7 @@ func (s *Server) api(r chi.Router) {
 	s.tokensAPI(a)
 	s.servicesAPI(a)
 	s.webhooksAPI(a)
+	s.callbacksAPI(a)
 	r.With(requestTimes.bounded).Get("/contacts/{id}/recording", s.getRecording)
 	r.With(requestTimes.bounded).Head("/contacts/{id}/recording", s.getRecording)
 	a.describeSound()
@@ -95,6 +96,8 @@ func domainProblem(err error) *problem {
 		return problemf(http.StatusConflict, "La chiamata non è più offerta a questa postazione.")
 	case errors.Is(err, recordings.ErrTaken):
 		return problemf(http.StatusConflict, "Il messaggio è già stato preso in carico da un'altra persona.")
+	case callbackReason(err) != "":
+		return problemf(http.StatusConflict, "%s", callbackReason(err))
 	case errors.Is(err, queue.ErrNotWrapping):
 		return problemf(http.StatusConflict, "La postazione non è in lavorazione post-chiamata.")
 	case errors.As(err, &conflict):

@@ -250,6 +250,8 @@ func gather(lines []journal.Entry) news {
 			n.messages = true
 		case journal.RingBack, journal.RungBack:
 			n.ringback = true
+		case journal.Booked, journal.Attempted, journal.Cancelled:
+			n.ringback, n.waiting = true, true
 		case journal.Ended:
 			n.waiting, n.messages, n.ringback = true, true, true
 			if l.Contact.Valid {
@@ -400,7 +402,11 @@ func (t *teller) tellRingBacks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return t.s.hub.publish(0, "ringbacks", map[string]int{"due": count})
+	open, err := t.s.Book.CallbacksOpen(ctx)
+	if err != nil {
+		return err
+	}
+	return t.s.hub.publish(0, "ringbacks", map[string]int{"due": count, "callbacks": open})
 }
 
 // painted knows which offers' pops pages have painted.

@@ -75,6 +75,8 @@ type waitingView struct {
 	T0        time.Time      `json:"t0"`
 	JoinedAt  time.Time      `json:"joined_at"`
 	State     string         `json:"state"`
+	Callback  bool           `json:"callback"` // has hung up and is to be rung back
+	NextAt    *time.Time     `json:"next_at"`  // from when on; null for who is on the line
 }
 
 // callerOf is what a list shows of a contact.
@@ -132,6 +134,7 @@ func (s *Server) waiting(ctx context.Context) ([]waitingView, error) {
 		v := waitingView{
 			ContactID: p.Contact, Caller: c.Caller, Name: c.Name, Urgency: p.Urgency,
 			T0: p.T0.UTC(), JoinedAt: p.JoinedAt.UTC(), State: p.State,
+			Callback: p.Callback, NextAt: p.NextAt,
 		}
 		if c.TopicID != 0 {
 			v.Topic = &tickets.Topic{ID: c.TopicID, Code: c.TopicCode, Name: c.TopicName}
@@ -150,6 +153,10 @@ type popView struct {
 	OpenTickets []tickets.Ticket `json:"open_tickets"`
 	CallsToday  int              `json:"calls_today"`
 	Ticket      *tickets.Ticket  `json:"ticket"`
+
+	// Callback is not nil when we ring: contact is the first one while the
+	// operator's telephone rings, and the attempt from then on.
+	Callback *tickets.Callback `json:"callback"`
 }
 
 type offerView struct {
@@ -178,6 +185,9 @@ func (s *Server) pop(ctx context.Context, seat *queue.Seat) (*popView, error) {
 		return nil, err
 	}
 	v.Contact.Journal = nil
+	if v.Callback, err = s.Book.CallbackOf(ctx, seat.Contact.UUID, s.Now()); err != nil {
+		return nil, err
+	}
 	if v.Match, err = s.Book.MatchOf(ctx, v.Contact.Caller); err != nil {
 		return nil, err
 	}
@@ -276,7 +286,12 @@ type state struct {
 	Pop          *popView      `json:"pop"`
 	MessagesNew  int           `json:"messages_new"`
 	RingbacksDue int           `json:"ringbacks_due"`
-	Now          time.Time     `json:"now"`
+
+	CallbacksOpen int    `json:"callbacks_open"`
+	CanDial       bool   `json:"can_dial"`
+	CannotDialWhy string `json:"cannot_dial_why"` // Italian; "" when it can
+
+	Now time.Time `json:"now"`
 }
 
 func (s *Server) state(ctx context.Context, u User) (*state, error) {
@@ -303,6 +318,12 @@ func (s *Server) state(ctx context.Context, u User) (*state, error) {
 	}
 	if st.RingbacksDue, err = s.Book.RingBacksDue(ctx); err != nil {
 		return nil, err
+	}
+	if st.CallbacksOpen, err = s.Book.CallbacksOpen(ctx); err != nil {
+		return nil, err
+	}
+	if st.CanDial = s.Queue.Dials(); !st.CanDial {
+		st.CannotDialWhy = noLine
 	}
 	return st, nil
 }

@@ -28,6 +28,7 @@ type Config struct {
 	Book    *tickets.Book
 	Queue   *queue.Queue
 	Archive *recordings.Archive
+	Plan    tickets.DialPlan // whom the desk may ring back; none: nobody
 
 	Webhooks *outbox.Webhooks // who is told of what happens
 

@@ -545,6 +545,12 @@ func (c checkCommand) Run(ctx context.Context) error {
 	}
 	for _, t := range s.trunks {
 		fmt.Println("Trunk:   ", t.name, t.networks)
+		if t.target.IsValid() {
+			fmt.Println("Rings:   ", t.target, "as", t.caller, "numbers that begin with", s.plan.Prefixes)
+		}
+	}
+	if _, ok := s.out(); !ok {
+		fmt.Println("Rings:    nobody: no trunk has a target, so callbacks wait and nobody is rung back")
 	}
 	if len(s.trunks) == 0 {
 		fmt.Println("Trunk:    none: every call from outside would be refused with 403")

@@ -9,11 +9,15 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/pronto-desk/pronto/tickets"
 )
 
 // Config is the file given to `pronto serve`: addresses and secrets. Hours,
@@ -36,12 +40,18 @@ type SIPConfig struct {
 	Listen []string      `toml:"listen"` // ip:port, UDP and TCP on each
 	Realm  string        `toml:"realm"`  // of the telephones' digest
 	Trunks []TrunkConfig `toml:"trunk"`
+
+	DialPrefixes []string `toml:"dial_prefixes"` // whom the desk may dial: beginnings in E.164
 }
 
 // TrunkConfig is a carrier, known by the addresses it sends from.
 type TrunkConfig struct {
 	Name     string   `toml:"name"`
 	Networks []string `toml:"networks"` // 203.0.113.0/28, 2001:db8::/64, or one address
+
+	Target   string `toml:"target"`   // ip:port where its switch takes our calls; "": it takes none
+	Caller   string `toml:"caller"`   // the number that is shown, E.164
+	Identity string `toml:"identity"` // where the carrier wants it: from, or asserted (RFC 3325) too
 }
 
 // RTPConfig is the range of ports that sound may use.
@@ -92,7 +102,7 @@ const (
 func defaults() Config {
 	return Config{
 		Data:     "data",
-		SIP:      SIPConfig{Listen: []string{"127.0.0.1:5060"}, Realm: "pronto"},
+		SIP:      SIPConfig{Listen: []string{"127.0.0.1:5060"}, Realm: "pronto", DialPrefixes: tickets.DefaultPrefixes()},
 		RTP:      RTPConfig{Ports: "20000-24999"},
 		HTTP:     HTTPConfig{Listen: "127.0.0.1:8080"},
 		Nodes:    NodesConfig{Listen: "127.0.0.1:0"},
@@ -166,6 +176,7 @@ type settings struct {
 	sip       []netip.AddrPort
 	realm     string
 	trunks    []trunk
+	plan      tickets.DialPlan
 	minPort   uint16
 	maxPort   uint16
 	http      string
@@ -182,7 +193,23 @@ type settings struct {
 type trunk struct {
 	name     string
 	networks []netip.Prefix
+
+	target   netip.AddrPort // not valid: it takes no calls of ours
+	caller   string
+	asserted bool // caller stands in P-Asserted-Identity too
 }
+
+// out is the trunk that takes our calls, the first that does.
+func (s settings) out() (trunk, bool) {
+	i := slices.IndexFunc(s.trunks, func(t trunk) bool { return t.target.IsValid() })
+	if i < 0 {
+		return trunk{}, false
+	}
+	return s.trunks[i], true
+}
+
+// prefix is the beginning of a number in E.164.
+var prefix = regexp.MustCompile(`^\+[1-9][0-9]{0,14}$`)
 
 // check turns a Config into settings, or lists everything that is wrong with it.
 func (c Config) check() (settings, error) {
@@ -234,8 +261,17 @@ func (c Config) check() (settings, error) {
 		if len(t.Networks) == 0 {
 			fault(key, "networks: a trunk is known by the addresses it sends from")
 		}
+		if err := t.outbound(&next); err != nil {
+			fault(key, "%v", err)
+		}
 		s.trunks = append(s.trunks, next)
 	}
+	for _, p := range c.SIP.DialPrefixes {
+		if !prefix.MatchString(p) {
+			fault("sip.dial_prefixes", "%q is not the beginning of a number like +390 or +4122", p)
+		}
+	}
+	s.plan = tickets.DialPlan{Prefixes: c.SIP.DialPrefixes}
 	lo, hi, ok := strings.Cut(c.RTP.Ports, "-")
 	min, errMin := strconv.ParseUint(lo, 10, 16)
 	max, errMax := strconv.ParseUint(hi, 10, 16)
@@ -275,6 +311,30 @@ func (c Config) check() (settings, error) {
 		fault("log.format", "%q is none of text, json", c.Log.Format)
 	}
 	return s, errors.Join(wrong...)
+}
+
+// outbound reads how calls of ours go out by a trunk, if they do.
+func (t TrunkConfig) outbound(to *trunk) (err error) {
+	if t.Target == "" {
+		if t.Caller != "" || t.Identity != "" {
+			return errors.New("caller and identity are for calls of ours: without target there are none")
+		}
+		return nil
+	}
+	if to.target, err = netip.ParseAddrPort(t.Target); err != nil || to.target.Addr().IsUnspecified() || to.target.Port() == 0 {
+		return fmt.Errorf("target: %q is not an address and a port, like 192.0.2.1:5060", t.Target)
+	}
+	if to.caller = tickets.Normalise(t.Caller); !strings.HasPrefix(to.caller, "+") {
+		return fmt.Errorf("caller: %q is not a number in E.164, like +390551234567: it is what people see when they are rung back", t.Caller)
+	}
+	switch t.Identity {
+	case "", "from":
+	case "asserted":
+		to.asserted = true
+	default:
+		return fmt.Errorf("identity: %q is none of from, asserted", t.Identity)
+	}
+	return nil
 }
 
 // parseNetwork reads a network or a single address.

@@ -90,7 +90,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	}
 	h.desk = &ivr.Desk{
 		Tickets: h.book, Queue: h.queue, Archive: h.archive, Prompts: e.prompts,
-		Draining: h.draining.Load, Log: e.log,
+		Plan: s.plan, Draining: h.draining.Load, Log: e.log,
 	}
 	var trunks []sip.Trunk
 	for _, t := range s.trunks {
@@ -109,10 +109,14 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	}
 	h.web = web.New(web.Config{
 		DB: d, Book: h.book, Queue: h.queue, Archive: h.archive,
-		CanRing: h.canRing, Sound: h.peers.sound, Ready: h.isReady, Metrics: h.metrics(), Log: e.log, PublicURL: s.publicURL,
+		Plan: s.plan, CanRing: h.canRing, Sound: h.peers.sound, Ready: h.isReady, Metrics: h.metrics(), Log: e.log, PublicURL: s.publicURL,
 		Webhooks: h.hooks,
 	})
 	h.desk.Phones = &phones{agent: h.agent, queue: h.queue, web: h.web, log: e.log}
+	if out, ok := s.out(); ok {
+		h.desk.Lines = &lines{agent: h.agent, out: out}
+		h.queue.DialsOut(true)
+	}
 	return h, nil
 }
 
@@ -215,6 +219,7 @@ func (h *house) run(ctx context.Context) error {
 	start("fence", rest, h.fence)
 	start("archive", rest, h.archive.Run)
 	start("queue", rest, h.queue.Run)
+	start("callbacks", calls, func(ctx context.Context) error { return h.queue.Conduct(ctx, h.desk.RingBack) })
 	start("media", rest, h.engine.Run)
 	start("events", rest, h.web.Run)
 	start("telephone", calls, h.agent.Run)
@@ -252,6 +257,7 @@ func (h *house) run(ctx context.Context) error {
 // drain refuses new calls and waits for those in progress, at most for the grace.
 func (h *house) drain(ctx context.Context) {
 	h.draining.Store(true)
+	h.queue.DialsOut(false)
 	n := h.agent.Calls()
 	if n == 0 {
 		return

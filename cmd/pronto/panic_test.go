@@ -19,6 +19,10 @@ func (stumbling) Ring(context.Context, *queue.Offer, *tickets.Contact) (media.Le
 	panic("no telephone rings today")
 }
 
+func (stumbling) RingFirst(context.Context, *queue.Offer, string, func(context.Context, time.Time) error) (media.Leg, error) {
+	panic("no telephone rings today")
+}
+
 // TestPanicWhileRinging: an accident while an operator is rung is one caller's,
 // who is asked for a message; the desk and the others go on.
 func TestPanicWhileRinging(t *testing.T) {

@@ -39,6 +39,18 @@ type phones struct {
 // offer ends otherwise (declined on the page, timed out), or the caller goes.
 // Lifting accepts: compare-and-set before any sound is joined.
 func (p *phones) Ring(ctx context.Context, offer *queue.Offer, contact *tickets.Contact) (media.Leg, error) {
+	return p.ring(ctx, offer, sip.Caller{Number: contact.Caller, Name: callerName(contact)}, func(ctx context.Context, at time.Time) error {
+		return p.queue.Accept(ctx, offer.ID, at)
+	})
+}
+
+// RingFirst is Ring for an operator who is to be joined with somebody whom we
+// have yet to dial.
+func (p *phones) RingFirst(ctx context.Context, offer *queue.Offer, number string, accept func(context.Context, time.Time) error) (media.Leg, error) {
+	return p.ring(ctx, offer, sip.Caller{Number: number, Name: "Richiamata"}, accept)
+}
+
+func (p *phones) ring(ctx context.Context, offer *queue.Offer, who sip.Caller, accept func(context.Context, time.Time) error) (media.Leg, error) {
 	pending, cancel := p.queue.Watch(ctx, offer.ID)
 	defer cancel()
 	if p.web.Pages(offer.Operator) > 0 {
@@ -49,11 +61,11 @@ func (p *phones) Ring(ctx context.Context, offer *queue.Offer, contact *tickets.
 			return nil, context.Cause(pending)
 		}
 	}
-	leg, err := p.agent.Ring(pending, offer.Extension, sip.Caller{Number: contact.Caller, Name: callerName(contact)})
+	leg, err := p.agent.Ring(pending, offer.Extension, who)
 	if err != nil {
 		return nil, p.unanswered(ctx, pending, offer, err)
 	}
-	if err := p.accept(ctx, offer, time.Now()); err != nil {
+	if err := p.accept(ctx, offer, accept, time.Now()); err != nil {
 		leg.Hangup(context.WithoutCancel(ctx)) // lifted too late: somebody or something else decided
 		return nil, fmt.Errorf("accept offer %s: %w", offer.ID, err)
 	}
@@ -63,12 +75,12 @@ func (p *phones) Ring(ctx context.Context, offer *queue.Offer, contact *tickets.
 // accept tells the queue that the handset was lifted. The database may be away
 // for a moment, as in a restart: the operator then hears nothing, no longer than
 // tellWait, and is not hung up on.
-func (p *phones) accept(ctx context.Context, offer *queue.Offer, at time.Time) error {
+func (p *phones) accept(ctx context.Context, offer *queue.Offer, accept func(context.Context, time.Time) error, at time.Time) error {
 	tell, done := context.WithTimeout(context.WithoutCancel(ctx), tellWait)
 	defer done()
 	unsure := false // a word of ours may have arrived, and its answer got lost
 	for {
-		err := p.queue.Accept(tell, offer.ID, at)
+		err := accept(tell, at)
 		switch {
 		case errors.Is(err, queue.ErrTooLate) && unsure:
 			o, readErr := p.queue.Offer(tell, offer.ID)
@@ -124,6 +136,53 @@ func (p *phones) unanswered(ctx, pending context.Context, offer *queue.Offer, er
 	}
 	p.log.Info("a telephone was not answered", "contact", offer.Contact, "extension", offer.Extension, "error", err)
 	return err
+}
+
+// lines dials customers out by the trunk that takes our calls.
+type lines struct {
+	agent *sip.Agent
+	out   trunk
+}
+
+// Dial rings a customer until they answer; an *ivr.Unreached says why they do not.
+func (l *lines) Dial(ctx context.Context, number, id string) (ivr.Line, error) {
+	o := sip.DialOptions{ID: id, Via: l.out.target, From: l.out.caller}
+	if l.out.asserted {
+		o.Asserted = l.out.caller
+	}
+	call, err := l.agent.Dial(ctx, number, o)
+	switch {
+	case err == nil:
+		return caller{call}, nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	}
+	return nil, &ivr.Unreached{Outcome: outcomeOf(err), Err: err}
+}
+
+// outcomeOf says what a carrier's answer means for somebody who is rung back.
+func outcomeOf(err error) queue.Outcome {
+	var status *sip.StatusError
+	if !errors.As(err, &status) {
+		if errors.Is(err, sip.ErrNoAnswer) {
+			return queue.NoAnswer
+		}
+		return queue.NoLine // the carrier's switch said nothing at all
+	}
+	switch status.Code {
+	case 486, 600:
+		return queue.Engaged
+	case 408, 480, 487:
+		return queue.NoAnswer
+	case 404, 410, 484, 604:
+		return queue.WrongNumber
+	case 401, 402, 403, 407: // of us, not of the customer
+		return queue.NoLine
+	}
+	if status.Code >= 500 && status.Code < 600 {
+		return queue.NoLine
+	}
+	return queue.Rejected
 }
 
 // caller is a *sip.Call in the words of ivr.Call.

@@ -117,6 +117,7 @@ type stage struct {
 	db        *db.DB
 	gate      *gate // between house and database
 	wire      *siptest.Wire
+	exchange  *siptest.Exchange // what we dial out to
 	browsers  *pipes
 	cancel    context.CancelFunc
 	ended     chan error
@@ -147,6 +148,8 @@ const (
 	deskPort = 5060
 )
 
+var exchangeAddr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 2, 250}), deskPort)
+
 var deskAddr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, 1}), deskPort)
 
 // open sets the clock and opens the desk with the demo's data.
@@ -169,9 +172,13 @@ func (s *stage) open(url, dir string, words []string) error {
 	}
 	s.browsers = newPipes()
 	s.lib = spelledPrompts()
+	if s.exchange, err = siptest.NewExchange(s.wire, exchangeAddr, deskAddr); err != nil {
+		return err
+	}
 	s.house, err = build(settings{
 		data: dir, realm: "pronto", minPort: 20000, maxPort: 21999, grace: time.Minute, logLevel: "info",
-		trunks: []trunk{{name: "carrier", networks: []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24")}}},
+		trunks: []trunk{{name: "carrier", networks: []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24")}, target: exchangeAddr, caller: "+39055400500", asserted: true}},
+		plan:   tickets.DialPlan{Prefixes: tickets.DefaultPrefixes()},
 	}, s.db, edges{packet: []net.PacketConn{conn}, rtp: s.wire.Media, prompts: s.lib, http: s.browsers, log: slog.New(slog.NewTextHandler(logTo{s.t}, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		return err
@@ -221,6 +228,9 @@ func (s *stage) close() error {
 			}
 		}
 	}
+	if s.exchange != nil {
+		s.exchange.Close()
+	}
 	s.cancel()
 	if err := <-s.ended; err != nil {
 		faults = append(faults, fmt.Errorf("the desk ended with %w", err))
@@ -236,7 +246,9 @@ func (s *stage) close() error {
 func (s *stage) holds(check context.Context) (faults []error) {
 	for what, sql := range map[string]string{
 		"contacts without an ending":            `select count(*) from contacts where ending is null`,
-		"places still held":                     `select count(*) from places where state in ('waiting', 'offered') and kind = 'live'`,
+		"places still held":                     `select count(*) from places where state in ('waiting', 'offered') and kind = 'live' or state = 'offered'`,
+		"callbacks that nobody will make":       `select count(*) from callbacks b where b.outcome is null and not exists (select from places p where p.contact_id = b.contact_id and p.kind = 'callback' and p.state = 'waiting')`,
+		"callbacks that are made for nothing":   `select count(*) from places p where p.kind = 'callback' and p.state = 'waiting' and not exists (select from callbacks b where b.contact_id = p.contact_id and b.outcome is null)`,
 		"offers still pending":                  `select count(*) from offers where state = 'pending'`,
 		"seats still with a caller":             `select count(*) from seats where doing in ('offered', 'talking')`,
 		"messages without sound":                `select count(*) from recordings where state <> 'complete'`,
@@ -294,6 +306,13 @@ func (s *stage) play(w []string) error {
 		return s.topic(w[1], w[2:])
 	case "service": // service 800123456 closing callback
 		return s.service(w[1], w[2:])
+	case "callback", "attempt":
+		return s.callback(w[0], w[1], w[2:])
+	case "carrier": // carrier refuses rossi 503, carrier takes rossi
+		return s.carrier(w[1], w[2:])
+	case "line": // line goes, line comes: whether the desk can dial out
+		s.house.queue.DialsOut(w[1] == "comes")
+		return nil
 	case "database": // database goes, database comes
 		if w[1] != "goes" && w[1] != "comes" {
 			return errors.New("the database goes or comes")
@@ -321,6 +340,7 @@ func (s *stage) play(w []string) error {
 		synctest.Wait() // until it listens
 		a = &actor{name: w[0], phone: phone, number: number}
 		s.callers[w[0]] = a
+		s.exchange.Connect(number, phone)
 	}
 	return s.callerDoes(a, w[1], w[2:])
 }
@@ -402,8 +422,150 @@ func (s *stage) callerDoes(a *actor, verb string, w []string) error {
 		return err
 	case "presses":
 		return a.phone.Press(ctx, w[0])
+	case "exists": // has a telephone, for whom nobody has dialled yet
+		return nil
 	}
 	return s.speaks(ctx, a, verb, w)
+}
+
+// callback holds the newest callback of a caller against its state, outcome,
+// number of attempts and more; attempt the newest outbound contact to them, or
+// its whole journal (attempt rossi journal begun …).
+func (s *stage) callback(what, caller string, w []string) error {
+	var last string
+	for end := time.Now().Add(patience); time.Now().Before(end); <-time.After(100 * time.Millisecond) {
+		have, err := s.callbackWords(what, callerNumbers[caller], w[0] == "journal")
+		if err != nil {
+			return err
+		}
+		last = strings.Join(have, " ")
+		if w[0] == "journal" && last == strings.Join(w[1:], " ") || w[0] != "journal" && !slices.ContainsFunc(w, func(word string) bool { return !slices.Contains(have, word) }) {
+			return nil
+		}
+	}
+	return fmt.Errorf("the %s is %q", what, last)
+}
+
+func (s *stage) callbackWords(what, number string, journal bool) (have []string, err error) {
+	if what == "attempt" {
+		list, err := s.house.book.Contacts(s.ctx, tickets.ContactFilter{Caller: number, Limit: 50})
+		if err != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(list, func(r tickets.Record) bool { return r.Direction == tickets.Outbound })
+		if i < 0 {
+			return []string{"none"}, nil
+		}
+		c := list[i]
+		if journal {
+			return []string{kinds(c)}, nil
+		}
+		have = append(have, c.Outcome, endingOf(c), c.Match)
+		if c.Ticket != nil {
+			have = append(have, "ticket", *c.Ticket)
+		}
+		if c.Operator != nil {
+			have = append(have, "by", *c.Operator)
+		}
+		return have, nil
+	}
+	list, err := s.house.book.Callbacks(s.ctx, tickets.CallbackFilter{Limit: 50}, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(list, func(a, b tickets.Callback) int { return b.BookedAt.Compare(a.BookedAt) })
+	for _, c := range list {
+		if c.Number != number {
+			continue
+		}
+		have = append(have, c.State, c.Origin, strconv.Itoa(len(c.Attempts)))
+		if c.Outcome != nil {
+			have = append(have, *c.Outcome)
+		}
+		if c.WithinAnHour != nil && *c.WithinAnHour {
+			have = append(have, "in-time")
+		} else if c.WithinAnHour != nil || c.OutOfTime {
+			have = append(have, "late")
+		}
+		for _, a := range c.Attempts {
+			have = append(have, a.Outcome)
+		}
+		return have, nil
+	}
+	return []string{"none"}, nil
+}
+
+// carrier is what the outside world does with who is dialled: carrier refuses
+// rossi 503, carrier takes rossi, carrier dialled rossi 3, carrier shows rossi N.
+func (s *stage) carrier(verb string, w []string) error {
+	number := callerNumbers[w[0]]
+	n, shown := s.exchange.Dialled(number)
+	switch verb {
+	case "refuses":
+		status, err := strconv.Atoi(w[1])
+		s.exchange.Refuse(number, status)
+		return err
+	case "takes":
+		s.exchange.Refuse(number, 0)
+		return nil
+	case "dialled":
+		if strconv.Itoa(n) != w[1] {
+			return fmt.Errorf("dialled %d times", n)
+		}
+		return nil
+	case "shows":
+		if shown != strings.Join(w[1:], " ") {
+			return fmt.Errorf("it shows %q", shown)
+		}
+		return nil
+	}
+	return fmt.Errorf("a carrier cannot %s", verb)
+}
+
+// ringsBack presses Richiama, or books: anna calls rossi, anna calls message of
+// rossi, anna calls ticket 2026-1, anna books rossi, anna cancels rossi; `… gets
+// 409` at the end is what the desk says instead.
+func (s *stage) ringsBack(ctx context.Context, a *actor, verb string, w []string) error {
+	want := ""
+	if n := len(w); n > 2 && w[n-2] == "gets" {
+		want, w = w[n-1], w[:n-2]
+	}
+	path, err := s.pathOf(ctx, verb, w)
+	if err != nil {
+		return err
+	}
+	err = s.api(ctx, a.token, "POST", path, struct{}{}, nil)
+	if want != "" {
+		if err == nil || !strings.Contains(err.Error(), ": "+want+" ") {
+			return fmt.Errorf("got %v", err)
+		}
+		return nil
+	}
+	return err
+}
+
+func (s *stage) pathOf(ctx context.Context, verb string, w []string) (string, error) {
+	var path, of string
+	sql := `select id::text from contacts where caller = $1 and direction = 'inbound' order by t0 desc limit 1`
+	switch {
+	case w[0] == "ticket":
+		return "/tickets/" + w[1] + "/call", nil
+	case w[0] == "message":
+		path, of = "/messages/%s/call", w[2]
+		sql = `select r.id::text from recordings r join contacts c on c.id = r.contact_id where c.caller = $1 order by r.started_at desc limit 1`
+	case verb == "cancels":
+		path, of = "/callbacks/%s/cancel", w[0]
+		sql = `select id::text from callbacks where number = $1 order by booked_at desc limit 1`
+	case verb == "books":
+		path, of = "/ringbacks/%s/book", w[0]
+	default:
+		path, of = "/ringbacks/%s/call", w[0]
+	}
+	var id string
+	if err := s.db.Pool.QueryRow(ctx, sql, callerNumbers[of]).Scan(&id); err != nil {
+		return "", fmt.Errorf("%s: %w", of, err)
+	}
+	return fmt.Sprintf(path, id), nil
 }
 
 // speaks is what everybody with a telephone can do.
@@ -436,6 +598,27 @@ func (s *stage) speaks(ctx context.Context, a *actor, verb string, w []string) e
 		return s.wait(w[0])
 	case "hangs": // hangs up
 		return a.phone.HangUp(ctx)
+	case "rings":
+		return a.phone.Rings(ctx, patience)
+	case "stays": // stays quiet: the telephone does not ring, or no longer
+		if a.phone.Rings(ctx, time.Second) == nil {
+			return errors.New("the telephone rings")
+		}
+		return nil
+	case "lifts":
+		if err := a.phone.Rings(ctx, patience); err != nil {
+			return err
+		}
+		return a.phone.Lift(ctx)
+	case "declines": // declines, declines 603
+		if err := a.phone.Rings(ctx, patience); err != nil {
+			return err
+		}
+		status := 486
+		if len(w) > 0 {
+			status, _ = strconv.Atoi(w[0])
+		}
+		return a.phone.Decline(ctx, status)
 	case "is": // is cut off
 		return a.phone.Gone(ctx, patience)
 	}
@@ -532,26 +715,11 @@ func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
 		return s.api(ctx, a.token, "POST", "/tickets/"+w[1]+"/take", struct{}{}, nil) // takes ticket N
 	case "sees": // sees "Mario Rossi" certificati 2026-1
 		return a.page.sees(ctx, w)
-	case "rings":
-		return a.phone.Rings(ctx, patience)
-	case "stays": // stays quiet: the telephone does not ring, or no longer
-		if a.phone.Rings(ctx, time.Second) == nil {
-			return errors.New("the telephone rings")
-		}
-		return nil
+	case "calls", "books", "cancels":
+		return s.ringsBack(ctx, a, verb, w)
 	case "unregisters":
 		ext := extension(a.name)
 		return a.phone.Register(ctx, ext, s.secrets.Phones[ext], 0)
-	case "lifts":
-		if err := a.phone.Rings(ctx, patience); err != nil {
-			return err
-		}
-		return a.phone.Lift(ctx)
-	case "declines":
-		if err := a.phone.Rings(ctx, patience); err != nil {
-			return err
-		}
-		return a.phone.Decline(ctx, 486)
 	case "refuses": // Rifiuta on the page
 		return a.page.refuse(ctx, s, a.token)
 	case "notes": // notes 2026-1 "rinviato a INPS"
@@ -667,7 +835,9 @@ func (s *stage) contact(what, caller string, w []string) error {
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(list, func(r tickets.Record) bool { return r.Caller == callerNumbers[caller] })
+		i := slices.IndexFunc(list, func(r tickets.Record) bool {
+			return r.Caller == callerNumbers[caller] && r.Direction == tickets.Inbound
+		})
 		if i < 0 {
 			return errors.New("no contact")
 		}

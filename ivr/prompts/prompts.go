@@ -36,6 +36,8 @@ const (
 	NoMobiles = "rifiuto_mobile"       // the number is not for calls from mobile networks
 	Recorded  = "avviso_registrazione" // the call may be recorded
 	Emergency = "emergenza"            // unless a supervisor names another
+	Ringing   = "libero"               // loops: what an operator hears while somebody is rung back
+	Engaged   = "occupato"             // loops: they were not reached
 
 	StateNumber    = "stato_digiti"    // asks for a request's number
 	StateAgain     = "stato_riprovi"   // asks once more, whatever was wrong
@@ -75,6 +77,9 @@ const (
 // request.
 const ChoiceState = "stato"
 
+// loops are the clips that sound until they are stopped.
+var loops = map[string]bool{Music: true, Ringing: true, Engaged: true}
+
 // Library is a set of clips by name. It is safe for use by many calls at once.
 type Library struct{ clips map[string]audio.Clip }
 
@@ -94,7 +99,7 @@ func Italian() *Library {
 			Name: name,
 			ALaw: mustRead(file),
 			Text: strings.TrimSpace(string(mustRead("it/" + name + ".txt"))),
-			Loop: name == Music,
+			Loop: loops[name],
 		}
 	}
 	return New(clips)

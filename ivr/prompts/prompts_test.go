@@ -44,7 +44,8 @@ func TestEveryClipCanBeHeardAndRead(t *testing.T) {
 		if full > 0 {
 			t.Errorf("%s: %d samples are clipped", name, full)
 		}
-		if c.Loop != (name == Music) {
+		tone := name == Ringing || name == Engaged // with their pauses
+		if c.Loop != (tone || name == Music) {
 			t.Errorf("%s: loop is %v", name, c.Loop)
 		}
 		if name == Music {
@@ -56,7 +57,7 @@ func TestEveryClipCanBeHeardAndRead(t *testing.T) {
 		if lead := audio.Level(c.ALaw[:min(len(c.ALaw), edge)]); lead < -60 {
 			t.Errorf("%s: begins with silence", name)
 		}
-		if name == Beep {
+		if name == Beep || tone {
 			continue
 		}
 		// Sound at another rate or law would not last as long as its words, or not sound.
@@ -103,7 +104,7 @@ func TestMusicLoopsWithoutASeam(t *testing.T) {
 func TestEveryNamedClipIsThere(t *testing.T) {
 	lib := Italian()
 	names := []string{
-		Welcome, NotHeard, Urgent, Waiting, StillHere, Connected, Nobody, Music, Closed, LeaveWord, Beep, WordTaken, NoWord, Fault, Goodbye, NoMobiles, Recorded, Emergency,
+		Welcome, NotHeard, Urgent, Waiting, StillHere, Connected, Nobody, Music, Closed, LeaveWord, Beep, WordTaken, NoWord, Fault, Goodbye, NoMobiles, Recorded, Emergency, Ringing, Engaged,
 		StateNumber, StateAgain, StateColleague, StateOperator, WillCall, CannotCall, TooLong, Closing, CallJoined,
 		MenuIs, TicketIs, ServiceIs, ReopensIs, StateIs,
 		PlaceIs, PlaceNumber, ManyBefore, "in_coda", WaitIs, ShortWait, LongWait, "un_minuto", "minuti",
@@ -128,7 +129,7 @@ func TestTextsAreTheTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lib, want := Italian(), map[string]string{Beep: "(segnale acustico)", Music: "(musica)"}
+	lib, want := Italian(), map[string]string{Beep: "(segnale acustico)", Music: "(musica)", Ringing: "(segnale di libero)", Engaged: "(segnale di occupato)"}
 	for line := range strings.Lines(string(table)) {
 		name, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
 		want[name] = text

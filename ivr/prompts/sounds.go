@@ -1,7 +1,7 @@
 //go:build ignore
 
-// This program makes the sounds that are not spoken: the tone before a message and
-// the music of the queue. make.sh runs it.
+// This program makes the sounds that are not spoken: the tone before a message,
+// the tones of Italian exchanges and the music of the queue. make.sh runs it.
 //
 // The music is the project's own: eight bars of four slow chords, a soft pad under
 // single notes that ring like a small electric piano. It is computed on a circle,
@@ -15,6 +15,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/pronto-desk/pronto/sip/audio"
 )
@@ -56,6 +57,8 @@ var tune = [bars][]struct {
 func main() {
 	dir := os.Args[1]
 	write(dir, "beep", "(segnale acustico)", audio.Tone(1000, 400, -20))
+	write(dir, "libero", "(segnale di libero)", slices.Concat(audio.Tone(425, 1000, -20), audio.Silence(4000)))
+	write(dir, "occupato", "(segnale di occupato)", slices.Concat(audio.Tone(425, 500, -20), audio.Silence(500)))
 	write(dir, "musica", "(musica)", music())
 }
 

@@ -7,13 +7,14 @@ import (
 	"github.com/pronto-desk/pronto/sip/audio"
 )
 
-// Prompts are the Italian prompts, each made to spell its own name; the music
-// loops, as it does.
+// Prompts are the Italian prompts, each made to spell its own name; music and
+// tones loop, as they do.
 func Prompts() map[string]audio.Clip {
 	clips := map[string]audio.Clip{}
-	for _, name := range prompts.Italian().Names() {
+	italian := prompts.Italian()
+	for _, name := range italian.Names() {
 		clip := Spell(name, spelled)
-		if name == prompts.Music {
+		if italian.Clip(name).Loop {
 			clip = Spell(name, 5*time.Second)
 			clip.Loop = true
 		}

@@ -4,6 +4,23 @@
  */
 
 export interface paths {
+    "/attempt-outcomes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What can come of ringing somebody back. */
+        get: operations["listAttemptOutcomes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/call-types": {
         parameters: {
             query?: never;
@@ -15,6 +32,57 @@ export interface paths {
         get: operations["listCallTypes"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/callbacks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who is to be rung back, with each attempt and its outcome. */
+        get: operations["listCallbacks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/callbacks/figures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Callbacks of a period: booked, attempted, reached, first attempt within one working hour. */
+        get: operations["countCallbacks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/callbacks/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes a callback back: the matter is settled otherwise. */
+        post: operations["cancelCallback"];
         delete?: never;
         options?: never;
         head?: never;
@@ -230,6 +298,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/messages/{id}/call": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Rings back at once who left a message. */
+        post: operations["callMessage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/messages/{id}/heard": {
         parameters: {
             query?: never;
@@ -377,6 +462,40 @@ export interface paths {
         get: operations["listRingBacks"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ringbacks/{id}/book": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Gives a lost call its place in the queue again: whoever is free rings back. */
+        post: operations["bookRingBack"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ringbacks/{id}/call": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Rings a lost call back at once: one's own telephone first, then the caller. */
+        post: operations["callRingBack"];
         delete?: never;
         options?: never;
         head?: never;
@@ -556,6 +675,23 @@ export interface paths {
         patch: operations["editTicket"];
         trace?: never;
     };
+    "/tickets/{number}/call": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Rings the requester of a ticket back at once. */
+        post: operations["callTicket"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/tickets/{number}/close": {
         parameters: {
             query?: never;
@@ -732,10 +868,22 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        Attempt: {
+            /** Format: date-time */
+            at: string;
+            by: string;
+            /** Format: uuid */
+            contact_id: string;
+            outcome: string;
+        };
         BadLine: {
             /** Format: int64 */
             line: number;
             reason: string;
+        };
+        Call: {
+            /** Format: uuid */
+            offer: string;
         };
         CallType: {
             code: string;
@@ -743,6 +891,73 @@ export interface components {
         };
         CallTypeList: {
             items: components["schemas"]["CallType"][];
+        };
+        Callback: {
+            /** Format: date-time */
+            asked_at: string;
+            attempts: components["schemas"]["Attempt"][];
+            /** Format: date-time */
+            booked_at: string;
+            booked_by: components["schemas"]["Person"] | null;
+            /** Format: uuid */
+            contact_id: string;
+            /** Format: date-time */
+            ended_at: string | null;
+            /** Format: uuid */
+            id: string;
+            name: string;
+            /** Format: date-time */
+            next_at: string | null;
+            number: string;
+            /** @enum {string} */
+            origin: "queue" | "lost" | "message" | "ticket" | "fault";
+            out_of_time: boolean;
+            /** @enum {string|null} */
+            outcome: "reached" | "not_reached" | "no_operator" | "cancelled" | null;
+            service: string;
+            /** @enum {string} */
+            state: "waiting" | "ringing" | "dialling" | "ended";
+            /** Format: date-time */
+            t0: string;
+            ticket: string | null;
+            topic: components["schemas"]["Topic"] | null;
+            /** Format: int64 */
+            urgency: number;
+            within_an_hour: boolean | null;
+        };
+        CallbackFigures: {
+            /** Format: int64 */
+            asked: number;
+            /** Format: int64 */
+            attempted: number;
+            /** Format: int64 */
+            attempts: number;
+            calendars: components["schemas"]["Edition"][];
+            /** Format: int64 */
+            cancelled: number;
+            definition: string;
+            /** Format: date-time */
+            from: string;
+            /** Format: int64 */
+            never_attempted: number;
+            /** Format: int64 */
+            not_reached: number;
+            /** Format: int64 */
+            open: number;
+            outcomes: components["schemas"]["Tally"][];
+            /** Format: int64 */
+            reached: number;
+            /** Format: date-time */
+            to: string;
+            /** Format: int64 */
+            within: number;
+            /** Format: double */
+            within_share: number | null;
+            /** Format: int64 */
+            working_minutes: number;
+        };
+        CallbackList: {
+            items: components["schemas"]["Callback"][];
         };
         Change: {
             code: string;
@@ -763,6 +978,8 @@ export interface components {
             channel: "phone" | "voicemail";
             customer: components["schemas"]["Customer"] | null;
             dialled: string;
+            /** @enum {string} */
+            direction: "inbound" | "outbound";
             ending: string | null;
             has_recording: boolean;
             /** Format: uuid */
@@ -772,6 +989,7 @@ export interface components {
             match: "certain" | "several" | "none" | "withheld";
             number_told: boolean;
             operator: string | null;
+            outcome: string;
             ring_back: string | null;
             service: string;
             /** Format: int64 */
@@ -859,6 +1077,11 @@ export interface components {
             set: {
                 [key: string]: unknown;
             } | null;
+        };
+        Edition: {
+            service: string;
+            /** Format: int64 */
+            version: number;
         };
         Emergency: {
             active: boolean;
@@ -1064,6 +1287,7 @@ export interface components {
             name: string;
         };
         Pop: {
+            callback: components["schemas"]["Callback"] | null;
             /** Format: int64 */
             calls_today: number;
             contact: components["schemas"]["Contact"];
@@ -1213,6 +1437,10 @@ export interface components {
             people: components["schemas"]["Customer"][];
         };
         State: {
+            /** Format: int64 */
+            callbacks_open: number;
+            can_dial: boolean;
+            cannot_dial_why: string;
             me: components["schemas"]["Me"];
             /** Format: int64 */
             messages_new: number;
@@ -1230,6 +1458,11 @@ export interface components {
             declared: "available" | "break" | "admin" | "off";
             /** @enum {string} */
             reason?: "" | "Pausa" | "Pranzo" | "Formazione" | "Riunione";
+        };
+        Tally: {
+            code: string;
+            /** Format: int64 */
+            count: number;
         };
         Telephone: {
             /** Format: int64 */
@@ -1363,12 +1596,15 @@ export interface components {
             items: components["schemas"]["Topic"][];
         };
         Waiting: {
+            callback: boolean;
             caller: string;
             /** Format: uuid */
             contact_id: string;
             /** Format: date-time */
             joined_at: string;
             name: string;
+            /** Format: date-time */
+            next_at: string | null;
             /** @enum {string} */
             state: "waiting" | "offered";
             /** Format: date-time */
@@ -1431,6 +1667,35 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    listAttemptOutcomes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CallTypeList"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     listCallTypes: {
         parameters: {
             query?: never;
@@ -1448,6 +1713,107 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["CallTypeList"];
                 };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listCallbacks: {
+        parameters: {
+            query?: {
+                /** @description open: those that are not over (the default) */
+                state?: "open" | "all";
+                /** @description asked for from this instant on */
+                from?: string;
+                /** @description asked for before this instant */
+                to?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CallbackList"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    countCallbacks: {
+        parameters: {
+            query: {
+                from: string;
+                to: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CallbackFigures"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancelCallback: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description A refusal or a fault. */
             default: {
@@ -2025,6 +2391,40 @@ export interface operations {
             };
         };
     };
+    callMessage: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Call"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     noteHeard: {
         parameters: {
             query?: never;
@@ -2305,6 +2705,72 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ContactList"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    bookRingBack: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    callRingBack: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Call"];
                 };
             };
             /** @description A refusal or a fault. */
@@ -2754,6 +3220,41 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Ticket"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    callTicket: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The ticket's number, such as 2026-123. */
+                number: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Call"];
                 };
             };
             /** @description A refusal or a fault. */
