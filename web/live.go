@@ -250,8 +250,11 @@ func gather(lines []journal.Entry) news {
 			n.messages = true
 		case journal.RingBack, journal.RungBack:
 			n.ringback = true
-		case journal.Booked, journal.Attempted, journal.Cancelled:
+		case journal.Booked, journal.Cancelled:
 			n.ringback, n.waiting = true, true
+		case journal.Attempted: // its operator's page says what came of it
+			n.ringback, n.waiting = true, true
+			n.talking[l.User], onSeat = true, true
 		case journal.Ended:
 			n.waiting, n.messages, n.ringback = true, true, true
 			if l.Contact.Valid {

@@ -24,6 +24,8 @@ export type Contact = Schemas['Contact']
 export type JournalLine = Schemas['JournalLine']
 export type Waiting = Schemas['Waiting']
 export type Message = Schemas['Message']
+/** A promise to ring somebody back. */
+export type Callback = Schemas['Callback']
 export type Sure = Schemas['Match']['sure']
 /** Everything a screen starts from; the seat is null for who has never declared anything. */
 export type State = Schemas['State']
@@ -56,7 +58,7 @@ export type Event =
   | { kind: 'pop.cleared'; data: Record<string, never> }
   | { kind: 'ticket'; data: Ticket }
   | { kind: 'messages'; data: { new: number } }
-  | { kind: 'ringbacks'; data: { due: number } }
+  | { kind: 'ringbacks'; data: { due: number; callbacks: number } }
 
 export type FromServer =
   | { type: 'snapshot'; epoch: string; seq: number; state: State }

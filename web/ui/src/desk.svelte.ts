@@ -341,6 +341,17 @@ export class Desk {
     this.learn(ticket.status === 'open' && !ticket.owner ? await api.take(number) : ticket)
   }
 
+  /** Rings somebody back: the page follows the telephone from here. */
+  async ringBack(call: () => Promise<unknown>): Promise<void> {
+    askToAlert()
+    try {
+      await call()
+      this.tell(this.w.callback.ringsYou)
+    } catch (e) {
+      this.tell(this.wrong(e), true)
+    }
+  }
+
   /** The ticket goes from the middle of the page to the shelf. */
   putAside(): void {
     if (!this.card) return
@@ -551,22 +562,29 @@ export class Desk {
       const customer = pop.match.sure === 'certain' ? pop.match.customers[0] : undefined
       const topic = pop.ticket?.topic?.name ?? nameOf(pop.contact.topic)
       this.assertive = w.phone.ringingSpoken([
+        pop.callback ? w.callback.mark : '',
         this.who(pop),
         pop.match.sure === 'none' ? phone(pop.contact.caller) : '',
         customer?.practice ?? '',
         topic,
         (pop.ticket?.urgency ?? pop.contact.urgency) === 1 ? w.urgent : '',
-        w.phone.lift(this.me?.extension ?? ''),
+        pop.callback ? w.callback.lift(this.me?.extension ?? '') : w.phone.lift(this.me?.extension ?? ''),
         `${w.phone.decline}: ${w.phone.declineKeys}`,
       ])
       alertRing(`${w.phone.ringing}: ${this.who(pop)}`, [pop.match.sure === 'none' ? phone(pop.contact.caller) : '', topic].filter(Boolean).join(' · '))
     } else if (is !== 'ringing' && was === 'ringing') {
       hushRing()
-      this.assertive = is === 'talking' ? w.phone.started(this.who(pop)) : ''
+      this.assertive = is === 'talking' ? (pop?.callback && !pop.contact.tc ? w.callback.diallingSpoken(this.who(pop)) : w.phone.started(this.who(pop))) : ''
     } else if (is === 'wrapping' && was === 'talking') {
-      this.say(w.phone.ended)
+      this.say(outcomeOf(pop) ? (w.callback.outcomes[outcomeOf(pop)] ?? w.phone.ended) : w.phone.ended)
     }
   }
+}
+
+/** Why an attempt to ring somebody back came to nothing; '' when it did not. */
+export function outcomeOf(pop: Pop | null): string {
+  const last = pop?.callback?.attempts.find((a) => a.contact_id === pop.contact.id)?.outcome ?? ''
+  return last === 'reached' ? '' : last
 }
 
 export const desk = new Desk()

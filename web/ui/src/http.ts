@@ -1,6 +1,7 @@
 // Commands and readings over HTTP. The cookie says who we are.
 
 import type {
+  Callback,
   CallType, Contact, Found, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict,
 } from './contract'
 
@@ -144,6 +145,14 @@ export const api = {
 
   ringBacks: () => request<{ items: Contact[] }>('GET', '/ringbacks'),
   takeRingBack: (contact: string) => request<unknown>('POST', `/ringbacks/${q(contact)}/take`),
+
+  /** One's own telephone rings first, then the customer's. */
+  callRingBack: (contact: string) => request<unknown>('POST', `/ringbacks/${q(contact)}/call`),
+  callMessage: (id: string) => request<unknown>('POST', `/messages/${q(id)}/call`),
+  callTicket: (number: string) => request<unknown>('POST', `/tickets/${q(number)}/call`),
+  bookRingBack: (contact: string) => request<unknown>('POST', `/ringbacks/${q(contact)}/book`),
+  callbacks: () => request<{ items: Callback[] }>('GET', '/callbacks'),
+  cancelCallback: (id: string) => request<unknown>('POST', `/callbacks/${q(id)}/cancel`),
 }
 
 /** Where a contact's sound is. */

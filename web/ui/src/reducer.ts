@@ -68,7 +68,7 @@ function apply(state: State, event: Extract<FromServer, { type: 'event' }>): Sta
     case 'messages':
       return { ...state, messages_new: event.data.new }
     case 'ringbacks':
-      return { ...state, ringbacks_due: event.data.due }
+      return { ...state, ringbacks_due: event.data.due, callbacks_open: event.data.callbacks }
     default:
       return state // a newer server's event
   }

@@ -336,7 +336,7 @@ const it = {
     talking: 'In conversazione', ended: 'Fine della chiamata', released: 'Postazione libera', noted: 'Nota', note: 'Nota',
     edited: 'Scheda modificata', taken: 'Preso in carico', closed: 'Chiuso', reopened: 'Riaperto', missed: 'Non risposta',
     recording: 'Registrazione del messaggio', recorded: 'Messaggio registrato', heard: 'Messaggio ascoltato',
-    ring_back: 'Da richiamare',
+    ring_back: 'Da richiamare', booked: 'Richiamata prenotata', attempted: 'Tentativo di richiamata', cancelled: 'Richiamata annullata',
   } as Record<string, string>,
 
   endings: {
@@ -347,7 +347,7 @@ const it = {
     refused_incompatible: 'Rifiutata: non compatibile', refused_closing: 'Rifiutata: sistema in chiusura',
     refused_unknown_number: 'Rifiutata: numero inesistente', out_of_hours_no_message: 'Fuori orario, senza messaggio',
     no_operator: 'Nessun operatore', overflow: 'Deviata', transferred_out: 'Trasferita all’esterno',
-    system_fault: 'Interrotta da un guasto',
+    system_fault: 'Interrotta da un guasto', not_reached: 'Non raggiunto',
   } as Record<string, string>,
 
   messages: {
@@ -372,6 +372,38 @@ const it = {
     noneAll: 'La segreteria è vuota.',
     failed: 'La segreteria non si è caricata.',
     noSound: 'L’audio non è disponibile.',
+  },
+
+  callback: {
+    mark: 'Richiamata',
+    call: 'Richiama',
+    callOf: (who: string) => `Richiama ${who}`,
+    ringsYou: 'Squilla il tuo telefono: sollevalo',
+    dialling: 'Sta squillando…',
+    diallingSpoken: (who: string) => `Sta squillando il telefono di ${who}`,
+    lift: (ext: string) => `Solleva la cornetta del telefono ${ext}: poi chiamiamo noi.`,
+    outcomes: {
+      reached: 'Raggiunto', no_answer: 'Non risponde', busy: 'Occupato', refused: 'Ha rifiutato la chiamata', wrong_number: 'Numero inesistente',
+      not_allowed: 'Numero che non si può chiamare', no_line: 'Linea in uscita non disponibile', operator_gone: 'Riagganciato prima della risposta',
+      system_fault: 'Interrotta da un guasto',
+    } as Record<string, string>,
+    origins: { queue: 'Chiesta in coda', lost: 'Chiamata persa', message: 'Messaggio', ticket: 'Ticket', fault: 'Guasto' } as Record<string, string>,
+    states: { waiting: 'In attesa', ringing: 'Squilla l’operatore', dialling: 'In corso', ended: 'Conclusa' } as Record<string, string>,
+    title: 'Richiamate prenotate',
+    lead: 'Tengono il posto in coda: quando tocca a loro, il sistema le passa a chi è libero.',
+    none: 'Nessuna richiamata prenotata.',
+    origin: 'Origine',
+    attempts: 'Tentativi',
+    noAttempts: 'nessuno',
+    next: 'Prossimo tentativo',
+    asSoon: 'appena un operatore è libero',
+    late: 'oltre un’ora lavorativa',
+    book: 'Metti in coda',
+    bookOf: (who: string) => `Metti in coda la richiamata di ${who}`,
+    booked: 'Richiamata messa in coda: la farà chi è libero',
+    cancel: 'Annulla',
+    cancelOf: (who: string) => `Annulla la richiamata di ${who}`,
+    cancelled: 'Richiamata annullata',
   },
 
   ringBacks: {
@@ -729,7 +761,7 @@ const en: Words = {
     accepted: 'Operator answered', declined: 'Declined', timed_out: 'Not answered', withdrawn: 'Offer withdrawn',
     talking: 'Talking', ended: 'Call over', released: 'Seat free', noted: 'Note', note: 'Note',
     edited: 'Ticket changed', taken: 'Taken in charge', closed: 'Closed', reopened: 'Reopened', missed: 'Missed',
-    recording: 'Recording a message', recorded: 'Message recorded', heard: 'Message heard', ring_back: 'To ring back',
+    recording: 'Recording a message', recorded: 'Message recorded', heard: 'Message heard', ring_back: 'To ring back', booked: 'Callback booked', attempted: 'Attempt to call back', cancelled: 'Callback cancelled',
   },
 
   endings: {
@@ -738,7 +770,7 @@ const en: Words = {
     abandoned_queue: 'Abandoned in the queue', short_abandoned: 'Short abandon', refused_no_line: 'Refused: no line',
     refused_mobile: 'Refused: mobile', refused_incompatible: 'Refused: incompatible', refused_closing: 'Refused: closing',
     refused_unknown_number: 'Refused: unknown number', out_of_hours_no_message: 'Out of hours, no message',
-    no_operator: 'No operator', overflow: 'Overflow', transferred_out: 'Transferred out', system_fault: 'Cut off by a fault',
+    no_operator: 'No operator', overflow: 'Overflow', transferred_out: 'Transferred out', system_fault: 'Cut off by a fault', not_reached: 'Not reached',
   },
 
   messages: {
@@ -763,6 +795,38 @@ const en: Words = {
     noneAll: 'There are no messages.',
     failed: 'Voicemail could not be loaded.',
     noSound: 'The sound is not available.',
+  },
+
+  callback: {
+    mark: 'Callback',
+    call: 'Call back',
+    callOf: (who: string) => `Call back ${who}`,
+    ringsYou: 'Your telephone rings: lift it',
+    dialling: 'Ringing…',
+    diallingSpoken: (who: string) => `The telephone of ${who} is ringing`,
+    lift: (ext: string) => `Lift telephone ${ext}: then we dial.`,
+    outcomes: {
+      reached: 'Reached', no_answer: 'No answer', busy: 'Engaged', refused: 'Refused the call', wrong_number: 'No such number',
+      not_allowed: 'A number that may not be called', no_line: 'No outgoing line', operator_gone: 'Hung up before the answer',
+      system_fault: 'Broken off by a fault',
+    },
+    origins: { queue: 'Asked for in the queue', lost: 'Lost call', message: 'Message', ticket: 'Ticket', fault: 'Fault' },
+    states: { waiting: 'Waiting', ringing: 'Operator rings', dialling: 'In progress', ended: 'Over' },
+    title: 'Booked callbacks',
+    lead: 'They keep their place in the queue: when it is their turn, whoever is free gets them.',
+    none: 'No callback is booked.',
+    origin: 'Origin',
+    attempts: 'Attempts',
+    noAttempts: 'none',
+    next: 'Next attempt',
+    asSoon: 'as soon as an operator is free',
+    late: 'over one working hour',
+    book: 'Put in the queue',
+    bookOf: (who: string) => `Put the callback of ${who} in the queue`,
+    booked: 'The callback is in the queue: whoever is free makes it',
+    cancel: 'Cancel',
+    cancelOf: (who: string) => `Cancel the callback of ${who}`,
+    cancelled: 'Callback cancelled',
   },
 
   ringBacks: {

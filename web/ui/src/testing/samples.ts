@@ -23,7 +23,7 @@ export function contact(more: Partial<Contact> = {}): Contact {
   return {
     id: 'c1', call_id: 'x', channel: 'phone', caller: '+390551234567', caller_source: 'asserted', dialled: '800123456', service: 'Assistenza', customer: null,
     match: 'certain', topic: { id: 2, code: 'certificati', name: 'Certificati' }, urgency: 2, t0: '2026-03-02T08:29:00Z', ta: null, ts: null, tq: null, tr: null, tc: null, te: null, tw: null,
-    tk: null, ending: null, ticket: '2026-1', operator: null, number_told: false, ring_back: null, settings_version: 1, has_recording: false, ...more,
+    tk: null, ending: null, ticket: '2026-1', operator: null, number_told: false, ring_back: null, direction: 'inbound', outcome: '', settings_version: 1, has_recording: false, ...more,
   }
 }
 
@@ -31,10 +31,10 @@ export function pop(more: Partial<Pop> = {}): Pop {
   return {
     offer: { id: 'o1', offered_at: '2026-03-02T08:30:00Z', expires_at: '2026-03-02T08:30:20Z' }, contact: contact(),
     match: { sure: 'certain', why: 'Il numero è di un solo medico.', customers: [{ id: 7, code: '1042', name: 'Mario Rossi', practice: 'Via Gioberti', authority: 'USL Centro', email: '', numbers: ['+390551234567'] }] },
-    open_tickets: [], calls_today: 1, ticket: ticket(), ...more,
+    open_tickets: [], calls_today: 1, ticket: ticket(), callback: null, ...more,
   }
 }
 
 export function state(more: Partial<State> = {}): State {
-  return { me, seat: seat(), operators: [seat()], waiting: [], pop: null, messages_new: 0, ringbacks_due: 0, now: '2026-03-02T08:30:00Z', ...more }
+  return { me, seat: seat(), operators: [seat()], waiting: [], pop: null, messages_new: 0, ringbacks_due: 0, callbacks_open: 0, can_dial: true, cannot_dial_why: '', now: '2026-03-02T08:30:00Z', ...more }
 }
