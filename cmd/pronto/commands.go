@@ -557,6 +557,9 @@ func (c checkCommand) Run(ctx context.Context) error {
 	}
 	fmt.Printf("Sound:    UDP ports %d-%d\n", s.minPort, s.maxPort)
 	fmt.Println("Console: ", s.http, s.publicURL)
+	if err := s.printCertificate(time.Now()); err != nil {
+		return err
+	}
 	if s.database == "" {
 		fmt.Println("Database: private, in", s.data)
 		if _, err := os.Stat(s.data); errors.Is(err, os.ErrNotExist) {

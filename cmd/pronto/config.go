@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+	"golang.org/x/crypto/acme"
 
 	"github.com/pronto-desk/pronto/tickets"
 )
@@ -59,10 +61,23 @@ type RTPConfig struct {
 	Ports string `toml:"ports"` // "20000-24999"
 }
 
-// HTTPConfig is where the console is served.
+// HTTPConfig is where the console is served, and how it is kept secret.
 type HTTPConfig struct {
-	Listen    string `toml:"listen"`
-	PublicURL string `toml:"public_url"` // what browsers type, when a proxy stands in front
+	Listen      string     `toml:"listen"`
+	PublicURL   string     `toml:"public_url"`  // what browsers type
+	Certificate string     `toml:"certificate"` // PEM file with the chain; read again when it changes
+	Key         string     `toml:"key"`         // PEM file
+	ACME        ACMEConfig `toml:"acme"`
+	Redirect    string     `toml:"redirect"` // ip:port in clear, whose answer is always the https address
+	Proxies     []string   `toml:"proxies"`  // networks that may come in clear from elsewhere
+}
+
+// ACMEConfig is an authority that issues certificates by itself (RFC 8555).
+type ACMEConfig struct {
+	Domains   []string `toml:"domains"`
+	Email     string   `toml:"email"`
+	Directory string   `toml:"directory"`
+	Roots     string   `toml:"roots"` // PEM file: who vouches for the authority itself, when the system does not
 }
 
 // NodesConfig is where the other servers on the same database reach this one.
@@ -104,7 +119,7 @@ func defaults() Config {
 		Data:     "data",
 		SIP:      SIPConfig{Listen: []string{"127.0.0.1:5060"}, Realm: "pronto", DialPrefixes: tickets.DefaultPrefixes()},
 		RTP:      RTPConfig{Ports: "20000-24999"},
-		HTTP:     HTTPConfig{Listen: "127.0.0.1:8080"},
+		HTTP:     HTTPConfig{Listen: "127.0.0.1:8080", ACME: ACMEConfig{Directory: acme.LetsEncryptURL}},
 		Nodes:    NodesConfig{Listen: "127.0.0.1:0"},
 		Shutdown: ShutdownConfig{Grace: graceDefault.String()},
 		Log:      LogConfig{Level: "info", Format: "text"},
@@ -137,8 +152,10 @@ func loadConfig(path string) (Config, error) {
 	if err := parseConfig(text, path, &c); err != nil {
 		return c, err
 	}
-	if c.Data != "" && !filepath.IsAbs(c.Data) { // relative to the file, wherever the program was started
-		c.Data = filepath.Join(filepath.Dir(path), c.Data)
+	for _, p := range []*string{&c.Data, &c.HTTP.Certificate, &c.HTTP.Key, &c.HTTP.ACME.Roots} {
+		if *p != "" && !filepath.IsAbs(*p) { // relative to the file, wherever the program was started
+			*p = filepath.Join(filepath.Dir(path), *p)
+		}
 	}
 	return c, nil
 }
@@ -182,12 +199,21 @@ type settings struct {
 	http      string
 	nodes     string
 	publicURL string
-	database  string
-	grace     time.Duration
+	httpsSettings
+	database string
+	grace    time.Duration
+	logLevel string
+	logJSON  bool
 
 	hooksInside bool // webhooks may go to addresses inside the house
-	logLevel    string
-	logJSON     bool
+}
+
+// httpsSettings say how the console is kept secret on its way.
+type httpsSettings struct {
+	certificate, key string // files; "": none
+	acme             acmeSettings
+	redirect         string
+	proxies          []netip.Prefix
 }
 
 type trunk struct {
@@ -279,14 +305,7 @@ func (c Config) check() (settings, error) {
 		fault("rtp.ports", "%q is not a range of at least four ports above 1023, like 20000-24999", c.RTP.Ports)
 	}
 	s.minPort, s.maxPort = uint16(min), uint16(max)
-	if u, err := url.Parse(c.HTTP.PublicURL); c.HTTP.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
-		fault("http.public_url", "%q is not an address like https://assistenza.example.it", c.HTTP.PublicURL)
-	}
-	if host, port, err := net.SplitHostPort(c.HTTP.Listen); err != nil || port == "" {
-		fault("http.listen", "%q is not an address and a port, like 127.0.0.1:8080", c.HTTP.Listen)
-	} else if ip, err := netip.ParseAddr(host); (err != nil || !ip.IsLoopback()) && host != "localhost" && !strings.HasPrefix(c.HTTP.PublicURL, "https://") {
-		fault("http.listen", "%q is not loopback: passwords would travel in clear. Put a proxy with HTTPS in front and set http.public_url to its https:// address", c.HTTP.Listen)
-	}
+	c.HTTP.check(&s, fault)
 	if ap, err := netip.ParseAddrPort(c.Nodes.Listen); err != nil {
 		fault("nodes.listen", "%q is not an address and a port, like 192.0.2.10:5080", c.Nodes.Listen)
 	} else if ap.Addr().IsUnspecified() {
@@ -335,6 +354,78 @@ func (t TrunkConfig) outbound(to *trunk) (err error) {
 		return fmt.Errorf("identity: %q is none of from, asserted", t.Identity)
 	}
 	return nil
+}
+
+// check reads how browsers reach the console.
+func (c HTTPConfig) check(s *settings, fault func(key, format string, args ...any)) {
+	s.certificate, s.key, s.redirect = c.Certificate, c.Key, c.Redirect
+	if (c.Certificate == "") != (c.Key == "") {
+		fault("http.certificate", "certificate and key belong together")
+	}
+	c.ACME.check(s, fault)
+	if c.Certificate != "" && len(c.ACME.Domains) > 0 {
+		fault("http.acme", "there is a certificate already: remove http.certificate or http.acme.domains")
+	}
+	secret := c.Certificate != "" || len(c.ACME.Domains) > 0
+	host, port, err := net.SplitHostPort(c.Listen)
+	if s.publicURL == "" && len(c.ACME.Domains) > 0 {
+		s.publicURL = "https://" + c.ACME.Domains[0]
+		if port != "443" {
+			s.publicURL += ":" + port
+		}
+	}
+	if u, err := url.Parse(s.publicURL); s.publicURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.Trim(u.Path, "/") != "") {
+		fault("http.public_url", "%q is not an address like https://assistenza.example.it", s.publicURL)
+	} else if secret && (u == nil || u.Scheme != "https") {
+		fault("http.public_url", "with a certificate it is needed, and begins with https://")
+	}
+	for _, p := range c.Proxies {
+		n, err := parseNetwork(p)
+		if err != nil {
+			fault("http.proxies", "%q is not a network like 10.0.0.0/24", p)
+			continue
+		}
+		s.proxies = append(s.proxies, n)
+	}
+	if c.Redirect != "" {
+		if _, _, err := net.SplitHostPort(c.Redirect); err != nil || !secret {
+			fault("http.redirect", "%q: an address and a port, like 192.0.2.10:80, and a certificate are needed", c.Redirect)
+		}
+	}
+	ip, notIP := netip.ParseAddr(host)
+	switch {
+	case err != nil || port == "":
+		fault("http.listen", "%q is not an address and a port, like 127.0.0.1:8080", c.Listen)
+	case secret || notIP == nil && ip.IsLoopback() || host == "localhost":
+	case len(s.proxies) == 0 || !strings.HasPrefix(c.PublicURL, "https://"):
+		fault("http.listen", "%q is not loopback: passwords would travel in clear. Set http.certificate and http.key, or http.acme.domains; or put a proxy with HTTPS in front, name its address in http.proxies and its https:// address in http.public_url", c.Listen)
+	}
+}
+
+// domainName is a name that a certificate can be for.
+var domainName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]$`)
+
+func (c ACMEConfig) check(s *settings, fault func(key, format string, args ...any)) {
+	if len(c.Domains) == 0 {
+		return
+	}
+	s.acme = acmeSettings{domains: c.Domains, email: c.Email, directory: c.Directory}
+	for _, d := range c.Domains {
+		if !domainName.MatchString(d) {
+			fault("http.acme.domains", "%q is not a name like assistenza.example.it", d)
+		}
+	}
+	if u, err := url.Parse(c.Directory); err != nil || u.Scheme != "https" || u.Host == "" {
+		fault("http.acme.directory", "%q is not an https:// address", c.Directory)
+	}
+	if c.Roots == "" {
+		return
+	}
+	text, err := readPEM(c.Roots)
+	s.acme.roots = x509.NewCertPool()
+	if err != nil || !s.acme.roots.AppendCertsFromPEM(text) {
+		fault("http.acme.roots", "%s holds no certificate that can be read", c.Roots)
+	}
 }
 
 // parseNetwork reads a network or a single address.

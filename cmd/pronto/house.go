@@ -64,6 +64,7 @@ type house struct {
 	desk     *ivr.Desk
 	hooks    *outbox.Webhooks
 	web      *web.Server
+	front    *front
 	http     net.Listener
 	listen   bool
 	draining atomic.Bool
@@ -79,6 +80,9 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	}
 	if h.archive, err = recordings.Open(s.data, h.node, d, e.log); err != nil {
 		return nil, fmt.Errorf("open the archive: %w", err)
+	}
+	if h.front, err = s.newFront(e.log); err != nil {
+		return nil, err
 	}
 	h.book = tickets.NewBook(d, h.node, h.archive, e.log)
 	h.queue = queue.New(d, h.node, e.log)
@@ -183,6 +187,13 @@ func (h *house) run(ctx context.Context) error {
 		}
 		h.http = l
 	}
+	var redirect net.Listener
+	if h.redirect != "" {
+		var err error
+		if redirect, err = net.Listen("tcp", h.redirect); err != nil {
+			return fmt.Errorf("%w: listen for browsers in clear: %w", errConfig, err)
+		}
+	}
 	// The calls' parts end first, the others when no call needs them any more.
 	calls, endCalls := context.WithCancel(context.WithoutCancel(ctx))
 	defer endCalls()
@@ -191,6 +202,10 @@ func (h *house) run(ctx context.Context) error {
 	server := &http.Server{
 		Handler: h.web.Handler(), ReadHeaderTimeout: headerWait, IdleTimeout: idleWait,
 		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
+	}
+	elsewhere := &http.Server{ // for browsers that come in clear
+		Handler: h.front.wrap(redirection(h.publicURL)), ReadHeaderTimeout: redirectedHeader, ReadTimeout: redirectedHeader, WriteTimeout: redirectedHeader,
+		ErrorLog: server.ErrorLog,
 	}
 
 	var group errgroup.Group
@@ -223,13 +238,22 @@ func (h *house) run(ctx context.Context) error {
 	start("media", rest, h.engine.Run)
 	start("events", rest, h.web.Run)
 	start("telephone", calls, h.agent.Run)
-	group.Go(func() error {
-		if err := server.Serve(h.http); !errors.Is(err, http.ErrServerClosed) {
-			failed <- err
-			return fmt.Errorf("browsers: %w", err)
-		}
-		return nil
-	})
+	if h.front.run != nil {
+		start("certificate", rest, h.front.run)
+	}
+	serve := func(server *http.Server, l net.Listener) {
+		group.Go(func() error {
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+				return fmt.Errorf("browsers: %w", err)
+			}
+			return nil
+		})
+	}
+	serve(server, h.front.listener(h.http, h.proxies))
+	if redirect != nil {
+		serve(elsewhere, redirect)
+	}
 	h.ready.Store(true)
 	h.log.Info("answering calls", "sip", h.settings.sip, "console", h.consoleURL(), "node", h.node)
 
@@ -244,6 +268,7 @@ func (h *house) run(ctx context.Context) error {
 	defer cancel()
 	_ = h.agent.Drained(closing) // their goroutines write how they ended
 	endRest()
+	_ = elsewhere.Close() // an answer of its own takes no time
 	if err := server.Shutdown(closing); err != nil {
 		_ = server.Close()
 	}

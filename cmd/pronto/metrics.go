@@ -42,6 +42,15 @@ func (h *house) metrics() http.Handler {
 		}
 		return 0
 	})
+	if h.front.expires != nil {
+		gauge("certificate_expires", "When the certificate in use ends, seconds since 1970; 0 when there is none yet.", func() float64 {
+			until, err := h.front.expires()
+			if err != nil {
+				return 0
+			}
+			return float64(until.Unix())
+		})
+	}
 	gauge("callers_waiting", "Callers in the queue; -1 when the database does not answer.", h.waiting)
 	gauge("nodes", "Servers that live on this database, this one included.", func() float64 { return float64(len(h.queue.Nodes())) })
 	gauge("ready", "1 while calls are answered.", func() float64 {

@@ -212,6 +212,11 @@ func (s settings) listenable() error {
 	if err := tryTCP(s.http); err != nil {
 		wrong = append(wrong, addressFault("http.listen (--http)", s.http, err))
 	}
+	if s.redirect != "" {
+		if err := tryTCP(s.redirect); err != nil {
+			wrong = append(wrong, addressFault("http.redirect", s.redirect, err))
+		}
+	}
 	return errors.Join(wrong...)
 }
 

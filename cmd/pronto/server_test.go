@@ -70,6 +70,8 @@ type server struct {
 	operators int
 	args      []string
 	env       []string
+	scheme    string       // http
+	client    *http.Client // http.DefaultClient
 
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when the process is gone
@@ -104,7 +106,7 @@ func (l *tail) String() string {
 // newServer starts a desk in a directory of its own and ends it with the test.
 func newServer(t testing.TB, change ...func(*server)) *server {
 	t.Helper()
-	s := &server{t: t, dir: dataDir(t), log: new(tail), operators: 2}
+	s := &server{t: t, dir: dataDir(t), log: new(tail), operators: 2, scheme: "http", client: http.DefaultClient}
 	s.sip = freeAddr(t, "udp")
 	s.http = freeAddr(t, "tcp")
 	s.rtp = freeRange(t)
@@ -197,7 +199,7 @@ func (s *server) start() {
 
 // isReady asks /readyz.
 func (s *server) isReady() bool {
-	resp, err := http.Get("http://" + s.http + "/readyz")
+	resp, err := s.client.Get(s.scheme + "://" + s.http + "/readyz")
 	if err != nil {
 		return false
 	}
@@ -278,13 +280,13 @@ func (s *server) do(method, path string, body, answer any) (status int, err erro
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.http+"/api/v1"+path, in)
+	req, err := http.NewRequestWithContext(ctx, method, s.scheme+"://"+s.http+"/api/v1"+path, in)
 	if err != nil {
 		return 0, err
 	}
 	req.Header.Set("Authorization", "Bearer "+s.token)
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := s.client.Do(req)
 	if err != nil {
 		return 0, err
 	}
