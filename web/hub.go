@@ -132,6 +132,17 @@ func (h *hub) cutSession(token string) {
 	}
 }
 
+// cutUser closes a person's pages: they sign in anew.
+func (h *hub) cutUser(user int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.sockets {
+		if s.user.ID == user && s.session != "" {
+			s.cut(closeSignedOut)
+		}
+	}
+}
+
 // publish gives an event its seq and hands it to those it is for. It never
 // waits for a page.
 func (h *hub) publish(to int64, kind string, value any) error {

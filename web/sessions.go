@@ -143,6 +143,9 @@ func (s *sessionStore) sweep(ctx context.Context) error {
 	if _, err = s.db.Pool.Exec(ctx, `delete from api_tokens where expires_at <= @at`, pgx.StrictNamedArgs{"at": s.now()}); err != nil {
 		return err
 	}
+	if _, err = s.db.Pool.Exec(ctx, `delete from password_resets where expires_at <= @at`, pgx.StrictNamedArgs{"at": s.now()}); err != nil {
+		return err
+	}
 	_, err = s.db.Pool.Exec(ctx, `delete from idempotency_keys where begun_at <= @before`, pgx.StrictNamedArgs{"before": s.now().Add(-keyKept)})
 	return err
 }

@@ -23,6 +23,7 @@ type page struct {
 	Next    string // where to go after signing in
 	Problem string // why it did not work
 	Notice  string // the text of a notice
+	Choice  *choice
 }
 
 func (s *Server) showPage(w http.ResponseWriter, status int, p page) {

@@ -133,15 +133,6 @@ func (s *Users) Add(ctx context.Context, name, display string, role Role, passwo
 	return u, nil
 }
 
-// SetPassword changes a person's password and thereby ends their sessions.
-func (s *Users) SetPassword(ctx context.Context, name, password string) error {
-	hash, err := s.hasher.hash(ctx, password)
-	if err != nil {
-		return err
-	}
-	return s.update(ctx, `update users set password_hash = @value where name = @name`, name, hash)
-}
-
 // SetWrapUp sets how many seconds a person has after a call, 0 to 3600.
 func (s *Users) SetWrapUp(ctx context.Context, name string, seconds int) error {
 	if seconds < 0 || seconds > maxWrapUp {
@@ -333,8 +324,11 @@ const signInFailed journal.Kind = "sign_in_failed"
 
 // note journals something a person did in their own stream.
 func (s *Users) note(ctx context.Context, user int64, kind journal.Kind) error {
-	return s.db.Tx(ctx, func(tx *db.Tx) error {
-		tx.Wake("journal")
-		return journal.Append(ctx, tx, journal.Line{Stream: journal.SeatStream(user), At: s.now(), Kind: kind, User: user})
-	})
+	return s.db.Tx(ctx, func(tx *db.Tx) error { return s.noteIn(ctx, tx, user, kind, nil) })
+}
+
+// noteIn is note in the transaction of what is noted.
+func (s *Users) noteIn(ctx context.Context, tx *db.Tx, user int64, kind journal.Kind, data map[string]any) error {
+	tx.Wake("journal")
+	return journal.Append(ctx, tx, journal.Line{Stream: journal.SeatStream(user), At: s.now(), Kind: kind, User: user, Data: data})
 }

@@ -111,6 +111,7 @@ type userCommand struct {
 	Add      userAddCommand      `cmd:"" help:"Add a person; the password is asked for, or read from standard input."`
 	Password userPasswordCommand `cmd:"" help:"Change a person's password."`
 	Skills   userSkillsCommand   `cmd:"" help:"Change the topics an operator answers for."`
+	Reset    userResetCommand    `cmd:"" help:"Print a link by which a person chooses a new password, once and within an hour."`
 	List     userListCommand     `cmd:"" help:"List people."`
 }
 
@@ -212,6 +213,31 @@ func (c userPasswordCommand) Run(ctx context.Context) error {
 			return err
 		}
 		return web.NewUsers(d, time.Now).SetPassword(ctx, c.Name, password)
+	})
+}
+
+type userResetCommand struct {
+	common
+	Name string `arg:"" help:"Whose password."`
+}
+
+// Run prints the link as the last word of its output.
+func (c userResetCommand) Run(ctx context.Context) error {
+	s, err := c.settings()
+	if err != nil {
+		return err
+	}
+	return withDatabase(ctx, s, func(d *db.DB) error {
+		token, until, err := web.NewUsers(d, time.Now).ResetLink(ctx, c.Name, 0)
+		if err != nil {
+			return err
+		}
+		at := s.publicURL
+		if at == "" {
+			at = "http://" + s.http
+		}
+		fmt.Printf("Until %s: %s\n", until.Local().Format("15:04"), web.ResetAddress(at, token))
+		return nil
 	})
 }
 
