@@ -166,7 +166,7 @@ func TestTheReaderFollowsCommits(t *testing.T) {
 	}
 	// Both lines are written and one is committed: the reader has looked, and waits.
 	for began := time.Now(); !one[bool](d, `select pg_sleep(0.002) is not null and exists (select from pg_stat_activity
-		where datname = current_database() and query = 'select pg_sleep($1)')`); {
+		where datname = current_database() and state = 'active' and query = 'select pg_sleep($1)')`); {
 		if time.Since(began) > testWait {
 			t.Fatal("the reader does not wait for the older transaction")
 		}
