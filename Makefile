@@ -5,19 +5,27 @@ SHELL       := /bin/bash
 INTEROP     ?=
 FUZZTIME    ?= 20s
 DATA        ?= data
+VERSION     ?= 0.2.0
+NFPM         = github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 UI           = cd web/ui && PATH="$$(../../.ci/node ../../.make/node):$$PATH" PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1
 FOR_RUN      = postgresql:/usr/lib/postgresql/*/bin/initdb
 FOR_TEST     = $(FOR_RUN) sip-tester:sipp chromium:chromium gcc:gcc libc6-dev
 FOR_INTEROP  = baresip-core:baresip python3-numpy
 
 .DEFAULT_GOAL := help
-.PHONY: help run call phone build test test-go test-ui test-browser days check race fuzz bench interop ui api clean go
+.PHONY: help deb run call phone build test test-go test-ui test-browser days check race fuzz bench interop ui api clean go
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 go:
 	@command -v go >/dev/null || { echo 'Go is missing: install Go 1.21 or later (it fetches 1.26 by itself), https://go.dev/dl' >&2; exit 1; }
+
+deb: go ## a Debian package in bin, of version VERSION
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/pronto ./cmd/pronto
+	gzip -9n <cmd/pronto/package/pronto.1 >bin/pronto.1.gz
+	VERSION="$(VERSION)" GOARCH="$$(go env GOARCH)" go run $(NFPM) package --config cmd/pronto/package/nfpm.yaml --packager deb --target bin
 
 build: go ## bin/pronto and bin/caller
 	@mkdir -p bin

@@ -2,10 +2,12 @@ package ivr
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/pronto-desk/pronto/db/journal"
 	"github.com/pronto-desk/pronto/ivr/prompts"
+	"github.com/pronto-desk/pronto/recordings"
 	"github.com/pronto-desk/pronto/sip/audio"
 	"github.com/pronto-desk/pronto/sip/media"
 	"github.com/pronto-desk/pronto/tickets"
@@ -42,7 +44,10 @@ func (d *Desk) registered(ctx context.Context, call Call, c *tickets.Contact, be
 // away: what happens goes to the spool and becomes a contact, and a ticket if
 // there is a message, when it is back. Who leaves none is owed a call.
 func (d *Desk) courtesy(ctx context.Context, call Call, c *tickets.Contact) (tickets.Ending, error) {
-	c.Deferred = true // also when none of its facts met the absence yet: another wait would be silence on the line
+	c.Deferred = true         // also when none of its facts met the absence yet: another wait would be silence on the line
+	if !d.Archive.HasRoom() { // its words would invite to a message
+		return d.noRoom(ctx, call, c)
+	}
 	if err := call.Play(ctx, d.Prompts.Clip(prompts.Fault)); err != nil {
 		return hungUp(ctx, tickets.SystemFault, err)
 	}
@@ -53,11 +58,17 @@ func (d *Desk) courtesy(ctx context.Context, call Call, c *tickets.Contact) (tic
 // is on its way to the disk; the ticket exists already. Who hangs up before the
 // tone has ended as before says.
 func (d *Desk) message(ctx context.Context, call Call, c *tickets.Contact, before tickets.Ending) (tickets.Ending, error) {
+	if !d.Archive.HasRoom() {
+		return d.noRoom(ctx, call, c)
+	}
 	invitation := audio.Join("lasci_messaggio, beep", d.Prompts.Clip(prompts.LeaveWord), d.Prompts.Clip(prompts.Beep))
 	if err := call.Play(ctx, invitation); err != nil {
 		return hungUp(ctx, before, err)
 	}
 	tape, err := d.Archive.Tape(ctx, c.ID, time.Now())
+	if errors.Is(err, recordings.ErrNoRoom) {
+		return d.noRoom(ctx, call, c)
+	}
 	if err != nil {
 		return hungUp(ctx, tickets.NoMessage, err)
 	}
@@ -74,8 +85,26 @@ func (d *Desk) message(ctx context.Context, call Call, c *tickets.Contact, befor
 	if sound.Sound < tickets.ShortestMessage {
 		return tickets.NoMessage, nil
 	}
-	if recordErr == nil { // ended by #, silence or the longest time: somebody is still there
+	switch {
+	case recordErr == nil: // ended by #, silence or the longest time: somebody is still there
 		_ = call.Play(ctx, d.Prompts.Clip(prompts.WordTaken))
+	case ctx.Err() == nil: // the disk: what was said until then is kept
+		d.Log.Error("a message was cut", "contact", c.ID, "error", recordErr)
+		_ = call.Play(ctx, d.Prompts.Clip(prompts.WordCut))
 	}
 	return tickets.MessageLeft, nil
+}
+
+// noRoom tells a caller that no message can be taken, and when to ring again. The
+// call stands among those to ring back.
+func (d *Desk) noRoom(ctx context.Context, call Call, c *tickets.Contact) (tickets.Ending, error) {
+	d.Log.Warn("a caller could leave no message", "contact", c.ID, "error", recordings.ErrNoRoom)
+	clip := d.Prompts.Clip(prompts.NoRoom)
+	if c.Service != nil {
+		clip = audio.Join(prompts.NoRoom, clip, d.Prompts.Hours(c.Service.Hours))
+	}
+	if err := call.Play(ctx, clip); err != nil {
+		return hungUp(ctx, tickets.SystemFault, err)
+	}
+	return tickets.SystemFault, nil
 }

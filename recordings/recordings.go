@@ -43,6 +43,7 @@ type Archive struct {
 	log   *slog.Logger
 	spool *spool
 	free  func() // gives up the directory
+	room  room
 
 	mu     sync.Mutex // guards what follows
 	replay func(ctx context.Context, kind string, raw json.RawMessage) error
@@ -63,7 +64,7 @@ func Open(dir, node string, d *db.DB, log *slog.Logger) (*Archive, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	a := &Archive{dir: dir, node: node, db: d, log: log, more: make(chan struct{}, 1)}
+	a := &Archive{dir: dir, node: node, db: d, log: log, more: make(chan struct{}, 1), room: room{free: statFree}}
 	if err := makeDir(filepath.Join(dir, spoolDir)); err != nil {
 		return nil, err
 	}
@@ -147,6 +148,7 @@ func (a *Archive) Run(ctx context.Context) error {
 	defer a.free()
 	var wg sync.WaitGroup
 	wg.Go(func() { a.catchUp(ctx) })
+	wg.Go(func() { a.watchDisk(ctx) })
 	a.keepSyncing(ctx)
 	wg.Wait()
 	if err := a.spool.close(); err != nil {

@@ -49,8 +49,11 @@ type Tape struct {
 }
 
 // Tape starts a recording of a contact. It returns at once: its row is written
-// meanwhile, or deferred.
+// meanwhile, or deferred. ErrNoRoom: the disk is nearly full.
 func (a *Archive) Tape(ctx context.Context, contact uuid.UUID, at time.Time) (*Tape, error) {
+	if !a.HasRoom() {
+		return nil, ErrNoRoom
+	}
 	t := &Tape{a: a, id: uuid.New(), start: tapeStart{Contact: contact, At: at.UTC()}, row: make(chan struct{})}
 	b, err := json.Marshal(t.start)
 	if err != nil {
@@ -71,8 +74,8 @@ func (a *Archive) Tape(ctx context.Context, contact uuid.UUID, at time.Time) (*T
 }
 
 // Write adds A-law sound at 8 kHz. It copies and returns; the sound is on disk
-// within 200 ms. It fails when the tape is closed or an hour long, or when the
-// disk has failed for so long that memory is full.
+// within 200 ms. It fails when the tape is closed or an hour long, when the disk
+// is nearly full, or when it has failed for so long that memory is full.
 func (t *Tape) Write(frame []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -81,6 +84,9 @@ func (t *Tape) Write(frame []byte) (int, error) {
 	}
 	if len(t.sound)+len(frame) > tapeMost {
 		return 0, errTooLong
+	}
+	if t.a.room.full.Load() {
+		return 0, ErrNoRoom
 	}
 	record := binary.LittleEndian.AppendUint64(make([]byte, 0, 8+len(frame)), uint64(len(t.sound)))
 	if err := t.a.spool.add(t.id, tapeSound, append(record, frame...)); err != nil {

@@ -143,6 +143,10 @@ func (s *Server) getReady(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusServiceUnavailable, "not ready: the database is away")
 		return
 	}
+	if s.Alarm() != "" { // calls are answered all the same
+		plain(w, http.StatusOK, "ready, and the disk is nearly full: messages are refused")
+		return
+	}
 	plain(w, http.StatusOK, "ready")
 }
 

@@ -290,8 +290,8 @@ func TestWhileTheDatabaseIsAway(t *testing.T) {
 	}
 	d.DB.Wakeups.Wake("journal") // the reader looks, and cannot
 	d.log.wait(t, "the journal cannot be read")
-	if !strings.Contains(string(d.tick()), `"away":true`) {
-		t.Errorf("the tick says %s", d.tick())
+	if !strings.Contains(string(d.tick(User{})), `"away":true`) {
+		t.Errorf("the tick says %s", d.tick(User{}))
 	}
 
 	line.mend()
@@ -303,8 +303,8 @@ func TestWhileTheDatabaseIsAway(t *testing.T) {
 		t.Errorf("told %+v", seat)
 	}
 	stranger.get("/readyz").want(t, http.StatusOK)
-	if strings.Contains(string(d.tick()), "away") {
-		t.Errorf("the tick still says %s", d.tick())
+	if strings.Contains(string(d.tick(User{})), "away") {
+		t.Errorf("the tick still says %s", d.tick(User{}))
 	}
 }
 
@@ -326,4 +326,19 @@ func BenchmarkOffer(b *testing.B) {
 		must(b, call.place.Leave(b.Context(), d.now()))
 	}
 	report(b, took)
+}
+
+// TestAlarmIsForSupervisors: what must be known of the installation stands on the
+// pages of those who can do something about it, and calls are answered all the same.
+func TestAlarmIsForSupervisors(t *testing.T) {
+	d := newDesk(t, func(c *Config) { c.Alarm = func() string { return "Il disco è quasi pieno." } })
+	for role, want := range map[Role]bool{Operator: false, Supervisor: true, Admin: true} {
+		if got := strings.Contains(string(d.tick(User{Role: role})), `"alarm":"Il disco è quasi pieno."`); got != want {
+			t.Errorf("%s is told: %v, want %v", role, got, want)
+		}
+	}
+	stranger := &person{d: d, header: http.Header{}}
+	if r := stranger.get("/readyz").want(t, http.StatusOK); !strings.Contains(r.body, "messages are refused") {
+		t.Errorf("/readyz says %q", r.body)
+	}
 }

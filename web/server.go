@@ -45,6 +45,10 @@ type Config struct {
 	// cannot be asked now.
 	Sound func(ctx context.Context, node string, contact uuid.UUID, method string, headers http.Header) (*http.Response, error)
 
+	// Alarm is what a supervisor must know of the installation (Italian), or "".
+	// It is asked with every tick of a supervisor's page. nil: nothing.
+	Alarm func() string
+
 	Metrics   http.Handler     // /metrics; nil: 404
 	Log       *slog.Logger     // nil: slog.Default()
 	Now       func() time.Time // nil: time.Now
@@ -80,6 +84,9 @@ func New(c Config) *Server {
 	}
 	if c.Ready == nil {
 		c.Ready = func() error { return nil }
+	}
+	if c.Alarm == nil {
+		c.Alarm = func() string { return "" }
 	}
 	s := &Server{Config: c}
 	s.users = NewUsers(c.DB, c.Now)

@@ -291,7 +291,7 @@ func (s *socket) write() {
 				}
 			}
 		case <-tick.C:
-			err = s.put(s.server.tick())
+			err = s.put(s.server.tick(s.user))
 		case <-ping.C:
 			err = s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeLongest))
 		case <-s.done:
@@ -320,14 +320,24 @@ func (s *socket) put(message []byte) error {
 	return s.conn.WriteMessage(websocket.TextMessage, message)
 }
 
-// tick tells the page that we are there, what time it is, and whether what it
-// shows may be old because the database is away.
-func (s *Server) tick() []byte {
-	at := s.Now().UTC().Format(time.RFC3339Nano)
-	if s.hub.isAway() {
-		return fmt.Appendf(nil, `{"type":"tick","at":%q,"away":true}`, at)
+// tick tells the page that we are there, what time it is, whether what it shows
+// may be old because the database is away, and those who supervise what they must
+// know of the installation.
+func (s *Server) tick(to User) []byte {
+	t := struct {
+		Type  string    `json:"type"`
+		At    time.Time `json:"at"`
+		Away  bool      `json:"away,omitempty"`
+		Alarm string    `json:"alarm,omitempty"`
+	}{Type: "tick", At: s.Now().UTC(), Away: s.hub.isAway()}
+	if to.Role.supervises() {
+		t.Alarm = s.Alarm()
 	}
-	return fmt.Appendf(nil, `{"type":"tick","at":%q}`, at)
+	raw, err := json.Marshal(t)
+	if err != nil {
+		panic(err) // an instant and words: cannot fail
+	}
+	return raw
 }
 
 func (s *socket) read(ctx context.Context, helpers *sync.WaitGroup) {

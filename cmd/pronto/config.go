@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -32,6 +33,7 @@ type Config struct {
 	HTTP     HTTPConfig     `toml:"http"`
 	Nodes    NodesConfig    `toml:"nodes"`
 	Database DatabaseConfig `toml:"database"`
+	Storage  StorageConfig  `toml:"storage"`
 	Shutdown ShutdownConfig `toml:"shutdown"`
 	Webhooks WebhooksConfig `toml:"webhooks"`
 	Log      LogConfig      `toml:"log"`
@@ -90,6 +92,11 @@ type DatabaseConfig struct {
 	URL string `toml:"url"`
 }
 
+// StorageConfig says how full the disk may become.
+type StorageConfig struct {
+	KeepFree string `toml:"keep_free"` // "1GiB"; messages are refused below; "0": never
+}
+
 // ShutdownConfig says how long SIGTERM waits for calls to end.
 type ShutdownConfig struct {
 	Grace string `toml:"grace"` // a duration: "90s", "10m"
@@ -121,6 +128,7 @@ func defaults() Config {
 		RTP:      RTPConfig{Ports: "20000-24999"},
 		HTTP:     HTTPConfig{Listen: "127.0.0.1:8080", ACME: ACMEConfig{Directory: acme.LetsEncryptURL}},
 		Nodes:    NodesConfig{Listen: "127.0.0.1:0"},
+		Storage:  StorageConfig{KeepFree: "1GiB"},
 		Shutdown: ShutdownConfig{Grace: graceDefault.String()},
 		Log:      LogConfig{Level: "info", Format: "text"},
 	}
@@ -201,6 +209,7 @@ type settings struct {
 	publicURL string
 	httpsSettings
 	database string
+	keepFree uint64 // bytes
 	grace    time.Duration
 	logLevel string
 	logJSON  bool
@@ -310,6 +319,10 @@ func (c Config) check() (settings, error) {
 		fault("nodes.listen", "%q is not an address and a port, like 192.0.2.10:5080", c.Nodes.Listen)
 	} else if ap.Addr().IsUnspecified() {
 		fault("nodes.listen", "%q listens everywhere: name the address, the other servers are told it", c.Nodes.Listen)
+	}
+	var err error
+	if s.keepFree, err = parseSize(c.Storage.KeepFree); err != nil {
+		fault("storage.keep_free", "%q is not a size like 1GiB, 500MiB or 0", c.Storage.KeepFree)
 	}
 	grace, err := time.ParseDuration(c.Shutdown.Grace)
 	if err != nil || grace < 0 || grace > maxGrace {
@@ -426,6 +439,31 @@ func (c ACMEConfig) check(s *settings, fault func(key, format string, args ...an
 	if err != nil || !s.acme.roots.AppendCertsFromPEM(text) {
 		fault("http.acme.roots", "%s holds no certificate that can be read", c.Roots)
 	}
+}
+
+// units of sizes, as files and tools write them.
+var units = []struct {
+	name  string
+	bytes uint64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"", 1}}
+
+// parseSize reads a number of bytes like "1GiB".
+func parseSize(text string) (uint64, error) {
+	for _, u := range units {
+		digits, ok := strings.CutSuffix(text, u.name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 63)
+		if err != nil {
+			return 0, err
+		}
+		if n > math.MaxInt64/u.bytes {
+			return 0, strconv.ErrRange
+		}
+		return n * u.bytes, nil
+	}
+	return 0, strconv.ErrSyntax
 }
 
 // parseNetwork reads a network or a single address.

@@ -81,6 +81,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	if h.archive, err = recordings.Open(s.data, h.node, d, e.log); err != nil {
 		return nil, fmt.Errorf("open the archive: %w", err)
 	}
+	h.archive.KeepFree(s.keepFree)
 	if h.front, err = s.newFront(e.log); err != nil {
 		return nil, err
 	}
@@ -115,6 +116,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 		DB: d, Book: h.book, Queue: h.queue, Archive: h.archive,
 		Plan: s.plan, CanRing: h.canRing, Sound: h.peers.sound, Ready: h.isReady, Metrics: h.metrics(), Log: e.log, PublicURL: s.publicURL,
 		Webhooks: h.hooks,
+		Alarm:    h.alarm,
 	})
 	h.desk.Phones = &phones{agent: h.agent, queue: h.queue, web: h.web, log: e.log}
 	if out, ok := s.out(); ok {
@@ -304,6 +306,14 @@ func (h *house) isReady() error {
 		return errors.New("closing: new calls are refused")
 	}
 	return nil
+}
+
+// alarm is what a supervisor must know of the installation, or "".
+func (h *house) alarm() string {
+	if h.archive.HasRoom() {
+		return ""
+	}
+	return "Il disco è quasi pieno: le chiamate proseguono, ma i messaggi in segreteria sono rifiutati. Avvisa chi amministra il sistema."
 }
 
 func (h *house) consoleURL() string {

@@ -42,6 +42,19 @@ func (h *house) metrics() http.Handler {
 		}
 		return 0
 	})
+	gauge("storage_free_bytes", "What is free on the disk of the data directory; -1 when it cannot be asked.", func() float64 {
+		free, err := h.archive.Free()
+		if err != nil {
+			return -1
+		}
+		return float64(free)
+	})
+	gauge("messages_refused", "1 while the disk is nearly full and no message is taken.", func() float64 {
+		if h.archive.HasRoom() {
+			return 0
+		}
+		return 1
+	})
 	if h.front.expires != nil {
 		gauge("certificate_expires", "When the certificate in use ends, seconds since 1970; 0 when there is none yet.", func() float64 {
 			until, err := h.front.expires()

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,6 +127,7 @@ type stage struct {
 	operators map[string]*actor
 	callers   map[string]*actor
 	token     string
+	disk      atomic.Uint64 // bytes that are free
 }
 
 // actor is a caller or an operator: a telephone, for operators a page too.
@@ -146,6 +148,7 @@ var callerNumbers = map[string]string{
 const (
 	patience = 2 * time.Minute // for whatever a script waits for; virtual time costs nothing
 	deskPort = 5060
+	keptFree = 1 << 30 // bytes of the script's disk
 )
 
 var exchangeAddr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 2, 250}), deskPort)
@@ -183,6 +186,9 @@ func (s *stage) open(url, dir string, words []string) error {
 	if err != nil {
 		return err
 	}
+	s.disk.Store(2 * keptFree)
+	s.house.archive.KeepFree(keptFree)
+	s.house.archive.FreeBy(func(string) (uint64, error) { return s.disk.Load(), nil })
 	if err := s.house.seedDemo(ctx, 3); err != nil {
 		return err
 	}
@@ -312,6 +318,12 @@ func (s *stage) play(w []string) error {
 		return s.carrier(w[1], w[2:])
 	case "line": // line goes, line comes: whether the desk can dial out
 		s.house.queue.DialsOut(w[1] == "comes")
+		return nil
+	case "disk": // disk fills, disk empties
+		if w[1] != "fills" && w[1] != "empties" {
+			return errors.New("the disk fills or empties")
+		}
+		s.disk.Store(map[string]uint64{"fills": keptFree / 2, "empties": 2 * keptFree}[w[1]])
 		return nil
 	case "database": // database goes, database comes
 		if w[1] != "goes" && w[1] != "comes" {

@@ -30,8 +30,10 @@ const (
 	LeaveWord = "lasci_messaggio" // the beep follows
 	Beep      = "beep"
 	WordTaken = "messaggio_registrato"
+	WordCut   = "messaggio_interrotto" // the disk filled up meanwhile
 	NoWord    = "messaggio_vuoto"
-	Fault     = "guasto" // the courtesy while the database is away
+	NoRoom    = "segreteria_piena" // the hours follow
+	Fault     = "guasto"           // the courtesy while the database is away
 	Goodbye   = "arrivederci"
 	NoMobiles = "rifiuto_mobile"       // the number is not for calls from mobile networks
 	Recorded  = "avviso_registrazione" // the call may be recorded

@@ -64,8 +64,8 @@ export type FromServer =
   | { type: 'snapshot'; epoch: string; seq: number; state: State }
   | { type: 'resumed'; epoch: string; seq: number }
   | ({ type: 'event'; seq: number; prev: number } & Event)
-  /** away: the database cannot be read, what is shown may be old */
-  | { type: 'tick'; at: string; away?: boolean }
+  /** away: the database cannot be read, what is shown may be old; alarm: for those who supervise, in Italian */
+  | { type: 'tick'; at: string; away?: boolean; alarm?: string }
   | { type: 'away'; detail: string }
 
 export type ToServer =

@@ -64,6 +64,8 @@ export class Desk {
   signedOut = $state(false)
   /** The server's database is away: what is shown may be old. */
   stale = $state(false)
+  /** What a supervisor must know of the installation, or ''. */
+  alarm = $state('')
   /** The page could not even learn who is at it. */
   broken = $state(false)
   /** The server's time in ms, once per beat. */
@@ -134,6 +136,7 @@ export class Desk {
       changed: (model, event) => this.changed(model, event),
       light: (light) => this.lightTurned(light),
       stale: (stale) => (this.stale = stale),
+      alarm: (alarm) => (this.alarm = alarm),
       signedOut: () => (this.signedOut = true),
       heard: (at) => {
         this.clock.heard(at)

@@ -32,6 +32,7 @@ let lights: string[]
 let models: Model[]
 let events: (Event | null)[]
 let stale: boolean[]
+let alarms: string[]
 let signedOut: number
 let link: Link
 const wire = () => wires.at(-1) as FakeWire
@@ -43,6 +44,7 @@ beforeEach(() => {
   models = []
   events = []
   stale = []
+  alarms = []
   signedOut = 0
   link = new Link({
     open: () => {
@@ -56,6 +58,7 @@ beforeEach(() => {
     light: (l) => lights.push(l),
     heard: () => undefined,
     stale: (s) => stale.push(s),
+    alarm: (a) => alarms.push(a),
     signedOut: () => signedOut++,
     random: () => 1, // the longest wait
   })
@@ -227,6 +230,14 @@ test('a server without its database says so with the tick, and when it is back',
   expect(stale.at(-1)).toBe(true)
   wire().say({ type: 'tick', at: '2026-03-02T08:30:05Z' })
   expect(stale.at(-1)).toBe(false)
+})
+
+test('an alarm of the installation comes and goes with the tick', () => {
+  connect()
+  wire().say({ type: 'tick', at: '2026-03-02T08:30:00Z', alarm: 'Il disco è quasi pieno.' })
+  expect(alarms.at(-1)).toBe('Il disco è quasi pieno.')
+  wire().say({ type: 'tick', at: '2026-03-02T08:30:05Z' })
+  expect(alarms.at(-1)).toBe('')
 })
 
 test('a session that is over is not tried again', () => {

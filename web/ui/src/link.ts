@@ -35,6 +35,8 @@ export interface LinkOptions {
   heard: (at: string) => void
   /** The server is there, but what it shows may be old: its database is away. */
   stale: (stale: boolean) => void
+  /** What a supervisor must know of the installation, or ''. */
+  alarm: (alarm: string) => void
   signedOut: () => void
   random?: () => number
 }
@@ -128,6 +130,7 @@ export class Link {
     if (message.type === 'tick') {
       this.o.heard(message.at)
       this.o.stale(message.away === true)
+      this.o.alarm(message.alarm ?? '')
     }
     if (message.type === 'away') this.o.stale(true)
     if (message.type === 'snapshot') this.o.heard(message.state.now)

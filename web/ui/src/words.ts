@@ -40,6 +40,7 @@ const it = {
     user: 'Utente',
   },
 
+  alarm: 'Avviso di sistema',
   light: {
     label: 'Collegamento',
     connected: 'Connesso',
@@ -485,6 +486,7 @@ const en: Words = {
     user: 'User',
   },
 
+  alarm: 'System alarm',
   light: {
     label: 'Connection',
     connected: 'Connected',
