@@ -377,18 +377,16 @@ func (b *Book) Recover(ctx context.Context, at time.Time, tapes map[uuid.UUID]ti
 
 // unfinished is a contact that a dead node has left without an ending.
 type unfinished struct {
-	ID      uuid.UUID
-	Last    time.Time // the last sign of life: a contact did not go on while the server was down
-	Booked  bool      // to be rung back: that stands, and only the ending was lost
-	Promise bool      // was answered, and may be rung back: somebody who left a message has said what there was to say
+	ID     uuid.UUID
+	Last   time.Time // the last sign of life: a contact did not go on while the server was down
+	Booked bool      // to be rung back: that stands, and only the ending was lost
 }
 
 func (b *Book) unfinished(ctx context.Context, node string, at time.Time) ([]unfinished, error) {
 	rows, err := b.db.Pool.Query(ctx, `select c.id, greatest(c.t0,
 			(select least(n.seen_at, @at) from nodes n where n.id = c.node),
 			(select least(max(j.at), @at) from journal j where j.contact_id = c.id and j.kind <> 'recorded')) as last,
-			exists (select from callbacks b where b.contact_id = c.id and b.outcome is null) as booked,
-			c.ta is not null and c.caller <> '' and c.direction = 'inbound' and not exists (select from recordings r where r.contact_id = c.id) as promise
+			exists (select from callbacks b where b.contact_id = c.id and b.outcome is null) as booked
 		from contacts c where c.node = @node and c.ending is null order by c.t0, c.id`, pgx.StrictNamedArgs{"node": node, "at": at})
 	if err != nil {
 		return nil, err
@@ -404,7 +402,8 @@ var ErrNodeLives = errors.New("the node lives")
 // judged: once it beats again nothing more is ended, and the error is
 // ErrNodeLives. What was being said to it is on its disk, and becomes a message
 // when it is started again. It returns those who are to be promised a callback,
-// by the instant of their call.
+// by the instant of their call: also those whom an earlier try has ended and then
+// could not promise anything.
 func (b *Book) EndLost(ctx context.Context, node string, seen, at time.Time) (promise []uuid.UUID, err error) {
 	left, err := b.unfinished(ctx, node, at)
 	if err != nil {
@@ -416,14 +415,28 @@ func (b *Book) EndLost(ctx context.Context, node string, seen, at time.Time) (pr
 			f.Ending = CallbackBooked
 		}
 		if err := b.commit(ctx, f); err != nil {
-			return promise, fmt.Errorf("end %s of %s: %w", u.ID, node, err)
+			return nil, fmt.Errorf("end %s of %s: %w", u.ID, node, err)
 		}
-		if f.done && u.Promise && !u.Booked {
-			promise = append(promise, u.ID)
-		}
+	}
+	rows, err := b.db.Pool.Query(ctx, owedSQL, pgx.StrictNamedArgs{"node": node, "seen": seen, "fault": SystemFault})
+	if err != nil {
+		return nil, fmt.Errorf("look for the callers of %s: %w", node, err)
+	}
+	if promise, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID]); err != nil {
+		return nil, fmt.Errorf("look for the callers of %s: %w", node, err)
 	}
 	return promise, nil
 }
+
+// owedSQL are the callers of a node whom its death has cut off, and who have been
+// promised nothing yet. Who left a message has said what there was to say. What
+// ended before the node's last beat is an older matter, and a person's to decide.
+const owedSQL = `
+	select c.id from contacts c
+	where c.node = @node and c.ending = @fault and c.te >= @seen and c.ring_back = 'due' and c.ta is not null
+		and not exists (select from recordings r where r.contact_id = c.id)
+		and not exists (select from callbacks b where b.contact_id = c.id and b.outcome is null)
+	order by c.t0, c.id`
 
 // Promised takes a contact off the list of calls to ring back, in the transaction
 // that books its callback: it is not owed twice.
