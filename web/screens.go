@@ -77,6 +77,8 @@ type waitingView struct {
 	State     string         `json:"state"`
 	Callback  bool           `json:"callback"` // has hung up and is to be rung back
 	NextAt    *time.Time     `json:"next_at"`  // from when on; null for who is on the line
+	Position  int            `json:"position"` // among who waits for the topic, from 1; 0: being offered
+	Expected  *int           `json:"expected"` // seconds still to wait, about; nil: not known
 }
 
 // callerOf is what a list shows of a contact.
@@ -128,6 +130,10 @@ func (s *Server) waiting(ctx context.Context) ([]waitingView, error) {
 	if err != nil {
 		return nil, err
 	}
+	forecasts, err := s.Queue.Forecasts(ctx, s.Now())
+	if err != nil {
+		return nil, err
+	}
 	views := make([]waitingView, 0, len(places))
 	for _, p := range places {
 		c := who[p.Contact]
@@ -135,6 +141,13 @@ func (s *Server) waiting(ctx context.Context) ([]waitingView, error) {
 			ContactID: p.Contact, Caller: c.Caller, Name: c.Name, Urgency: p.Urgency,
 			T0: p.T0.UTC(), JoinedAt: p.JoinedAt.UTC(), State: p.State,
 			Callback: p.Callback, NextAt: p.NextAt,
+		}
+		if f, waits := forecasts[p.Contact]; waits {
+			v.Position = f.Position
+			if f.Wait >= 0 {
+				seconds := int(f.Wait.Seconds())
+				v.Expected = &seconds
+			}
 		}
 		if c.TopicID != 0 {
 			v.Topic = &tickets.Topic{ID: c.TopicID, Code: c.TopicCode, Name: c.TopicName}

@@ -1622,11 +1622,15 @@ export interface components {
             caller: string;
             /** Format: uuid */
             contact_id: string;
+            /** Format: int64 */
+            expected: number | null;
             /** Format: date-time */
             joined_at: string;
             name: string;
             /** Format: date-time */
             next_at: string | null;
+            /** Format: int64 */
+            position: number;
             /** @enum {string} */
             state: "waiting" | "offered";
             /** Format: date-time */
