@@ -223,7 +223,7 @@ func gather(lines []journal.Entry) news {
 		onSeat := strings.HasPrefix(l.Stream, "seat:")
 		onTicket := strings.HasPrefix(l.Stream, "ticket:")
 		switch l.Kind {
-		case journal.SignedIn, journal.SignedOut, signInFailed, journal.Played:
+		case journal.SignedIn, journal.SignedOut, signInFailed, passwordChanged, resetMade, tokenMade, tokenRevoked, journal.Played:
 			continue // no screen shows it
 		case journal.Offered:
 			n.offered[l.User], n.waiting, onSeat = true, true, true
