@@ -162,7 +162,8 @@ func (c *rawCall) request(method string, cseq int, uri, headers, body string) st
 		to += ";tag=" + c.toTag
 	}
 	me := c.trunk.conn.LocalAddr()
-	return fmt.Sprintf("%s %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s-%s\r\nMax-Forwards: 70\r\nFrom: <sip:+390551234567@127.0.0.1>;tag=%s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %d %s\r\nContact: <sip:doctor@%s>\r\n%sContent-Length: %d\r\n\r\n%s",
+	// A number of no register: whoever rings again is not asked about an open request.
+	return fmt.Sprintf("%s %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s-%s\r\nMax-Forwards: 70\r\nFrom: <sip:+390577000099@127.0.0.1>;tag=%s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %d %s\r\nContact: <sip:doctor@%s>\r\n%sContent-Length: %d\r\n\r\n%s",
 		method, uri, me, c.id, method, c.id, to, c.id, cseq, method, me, headers, len(body), body)
 }
 

@@ -14,7 +14,7 @@ import (
 const (
 	loudest      = -14.0
 	softest      = -30.0
-	largestSet   = 2_500_000 // octets: it is part of the program
+	largestSet   = 3_500_000 // octets: it is part of the program
 	quickestRead = 30 * time.Millisecond
 	slowestRead  = 160 * time.Millisecond // per letter
 	edge         = 3 * audio.FrameBytes   // octets at each end that may be air
