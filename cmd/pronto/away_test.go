@@ -31,6 +31,7 @@ func TestDatabaseAway(t *testing.T) {
 	})
 	sippPhones(t, s, sippDir(t), 1, time.Minute)
 	k := newRawTrunk(t, s.sip)
+	k.from = "+390551234567" // Mario Rossi's
 	talk, err := k.invite("800000001")
 	if err != nil {
 		t.Fatal(err)

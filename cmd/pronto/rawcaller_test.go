@@ -19,6 +19,7 @@ type rawTrunk struct {
 	t      testing.TB
 	conn   *net.UDPConn
 	server *net.UDPAddr
+	from   string // who rings
 	media  string // the m= part of the offer, with the port as %d; "": PCMA and keys
 
 	mu    sync.Mutex // guards calls and serial
@@ -48,6 +49,10 @@ type rawAnswer struct {
 
 const rawWait = 10 * time.Second // for any answer
 
+// unregistered is a number of no register: whoever rings from it again is not
+// asked about an open request.
+const unregistered = "+390577000099"
+
 func newRawTrunk(t testing.TB, server string) *rawTrunk {
 	t.Helper()
 	return newRawTrunkAt(t, server, net.IPv4(127, 0, 0, 1))
@@ -64,7 +69,7 @@ func newRawTrunkAt(t testing.TB, server string, ip net.IP) *rawTrunk {
 		t.Fatal(err)
 	}
 	_ = conn.SetReadBuffer(4 << 20)
-	k := &rawTrunk{t: t, conn: conn, server: to, calls: map[string]*rawCall{}}
+	k := &rawTrunk{t: t, conn: conn, server: to, from: unregistered, calls: map[string]*rawCall{}}
 	done := make(chan struct{})
 	go func() { defer close(done); k.read() }() // ends when conn is closed
 	t.Cleanup(func() { conn.Close(); <-done })
@@ -162,9 +167,8 @@ func (c *rawCall) request(method string, cseq int, uri, headers, body string) st
 		to += ";tag=" + c.toTag
 	}
 	me := c.trunk.conn.LocalAddr()
-	// A number of no register: whoever rings again is not asked about an open request.
-	return fmt.Sprintf("%s %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s-%s\r\nMax-Forwards: 70\r\nFrom: <sip:+390577000099@127.0.0.1>;tag=%s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %d %s\r\nContact: <sip:doctor@%s>\r\n%sContent-Length: %d\r\n\r\n%s",
-		method, uri, me, c.id, method, c.id, to, c.id, cseq, method, me, headers, len(body), body)
+	return fmt.Sprintf("%s %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s-%s\r\nMax-Forwards: 70\r\nFrom: <sip:%s@127.0.0.1>;tag=%s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %d %s\r\nContact: <sip:doctor@%s>\r\n%sContent-Length: %d\r\n\r\n%s",
+		method, uri, me, c.id, method, c.trunk.from, c.id, to, c.id, cseq, method, me, headers, len(body), body)
 }
 
 // answer waits for the final answer and acknowledges it; it gives the time from
