@@ -65,7 +65,10 @@ func TestDay(t *testing.T) {
 		}
 	}
 	for _, seed := range seeds {
-		t.Run(fmt.Sprint("seed-", seed), func(t *testing.T) { playDay(t, seed) })
+		t.Run(fmt.Sprint("seed-", seed), func(t *testing.T) {
+			t.Parallel()
+			playDay(t, seed)
+		})
 	}
 }
 

@@ -43,6 +43,7 @@ func TestCalls(t *testing.T) {
 	}
 	for _, path := range scripts {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
+			t.Parallel() // each has a house, a database and a clock of its own
 			text, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
