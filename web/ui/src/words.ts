@@ -338,6 +338,8 @@ const it = {
     edited: 'Scheda modificata', taken: 'Preso in carico', closed: 'Chiuso', reopened: 'Riaperto', missed: 'Non risposta',
     recording: 'Registrazione del messaggio', recorded: 'Messaggio registrato', heard: 'Messaggio ascoltato',
     ring_back: 'Da richiamare', booked: 'Richiamata prenotata', attempted: 'Tentativo di richiamata', cancelled: 'Richiamata annullata',
+    attached: 'Chiamata unita alla richiesta', state_told: 'Stato comunicato', announced: 'Annuncio di emergenza ascoltato',
+    played: 'Messaggio riprodotto', left: 'Uscita dalla coda', rung_back: 'Richiamata presa in carico', recovered: 'Ripristinata dopo un guasto',
   } as Record<string, string>,
 
   endings: {
@@ -764,6 +766,8 @@ const en: Words = {
     talking: 'Talking', ended: 'Call over', released: 'Seat free', noted: 'Note', note: 'Note',
     edited: 'Ticket changed', taken: 'Taken in charge', closed: 'Closed', reopened: 'Reopened', missed: 'Missed',
     recording: 'Recording a message', recorded: 'Message recorded', heard: 'Message heard', ring_back: 'To ring back', booked: 'Callback booked', attempted: 'Attempt to call back', cancelled: 'Callback cancelled',
+    attached: 'Call added to the request', state_told: 'State told', announced: 'Emergency announcement heard',
+    played: 'Message played', left: 'Left the queue', rung_back: 'Call to ring back taken', recovered: 'Recovered after a fault',
   },
 
   endings: {
