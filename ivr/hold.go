@@ -133,13 +133,14 @@ func (d *Desk) callable(c *tickets.Contact) bool { return c.Caller != "" && d.Qu
 // moments are the instants at which something is said to a waiting caller.
 type moments struct {
 	announce time.Time // where they stand, and what they may do
+	nobody   time.Time // from here on nobody is waited for who is not signed in
 	limit    time.Time // the longest wait is over
 	closing  time.Time // the service closes, and who waits is not served; zero: they are, or it never does
 }
 
 // momentsFrom are those of a caller who joins the queue.
 func momentsFrom(now time.Time, s *tickets.Service) moments {
-	m := moments{announce: now.Add(s.AnnounceEvery), limit: now.Add(s.MaxWait)}
+	m := moments{announce: now.Add(s.AnnounceEvery), nobody: now.Add(s.NobodyWait), limit: now.Add(s.MaxWait)}
 	if s.AtClosing == tickets.AtClosingCallback {
 		_, m.closing = s.Open(now)
 	}
@@ -253,7 +254,7 @@ func (d *Desk) music(ctx context.Context, call Call, c *tickets.Contact, place *
 				return errClosing
 			}
 			m.announce = m.announce.Add(c.Service.AnnounceEvery)
-			if say, err = d.announcement(ctx, c, place); err != nil || len(say.ALaw) > 0 {
+			if say, err = d.announcement(ctx, c, place, !now.Before(m.nobody)); err != nil || len(say.ALaw) > 0 {
 				return err
 			}
 		}
@@ -263,8 +264,8 @@ func (d *Desk) music(ctx context.Context, call Call, c *tickets.Contact, place *
 
 // announcement says where a caller stands and what they may do instead of
 // waiting; nothing when that cannot be found out now. errNobody when nobody is
-// there to be waited for.
-func (d *Desk) announcement(ctx context.Context, c *tickets.Contact, place *queue.Place) (audio.Clip, error) {
+// there to be waited for, and that is not to be borne any longer (enough).
+func (d *Desk) announcement(ctx context.Context, c *tickets.Contact, place *queue.Place, enough bool) (audio.Clip, error) {
 	asked, cancel := context.WithTimeout(ctx, forecastWait)
 	defer cancel()
 	f, err := d.Queue.Forecast(asked, place.Contact(), time.Now())
@@ -276,7 +277,7 @@ func (d *Desk) announcement(ctx context.Context, c *tickets.Contact, place *queu
 		return audio.Clip{}, nil
 	case f.Position == 0: // an operator is just being rung
 		return audio.Clip{}, nil
-	case f.Operators == 0:
+	case f.Operators == 0 && enough:
 		return audio.Clip{}, errNobody
 	}
 	return audio.Join("posto, offerte", d.Prompts.Place(f.Position, f.Wait), d.Prompts.Offers(c.Service.CallbackOffered && d.callable(c))), nil

@@ -311,7 +311,7 @@ func TestPutServiceRoundTrip(t *testing.T) {
 	}
 	want := Service{Number: "848000111", Numbers: []string{"848000111", "+390551112223"}, Name: "Base",
 		Hours:          calendar.Hours{Week: week, OpenHolidays: true, Patron: &calendar.MonthDay{Month: time.June, Day: 24}, Exceptional: []calendar.Period{election}},
-		MobilesRefused: true, RecordingNotice: true, MaxWait: 20 * time.Minute, AtClosing: AtClosingCallback, AnnounceEvery: time.Minute,
+		MobilesRefused: true, RecordingNotice: true, MaxWait: 20 * time.Minute, NobodyWait: 2 * time.Minute, AtClosing: AtClosingCallback, AnnounceEvery: time.Minute,
 		Menu: []MenuItem{{Key: '2', Action: ActionTopic, Topic: d.topics[1]}, {Key: '3', Action: ActionState}, {Key: '9', Action: ActionTopic, Topic: d.topics[0], Default: true}}}
 	for version := range 2 { // the second replaces the first
 		got, err := d.PutService(t.Context(), want)
@@ -381,7 +381,7 @@ func TestPutServiceRoundTrip(t *testing.T) {
 func TestServiceDefaults(t *testing.T) {
 	s, err := newDesk(t).Service(t.Context(), "800123456")
 	must(t, err)
-	if s.MaxWait != 15*time.Minute || s.AnnounceEvery != 30*time.Second || s.AtClosing != AtClosingServe || s.Version != 1 || s.MobilesRefused || s.RecordingNotice {
+	if s.MaxWait != 15*time.Minute || s.AnnounceEvery != 30*time.Second || s.NobodyWait != 30*time.Second || s.AtClosing != AtClosingServe || s.Version != 1 || s.MobilesRefused || s.RecordingNotice {
 		t.Errorf("what was left out is %+v", s)
 	}
 	var settings Settings

@@ -170,6 +170,7 @@ func TestEveryFaultIsFound(t *testing.T) {
 		{"no name", func(s *Settings) { s.Name = "  " }, "name", "obbligatorio"},
 		{"a long name", func(s *Settings) { s.Name = strings.Repeat("è", nameLongest+1) }, "name", "supera"},
 		{"a short wait", func(s *Settings) { s.MaxWait = 59 }, "max_wait", "60 a 7200"},
+		{"nobody for ever", func(s *Settings) { s.NobodyWait = 7201 }, "nobody_wait", "15 a 7200"},
 		{"never silent", func(s *Settings) { s.AnnounceEvery = 1 }, "announce_every", "15 a 600"},
 		{"closing into nothing", func(s *Settings) { s.AtClosing = "drop" }, "at_closing", "Alla chiusura"},
 		{"many numbers", func(s *Settings) { s.Numbers = make([]string, serviceNumbers+1) }, "numbers", "al massimo"},

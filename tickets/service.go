@@ -45,6 +45,7 @@ type Service struct {
 	MobilesRefused  bool          // a caller from a mobile network hears why and is not served (A2)
 	RecordingNotice bool          // the caller hears that calls may be recorded (A13)
 	MaxWait         time.Duration // in the queue, before voicemail
+	NobodyWait      time.Duration // while nobody is signed in for the matter; looked at with each announcement
 	AtClosing       string        // AtClosingServe, AtClosingCallback: what those get who wait when it closes
 	AnnounceEvery   time.Duration // between two announcements of position and expected wait
 	CallbackOffered bool          // a waiting caller may ask to be called back

@@ -30,6 +30,7 @@ const (
 	maxWaitUsual  = 15 * time.Minute // a caller who has waited so long is better called back
 	maxWaitLeast  = time.Minute
 	maxWaitMost   = 2 * time.Hour
+	nobodyUsual   = 30 * time.Second // somebody who comes back from a break is found; more is a wait for nothing
 	announceUsual = 30 * time.Second // often enough to be believed, seldom enough to be borne
 	announceLeast = 15 * time.Second // the sentence itself lasts eight
 	announceMost  = 10 * time.Minute
@@ -54,6 +55,7 @@ type Settings struct {
 	MobilesRefused  bool          `json:"mobiles_refused"`
 	RecordingNotice bool          `json:"recording_notice"`
 	MaxWait         int           `json:"max_wait"`         // seconds; 0: the usual
+	NobodyWait      int           `json:"nobody_wait"`      // seconds while nobody is signed in; 0: the usual
 	AtClosing       string        `json:"at_closing"`       // "": serve
 	AnnounceEvery   int           `json:"announce_every"`   // seconds; 0: the usual
 	CallbackOffered *bool         `json:"callback_offered"` // null: yes
@@ -162,6 +164,9 @@ func (s Settings) filled() Settings {
 	if s.MaxWait == 0 {
 		s.MaxWait = int(maxWaitUsual / time.Second)
 	}
+	if s.NobodyWait == 0 {
+		s.NobodyWait = int(nobodyUsual / time.Second)
+	}
 	if s.AtClosing == "" {
 		s.AtClosing = AtClosingServe
 	}
@@ -182,6 +187,7 @@ func (s Settings) service(topics map[string]Topic, f *faults) *Service {
 		Name: s.Name, MobilesRefused: s.MobilesRefused, RecordingNotice: s.RecordingNotice,
 		AtClosing: s.AtClosing, CallbackOffered: *s.CallbackOffered,
 		MaxWait:       inRange(f, "max_wait", "L'attesa massima", s.MaxWait, maxWaitLeast, maxWaitMost),
+		NobodyWait:    inRange(f, "nobody_wait", "L'attesa senza operatori", s.NobodyWait, announceLeast, maxWaitMost),
 		AnnounceEvery: inRange(f, "announce_every", "L'intervallo degli annunci", s.AnnounceEvery, announceLeast, announceMost),
 	}
 	switch {
@@ -438,7 +444,7 @@ func (s *Service) leadsSomewhere(f *faults) {
 func (s Service) settings(codes map[int64]string) Settings {
 	out := Settings{
 		Name: s.Name, Numbers: s.Numbers, MobilesRefused: s.MobilesRefused, RecordingNotice: s.RecordingNotice,
-		MaxWait: int(s.MaxWait / time.Second), AtClosing: s.AtClosing, AnnounceEvery: int(s.AnnounceEvery / time.Second),
+		MaxWait: int(s.MaxWait / time.Second), NobodyWait: int(s.NobodyWait / time.Second), AtClosing: s.AtClosing, AnnounceEvery: int(s.AnnounceEvery / time.Second),
 		CallbackOffered: &s.CallbackOffered,
 		Hours:           HoursSettings{Always: s.Hours.Always, OpenHolidays: s.Hours.OpenHolidays},
 	}

@@ -22,7 +22,8 @@ const (
 	maxDemoOperators = 500
 	demoWrapUp       = 3 // seconds: a demonstration does not wait a minute
 	demoFirstPhone   = 1001
-	demoState        = '5' // the key for the state of a request, after the topics
+	demoState        = '5'              // the key for the state of a request, after the topics
+	demoNobody       = 15 * time.Minute // nobody is at work when a stranger rings first: music, not excuses
 )
 
 // demoSecrets are the passwords of DIR/demo.json: made at the first start, so
@@ -184,7 +185,7 @@ func (h *house) seedServices(ctx context.Context) (codes []string, err error) {
 	}
 	menu = append(menu, tickets.MenuItem{Key: demoState, Action: tickets.ActionState})
 	for _, s := range demoServices {
-		s.Menu, s.CallbackOffered = menu, true
+		s.Menu, s.CallbackOffered, s.NobodyWait = menu, true, demoNobody
 		if _, err := h.book.PutService(ctx, s); err != nil {
 			return nil, fmt.Errorf("service %s: %w", s.Number, err)
 		}

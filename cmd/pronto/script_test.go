@@ -391,6 +391,8 @@ func (s *stage) service(number string, w []string) error {
 		next.AtClosing = w[1]
 	case "longest":
 		next.MaxWait, err = time.ParseDuration(w[1])
+	case "nobody":
+		next.NobodyWait, err = time.ParseDuration(w[1])
 	case "announces":
 		next.AnnounceEvery, err = time.ParseDuration(w[1])
 	case "callback":

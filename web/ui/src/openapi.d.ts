@@ -1433,6 +1433,8 @@ export interface components {
             menu: components["schemas"]["MenuSetting"][];
             mobiles_refused: boolean;
             name: string;
+            /** Format: int64 */
+            nobody_wait: number;
             numbers: string[];
             recording_notice: boolean;
         };
