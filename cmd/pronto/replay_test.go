@@ -181,7 +181,7 @@ type replay struct {
 	waits    []waiting
 	readies  []ready
 	offers   []journal.Entry // seen from the contact
-	refusals map[string]time.Time
+	refusals map[string][]time.Time // by caller and operator: the same pair may refuse again
 	booked   map[uuid.UUID]bool // to be rung back: no longer on the line
 	faults   []string
 }
@@ -194,7 +194,7 @@ func (d *day) replay(ctx context.Context) (*replay, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &replay{refusals: map[string]time.Time{}, booked: map[uuid.UUID]bool{}}
+	p := &replay{refusals: map[string][]time.Time{}, booked: map[uuid.UUID]bool{}}
 	p.entries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (e journal.Entry, err error) {
 		return e, row.Scan(&e.Stream, &e.At, &e.Kind, &e.Contact, &e.User, &e.Data)
 	})
@@ -235,7 +235,8 @@ func (p *replay) queue() {
 			w.from = e.At
 			open[id] = w
 			if e.Data["reason"] == queue.Refused {
-				p.refusals[pairOf(id, e.User)] = e.At
+				pair := pairOf(id, e.User)
+				p.refusals[pair] = append(p.refusals[pair], e.At)
 			}
 		case journal.Offered:
 			p.offers = append(p.offers, e)
@@ -322,7 +323,7 @@ func (d *day) idleness(ctx context.Context) ([]string, error) {
 				continue
 			}
 			together := span{later(w.from, r.from), earlier(w.to, r.to)}
-			if at, refused := p.refusals[pairOf(w.contact, r.user)]; refused && together.from.Sub(at) < refusal && !at.After(together.from) {
+			if at, refused := p.refused(w.contact, r.user, together.from); refused {
 				together.from = later(together.from, at.Add(refusal))
 			}
 			if d.present(together) > slack {
@@ -341,7 +342,7 @@ func (d *day) idleness(ctx context.Context) ([]string, error) {
 			continue
 		}
 		for _, w := range p.waits {
-			if at, refused := p.refusals[pairOf(w.contact, o.User)]; refused && o.At.Sub(at) < refusal {
+			if _, refused := p.refused(w.contact, o.User, o.At); refused {
 				continue
 			}
 			around := span{o.At.Add(-slack), o.At.Add(slack)}
@@ -351,6 +352,17 @@ func (d *day) idleness(ctx context.Context) ([]string, error) {
 		}
 	}
 	return p.faults, nil
+}
+
+// refused is when an operator last refused a caller, if by an instant the caller
+// may not yet be offered to them again.
+func (p *replay) refused(contact uuid.UUID, user int64, by time.Time) (time.Time, bool) {
+	for _, at := range slices.Backward(p.refusals[pairOf(contact, user)]) {
+		if !at.After(by) {
+			return at, by.Sub(at) < refusal
+		}
+	}
+	return time.Time{}, false
 }
 
 // before is the order of the queue.
