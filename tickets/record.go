@@ -152,6 +152,18 @@ func (b *Book) Contacts(ctx context.Context, f ContactFilter) ([]Record, error) 
 	return list, nil
 }
 
+// ContactAlone is one contact without its journal; ErrNotFound.
+func (b *Book) ContactAlone(ctx context.Context, id uuid.UUID) (*Record, error) {
+	list, err := records(ctx, b.db.Pool, `where c.id = $1`, id)
+	if err == nil && len(list) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("contact %s: %w", id, err)
+	}
+	return &list[0], nil
+}
+
 // ContactOf is one contact with its journal; ErrNotFound.
 func (b *Book) ContactOf(ctx context.Context, id uuid.UUID) (*Record, error) {
 	list, err := b.withJournal(ctx, `where c.id = $1`, id)

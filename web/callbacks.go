@@ -77,7 +77,7 @@ func (s *Server) callbacksAPI(a *operations) {
 			if taken != 0 && taken != me.ID {
 				return nil, recordings.ErrTaken
 			}
-			r, err := s.Book.ContactOf(ctx, contact)
+			r, err := s.Book.ContactAlone(ctx, contact)
 			if err != nil {
 				return nil, err
 			}
@@ -89,7 +89,7 @@ func (s *Server) callbacksAPI(a *operations) {
 			if err != nil {
 				return nil, err
 			}
-			r, err := s.Book.ContactOf(ctx, contact)
+			r, err := s.Book.ContactAlone(ctx, contact)
 			if err != nil {
 				return nil, err
 			}
@@ -134,7 +134,7 @@ type periodInput struct {
 
 // lost is a call of the list of calls to ring back.
 func (s *Server) lost(ctx context.Context, contact uuid.UUID) (e queue.CallbackEntry, err error) {
-	r, err := s.Book.ContactOf(ctx, contact)
+	r, err := s.Book.ContactAlone(ctx, contact)
 	if err != nil {
 		return e, err
 	}

@@ -186,18 +186,13 @@ func (s *Server) pop(ctx context.Context, seat *queue.Seat) (*popView, error) {
 		return nil, nil
 	}
 	v := &popView{OpenTickets: []tickets.Ticket{}}
-	if seat.Doing == queue.Offered && seat.Offer.Valid {
-		o, err := s.Queue.Offer(ctx, seat.Offer.UUID)
-		if err != nil {
-			return nil, err
-		}
-		v.Offer = &offerView{ID: o.ID, OfferedAt: o.OfferedAt.UTC(), ExpiresAt: o.ExpiresAt.UTC()}
+	if seat.Doing == queue.Offered && seat.Offer.Valid && seat.DoingUntil != nil {
+		v.Offer = &offerView{ID: seat.Offer.UUID, OfferedAt: seat.DoingAt.UTC(), ExpiresAt: seat.DoingUntil.UTC()}
 	}
 	var err error
-	if v.Contact, err = s.Book.ContactOf(ctx, seat.Contact.UUID); err != nil {
+	if v.Contact, err = s.Book.ContactAlone(ctx, seat.Contact.UUID); err != nil {
 		return nil, err
 	}
-	v.Contact.Journal = nil
 	if v.Callback, err = s.Book.CallbackOf(ctx, seat.Contact.UUID, s.Now()); err != nil {
 		return nil, err
 	}

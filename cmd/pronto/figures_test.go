@@ -28,7 +28,7 @@ func TestFigures(t *testing.T) {
 	}
 	built(t)
 	began := time.Now()
-	s := newServer(t, func(s *server) { s.operators = 3 })
+	s := newServer(t, func(s *server) { s.operators, s.rtp = 3, "20000-31999" }) // ports rest between calls: many
 	row("start to ready, empty directory", "<= 4 s", time.Since(began).Round(time.Millisecond).String())
 	if code := s.stop(); code != 0 {
 		t.Fatalf("SIGTERM: exit %d", code)
@@ -42,7 +42,11 @@ func TestFigures(t *testing.T) {
 	row("INVITE to 200, 20 calls/s, contact committed", "p99 <= 30 ms", spread(took))
 	row("CPU per call answered and hung up, PostgreSQL included", "", fmt.Sprintf("%.2f ms", cpu*1000/float64(len(took))))
 
-	row("queue decision to call.offered on the socket", "p99 <= 30 ms", spread(popDelays(t, s, k, 28)))
+	var delays []time.Duration
+	for range 4 { // each on a socket of its own: one may not say much more than a person does
+		delays = append(delays, popDelays(t, s, k, 25)...)
+	}
+	row("queue decision to call.offered on the socket", "p99 <= 30 ms", spread(delays))
 
 	cpuShare, kb := waitingWithMusic(t, s, k, 100, 15*time.Second)
 	row("100 callers with music: share of one core", "<= 15 %", fmt.Sprintf("%.1f %%", cpuShare*100))

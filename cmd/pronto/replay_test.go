@@ -180,9 +180,9 @@ type replay struct {
 	entries  []journal.Entry
 	waits    []waiting
 	readies  []ready
-	offers   []journal.Entry // seen from the contact
+	offers   []journal.Entry        // seen from the contact
 	refusals map[string][]time.Time // by caller and operator: the same pair may refuse again
-	booked   map[uuid.UUID]bool // to be rung back: no longer on the line
+	booked   map[uuid.UUID]bool     // to be rung back: no longer on the line
 	faults   []string
 }
 
