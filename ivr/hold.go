@@ -172,11 +172,11 @@ func (d *Desk) company(ctx context.Context, call Call, c *tickets.Contact, place
 	if err := forget(ctx, call); err != nil {
 		return err
 	}
-	clip := d.Prompts.Clip(prompts.Waiting)
+	say := []audio.Clip{d.Prompts.Clip(prompts.Waiting)}
 	for {
-		key, err := call.Ask(ctx, clip, 0)
+		key, err := tell(ctx, call, say)
 		if err == nil && key == 0 {
-			key, clip, err = d.music(ctx, call, c, place, &m)
+			key, say, err = d.music(ctx, call, c, place, &m)
 		}
 		if errors.Is(err, errClosing) {
 			return d.closing(ctx, call, c)
@@ -185,17 +185,28 @@ func (d *Desk) company(ctx context.Context, call Call, c *tickets.Contact, place
 			return err
 		}
 		if key == 0 {
-			continue // clip is what is to be said
+			continue // there is something to be said
 		}
-		if clip, err = d.pressed(c, key); err != nil {
+		if say, err = d.pressed(c, key); err != nil {
 			return err
 		}
 	}
 }
 
+// tell says one thing after the other, until a key is pressed, which it returns;
+// 0: everything was said.
+func tell(ctx context.Context, call Call, say []audio.Clip) (key rune, err error) {
+	for _, clip := range say {
+		if key, err = call.Ask(ctx, clip, 0); err != nil || key != 0 {
+			break
+		}
+	}
+	return key, err
+}
+
 // pressed is what a key brings about: the end of the wait, or something to be
 // said, perhaps nothing.
-func (d *Desk) pressed(c *tickets.Contact, key rune) (say audio.Clip, err error) {
+func (d *Desk) pressed(c *tickets.Contact, key rune) (say []audio.Clip, err error) {
 	switch {
 	case key == keyMessage:
 		return say, errMessage
@@ -203,7 +214,7 @@ func (d *Desk) pressed(c *tickets.Contact, key rune) (say audio.Clip, err error)
 	case d.callable(c):
 		return say, errCallback
 	case c.Caller == "":
-		return d.Prompts.Clip(prompts.CannotCall), nil
+		return []audio.Clip{d.Prompts.Clip(prompts.CannotCall)}, nil
 	}
 	return say, nil
 }
@@ -238,7 +249,7 @@ var (
 
 // music sounds until the caller presses a key or something is to be said, which
 // it returns.
-func (d *Desk) music(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, m *moments) (key rune, say audio.Clip, err error) {
+func (d *Desk) music(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, m *moments) (key rune, say []audio.Clip, err error) {
 	err = call.While(ctx, d.Prompts.Clip(prompts.Music), func(ctx context.Context) (err error) {
 		for {
 			until, cancel := context.WithDeadlineCause(ctx, m.next(), errMoment)
@@ -254,7 +265,7 @@ func (d *Desk) music(ctx context.Context, call Call, c *tickets.Contact, place *
 				return errClosing
 			}
 			m.announce = m.announce.Add(c.Service.AnnounceEvery)
-			if say, err = d.announcement(ctx, c, place, !now.Before(m.nobody)); err != nil || len(say.ALaw) > 0 {
+			if say, err = d.announcement(ctx, c, place, !now.Before(m.nobody)); err != nil || say != nil {
 				return err
 			}
 		}
@@ -265,22 +276,22 @@ func (d *Desk) music(ctx context.Context, call Call, c *tickets.Contact, place *
 // announcement says where a caller stands and what they may do instead of
 // waiting; nothing when that cannot be found out now. errNobody when nobody is
 // there to be waited for, and that is not to be borne any longer (enough).
-func (d *Desk) announcement(ctx context.Context, c *tickets.Contact, place *queue.Place, enough bool) (audio.Clip, error) {
+func (d *Desk) announcement(ctx context.Context, c *tickets.Contact, place *queue.Place, enough bool) ([]audio.Clip, error) {
 	asked, cancel := context.WithTimeout(ctx, forecastWait)
 	defer cancel()
 	f, err := d.Queue.Forecast(asked, place.Contact(), time.Now())
 	switch {
 	case ctx.Err() != nil:
-		return audio.Clip{}, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	case err != nil:
 		d.Log.Warn("a caller cannot be told where they stand", "contact", c.ID, "error", err)
-		return audio.Clip{}, nil
+		return nil, nil
 	case f.Position == 0: // an operator is just being rung
-		return audio.Clip{}, nil
+		return nil, nil
 	case f.Operators == 0 && enough:
-		return audio.Clip{}, errNobody
+		return nil, errNobody
 	}
-	return audio.Join("posto, offerte", d.Prompts.Place(f.Position, f.Wait), d.Prompts.Offers(c.Service.CallbackOffered && d.callable(c))), nil
+	return []audio.Clip{d.Prompts.Place(f.Position, f.Wait), d.Prompts.Offers(c.Service.CallbackOffered && d.callable(c))}, nil
 }
 
 // search waits for offers and rings them until an operator has answered. While

@@ -54,14 +54,14 @@ func TestFigures(t *testing.T) {
 	t.Logf("\n| %-58s | %-12s | measured |\n| --- | --- | --- |\n%s", "what", "must", strings.Join(table, "\n"))
 }
 
-// spread is the median and the 99th percentile of some times.
+// spread is the median and the 99th percentile (nearest rank) of some times.
 func spread(d []time.Duration) string {
 	if len(d) == 0 {
 		return "nothing measured"
 	}
 	slices.Sort(d)
 	return fmt.Sprintf("median %.1f ms, p99 %.1f ms (n=%d)",
-		float64(d[len(d)/2].Microseconds())/1000, float64(d[min(len(d)-1, len(d)*99/100)].Microseconds())/1000, len(d))
+		float64(d[len(d)/2].Microseconds())/1000, float64(d[(len(d)*99+99)/100-1].Microseconds())/1000, len(d))
 }
 
 // answerRate rings at a rate for a while, and hangs up as soon as it is answered.

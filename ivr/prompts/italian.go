@@ -221,8 +221,21 @@ func (l *Library) Place(position int, wait time.Duration) audio.Clip {
 const mostCounted = 50
 
 // Offers says what a waiting caller may do: be called back, if that can be
-// offered, or leave a message.
+// offered, or leave a message. Hundreds hear it at the same time, from one clip.
 func (l *Library) Offers(callback bool) audio.Clip {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c, ok := l.offers[callback]; ok {
+		return c
+	}
+	if l.offers == nil {
+		l.offers = map[bool]audio.Clip{}
+	}
+	l.offers[callback] = l.newOffers(callback)
+	return l.offers[callback]
+}
+
+func (l *Library) newOffers(callback bool) audio.Clip {
 	s := sentence{from: l}
 	if callback {
 		s.say(OfferCall)

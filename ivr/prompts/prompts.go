@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/pronto-desk/pronto/sip/audio"
 )
@@ -83,7 +84,12 @@ const ChoiceState = "stato"
 var loops = map[string]bool{Music: true, Ringing: true, Engaged: true}
 
 // Library is a set of clips by name. It is safe for use by many calls at once.
-type Library struct{ clips map[string]audio.Clip }
+type Library struct {
+	clips map[string]audio.Clip
+
+	mu     sync.Mutex          // guards offers
+	offers map[bool]audio.Clip // put together when they are first wanted
+}
 
 //go:embed it/*.al it/*.txt
 var italian embed.FS
