@@ -12,6 +12,7 @@ export type Route =
   | { page: 'ringbacks' }
   | { page: 'operators' }
   | { page: 'search'; q: string }
+  | { page: 'manage'; tab: string; rest: string } // how the desk is set up; rest: what of it, as the tab reads it
   | { page: 'unknown' }
 
 export function parse(hash: string): Route {
@@ -34,6 +35,8 @@ export function parse(hash: string): Route {
       return { page: 'search', q: params.get('q') ?? '' }
     case 'operatori':
       return { page: 'operators' }
+    case 'gestione':
+      return { page: 'manage', tab: parts[1] ?? '', rest: parts.slice(2).map(decoded).join('/') }
     default:
       return { page: 'unknown' }
   }
@@ -65,6 +68,8 @@ export function href(route: Route): string {
       return '#/richiamare'
     case 'operators':
       return '#/operatori'
+    case 'manage':
+      return `#/gestione/${route.tab}${route.rest ? '/' + route.rest.split('/').map(encodeURIComponent).join('/') : ''}`
     case 'search':
       return route.q ? `#/cerca?${new URLSearchParams({ q: route.q })}` : '#/cerca'
   }

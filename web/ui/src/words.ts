@@ -19,6 +19,7 @@ const it = {
     messages: 'Segreteria',
     ringBacks: 'Da richiamare',
     operators: 'Operatori',
+    manage: 'Gestione',
     search: 'Cerca',
   },
 
@@ -468,6 +469,7 @@ const en: Words = {
     messages: 'Voicemail',
     ringBacks: 'To ring back',
     operators: 'Operators',
+    manage: 'Manage',
     search: 'Search',
   },
 
