@@ -85,7 +85,7 @@ fuzz: go ## every fuzz target for FUZZTIME (20s) each
 bench: build ## how fast and how big the desk is: median and p99
 	@.ci/packages $(FOR_TEST)
 	go test -run '^$$' -bench . -benchtime 2s ./...
-	go test -tags figures -count=1 -run '^TestFigures$$' -v -timeout 20m ./cmd/pronto
+	go test -tags figures -count=1 -run '^TestFigures' -v -timeout 20m ./cmd/pronto
 
 interop: build ## other people's telephones and torture messages: make interop INTEROP=../shared/interop
 	@test -n "$(INTEROP)" || { echo 'name the folder of the material: make interop INTEROP=../shared/interop' >&2; exit 1; }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/jackc/pgx/v5"
 )
 
 // TestFigures measures what the desk promises, on the shipped program, and
@@ -52,6 +54,13 @@ func TestFigures(t *testing.T) {
 	row("100 callers with music: share of one core", "<= 15 %", fmt.Sprintf("%.1f %%", cpuShare*100))
 	row("100 callers with music: memory each", "<= 150 KB", fmt.Sprintf("%.0f KB", kb))
 	t.Logf("\n| %-58s | %-12s | measured |\n| --- | --- | --- |\n%s", "what", "must", strings.Join(table, "\n"))
+}
+
+// TestFiguresBackup measures a backup and a restore of a large desk.
+func TestFiguresBackup(t *testing.T) {
+	backup, restore := backupTimes(t, 200_000)
+	t.Logf("200 000 tickets with a contact each and four lines of journal: backup %s, restore %s (each <= 60 s)",
+		backup.Round(100*time.Millisecond), restore.Round(100*time.Millisecond))
 }
 
 // spread is the median and the 99th percentile (nearest rank) of some times.
@@ -288,4 +297,47 @@ func rssOf(t *testing.T, pid int) int {
 	}
 	t.Fatal("no VmRSS")
 	return 0
+}
+
+// backupTimes fills a desk of its own with n tickets, backs it up while it runs
+// and restores it elsewhere.
+func backupTimes(t *testing.T, n int) (backup, restore time.Duration) {
+	s := newServer(t)
+	conn := s.database()
+	for _, sql := range []string{
+		`alter table tickets disable trigger user`, // the words of each: known after the first
+		`insert into tickets (year, serial, status, channel, service_id, subject, description, requester_number, received_at, opened_at)
+			select 2025, i, 'open', 'phone', (select min(id) from services), 'Certificato ' || i, repeat('La ricetta non parte. ', 10), '+39055' || i, @at::timestamptz + i * interval '1 minute', @at::timestamptz + i * interval '1 minute' from generate_series(1, @n::int) i`,
+		`insert into contacts (id, node, channel, call_id, caller, caller_source, dialled, ticket_id, t0, te, ending)
+			select gen_random_uuid(), 'n', 'phone', 'c' || id, requester_number, 'asserted', '800000001', id, received_at, received_at + interval '3 minutes', 'served' from tickets where year = 2025`,
+	} {
+		args := pgx.StrictNamedArgs{"n": n, "at": time.Date(2025, 1, 1, 8, 0, 0, 0, time.UTC)}
+		if !strings.Contains(sql, "@n") {
+			args = pgx.StrictNamedArgs{}
+		}
+		if _, err := conn.Exec(t.Context(), sql, args); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for seq, kind := range []string{"begun", "answered", "opened", "ended"} { // one line of every chain at a time
+		if _, err := conn.Exec(t.Context(), `insert into journal (stream, seq, at, kind, contact_id, ticket_id, data, prev, hash)
+			select l.stream, @seq, l.t0, @kind, l.id, l.ticket_id, '{}', l.prev,
+				sha256(l.prev || journal_bytes(l.stream, @seq, l.t0, @kind, l.id, l.ticket_id, null, '{}', null))
+			from (select 'contact:' || c.id as stream, c.t0, c.id, c.ticket_id, coalesce(j.hash, '') as prev
+				from contacts c left join journal j on j.stream = 'contact:' || c.id and j.seq = @seq - 1) l`,
+			pgx.StrictNamedArgs{"seq": seq + 1, "kind": kind}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := filepath.Join(dataDir(t), "backup")
+	began := time.Now()
+	s.mustRun("backup", dir, "--data", s.dir)
+	backup = time.Since(began)
+	began = time.Now()
+	out := s.mustRun("restore", dir, "--data", dataDir(t))
+	restore = time.Since(began)
+	if !strings.Contains(out, fmt.Sprintf("%d tickets", n)) {
+		t.Fatalf("the restore says %q, want %d tickets", out, n)
+	}
+	return backup, restore
 }
