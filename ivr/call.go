@@ -26,6 +26,7 @@ type Call interface {
 	To() string     // the number dialled
 	Trunk() string  // the trunk that brought the call
 	Arrived() time.Time
+	Stream() *media.Stream // its sound; nil before it is answered
 
 	// Answer takes the call. It has sent the refusal itself when it returns
 	// ErrNoCodec or media.ErrNoPorts.

@@ -136,7 +136,10 @@ func (d *Desk) reach(ctx context.Context, c *tickets.Contact, to queue.Ringing, 
 		d.Log.Warn("the message of who was rung back was not taken", "contact", to.Contact, "error", err)
 	}
 	d.note(ctx, c, tickets.Step{Kind: journal.Talking, At: now, Operator: to.Operator})
-	if err := line.Bridge(ctx, leg); err != nil && ctx.Err() == nil {
+	err = line.Bridge(ctx, leg)
+	d.judge(c, tickets.LegOperator, leg.Stream())
+	d.judge(c, tickets.LegCaller, line.Stream())
+	if err != nil && ctx.Err() == nil {
 		d.Log.Warn("the talk broke off", "contact", c.ID, "error", err)
 	}
 	return queue.Reached, nil

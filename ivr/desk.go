@@ -50,9 +50,10 @@ type Desk struct {
 	Archive  *recordings.Archive
 	Prompts  *prompts.Library
 	Phones   Phones
-	Lines    Lines            // to the customers, nil without a trunk that takes calls
-	Plan     tickets.DialPlan // whom Lines may dial
-	Draining func() bool      // the server is closing: refuse new calls
+	Lines    Lines                              // to the customers, nil without a trunk that takes calls
+	Plan     tickets.DialPlan                   // whom Lines may dial
+	Draining func() bool                        // the server is closing: refuse new calls
+	Judged   func(who, way string, mos float64) // hears of each leg's quality, for the metrics; nil: nobody
 	Log      *slog.Logger
 
 	menus menus
@@ -83,6 +84,7 @@ func (d *Desk) Answer(ctx context.Context, call Call) {
 	} else if err != nil {
 		log.Error("the conversation broke off", "ending", ending, "error", err)
 	}
+	d.judge(contact, tickets.LegCaller, call.Stream())
 	done, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingWait)
 	defer cancel()
 	if err := d.Tickets.End(done, contact, ending, time.Now(), err); err != nil {
@@ -314,6 +316,7 @@ func (d *Desk) enter(ctx context.Context, c *tickets.Contact, m tickets.Matter, 
 func (d *Desk) talk(ctx context.Context, call Call, c *tickets.Contact, leg media.Leg, offer *queue.Offer) error {
 	d.note(ctx, c, tickets.Step{Kind: journal.Talking, At: time.Now(), Operator: offer.Operator})
 	err := call.Bridge(ctx, leg)
+	d.judge(c, tickets.LegOperator, leg.Stream())
 	d.release(ctx, offer)
 	if err != nil && ctx.Err() == nil {
 		d.Log.Warn("the talk broke off", "contact", c.ID, "error", err)

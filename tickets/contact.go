@@ -65,9 +65,32 @@ type Contact struct {
 	Customers    []Customer // whose number it is; at most MatchesShown
 	Match        string     // MatchCertain …
 	Ticket       *Ticket    // the ticket of this contact, once it is open
+	Legs         []Leg      // of telephones that are no longer on the line, for the ending
 	// Deferred: the database was away, so what is noted goes to the spool and
 	// becomes rows when it is back. There is no Ticket then, and Open refuses.
 	Deferred bool
+}
+
+// Leg is how sound went to and from one telephone of a contact, up to its end.
+type Leg struct {
+	Who     string     `json:"who" enum:"caller,operator"` // caller: whom the desk rang, of an outbound contact
+	Heard   *Direction `json:"heard"`                      // what reached us; nil: nothing did
+	Reached *Direction `json:"reached"`                    // what reached the telephone, as it says itself; nil: it said nothing
+}
+
+// Whose leg it is.
+const (
+	LegCaller   = "caller"
+	LegOperator = "operator"
+)
+
+// Direction is the quality of one direction of a leg.
+type Direction struct {
+	Packets  uint64  `json:"packets"`
+	Lost     float64 `json:"lost"`      // share, 0 to 1
+	JitterMS int     `json:"jitter_ms"` // RFC 3550 §6.4.1
+	TripMS   int     `json:"trip_ms"`   // there and back; 0: unknown
+	MOS      float64 `json:"mos"`       // estimated, 1 to 4.5 (ITU-T G.107)
 }
 
 // Step is one step of a contact's way: its journal line and, by its kind, the
@@ -228,7 +251,7 @@ func (b *Book) End(ctx context.Context, c *Contact, e Ending, at time.Time, caus
 	if cause != nil {
 		b.log.Warn("a contact ended with an error", "contact", c.ID, "ending", e, "error", cause)
 	}
-	f := &ended{Fact: uuid.New(), Contact: c.ID, Ending: e, At: at}
+	f := &ended{Fact: uuid.New(), Contact: c.ID, Ending: e, At: at, Legs: c.Legs}
 	// Who heard that we are out of order and left no message is rung back like
 	// somebody whom we failed.
 	f.Owed = c.Deferred && rule.silent

@@ -368,6 +368,32 @@ func TestAwayInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestLegs: how the sound was is written with the ending, also when that comes
+// late, and the ticket's timeline says when it was bad.
+func TestLegs(t *testing.T) {
+	d := newDesk(t)
+	good := Leg{Who: LegCaller, Heard: &Direction{Packets: 500, MOS: 4.41}, Reached: &Direction{Packets: 501, Lost: 0.002, JitterMS: 3, TripMS: 40, MOS: 4.39}}
+	bad := Leg{Who: LegOperator, Heard: &Direction{Packets: 300, Lost: 0.2, MOS: 2.63}}
+	c := d.call("+390551234567", monday)
+	ticket, err := d.Open(t.Context(), c, Matter{Channel: Phone, At: monday}, nil)
+	must(t, err)
+	c.Legs = []Leg{good, bad}
+	c.Deferred = true
+	must(t, d.End(t.Context(), c, Served, monday.Add(time.Minute), nil))
+	d.replay()
+	if r := d.record(c); len(r.Legs) != 2 || *r.Legs[0].Reached != *good.Reached || *r.Legs[1].Heard != *bad.Heard {
+		t.Errorf("%+v", r.Legs)
+	}
+	page, err := d.Book.Ticket(t.Context(), ticket.Number)
+	must(t, err)
+	if last := page.Timeline[len(page.Timeline)-1]; !strings.HasSuffix(last.Text, ", linea disturbata (qualità 2,6 su 4,5)") {
+		t.Errorf("the timeline ends with %q", last.Text)
+	}
+	if worst([]Leg{good}) < disturbed || worst(nil) < disturbed {
+		t.Error("a good line is called disturbed")
+	}
+}
+
 // TestInDoubt: a fact that was committed without our hearing of it is deferred,
 // and the replay finds it done.
 func TestInDoubt(t *testing.T) {

@@ -264,6 +264,7 @@ type ended struct {
 	At        time.Time `json:"at"`
 	Owed      bool      `json:"owed,omitempty"`      // to be rung back although the ending alone does not say so
 	Recovered bool      `json:"recovered,omitempty"` // written by Recover
+	Legs      []Leg     `json:"legs,omitempty"`
 
 	node string // only as long as this node has not beaten since seen
 	seen time.Time
@@ -305,11 +306,11 @@ func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
 		}
 		ticket = &id
 	}
-	if _, err := tx.Exec(ctx, `update contacts set ending = @ending, te = greatest(@at::timestamptz, t0, ta, ts, tq, tr, tc),
+	if _, err := tx.Exec(ctx, `update contacts set ending = @ending, legs = @legs, te = greatest(@at::timestamptz, t0, ta, ts, tq, tr, tc),
 		ring_back = coalesce(ring_back, case when caller <> '' and direction = 'inbound' and (@always or @chosen and ts is not null or @silent and tq is not null)
 			and not exists (select from callbacks b where b.contact_id = contacts.id and b.outcome is null) then 'due' end)
 		where id = @contact`, pgx.StrictNamedArgs{
-		"contact": f.Contact, "ending": f.Ending, "at": f.At,
+		"contact": f.Contact, "ending": f.Ending, "at": f.At, "legs": orEmpty(f.Legs),
 		"always": f.Owed || rule.ringBack == always, "chosen": rule.ringBack == chosen,
 		"silent": rule.silent, // who had waited for an operator and then left no message is owed a call all the same
 	}); err != nil {
@@ -317,6 +318,9 @@ func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
 	}
 	line := contactLine(f.Contact, f.Fact, journal.Ended, f.At)
 	line.Data = map[string]any{"ending": f.Ending}
+	if len(f.Legs) > 0 {
+		line.Data["legs"] = f.Legs
+	}
 	if f.Recovered {
 		line.Data["recovered"] = true
 	}

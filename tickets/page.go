@@ -345,9 +345,13 @@ var told = map[journal.Kind]func(e journal.Entry, contacts map[uuid.UUID]Record,
 		return "Richiamata: " + strings.ToLower(attemptName(outcome))
 	},
 	journal.Cancelled: says("Richiamata annullata"),
-	journal.Ended: func(e journal.Entry, _ map[uuid.UUID]Record, _ map[int64]string) string {
+	journal.Ended: func(e journal.Entry, contacts map[uuid.UUID]Record, _ map[int64]string) string {
 		ending, _ := e.Data["ending"].(string)
-		return "Fine della chiamata: " + strings.ToLower(Ending(ending).Label())
+		text := "Fine della chiamata: " + strings.ToLower(Ending(ending).Label())
+		if mos := worst(contacts[e.Contact.UUID].Legs); mos < disturbed {
+			text += ", linea disturbata (qualità " + strings.Replace(fmt.Sprintf("%.1f", mos), ".", ",", 1) + " su 4,5)"
+		}
+		return text
 	},
 	journal.Noted: func(e journal.Entry, _ map[uuid.UUID]Record, notes map[int64]string) string {
 		id, _ := number(e.Data["note"])
@@ -366,6 +370,23 @@ var told = map[journal.Kind]func(e journal.Entry, contacts map[uuid.UUID]Record,
 		outcome, _ := e.Data["outcome"].(string)
 		return "Chiuso: " + strings.ToLower(outcomeName(outcome))
 	},
+}
+
+// disturbed is the mean opinion score below which many are dissatisfied (G.107
+// Annex B).
+const disturbed = 3.6
+
+// worst is the least score of some legs; the best there is when nobody judged.
+func worst(legs []Leg) float64 {
+	least := 4.5
+	for _, l := range legs {
+		for _, d := range []*Direction{l.Heard, l.Reached} {
+			if d != nil {
+				least = min(least, d.MOS)
+			}
+		}
+	}
+	return least
 }
 
 func says(text string) func(journal.Entry, map[uuid.UUID]Record, map[int64]string) string {

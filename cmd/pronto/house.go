@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pronto-desk/pronto/db"
@@ -62,6 +63,7 @@ type house struct {
 	agent    *sip.Agent
 	peers    *peers
 	desk     *ivr.Desk
+	mos      *prometheus.HistogramVec
 	hooks    *outbox.Webhooks
 	web      *web.Server
 	front    *front
@@ -73,7 +75,7 @@ type house struct {
 
 // build makes the parts on an open, migrated database.
 func build(s settings, d *db.DB, e edges) (*house, error) {
-	h := &house{settings: s, log: e.log, db: d, http: e.http, listen: e.listen}
+	h := &house{settings: s, log: e.log, db: d, http: e.http, listen: e.listen, mos: newMOS()}
 	var err error
 	if h.node, err = nodeName(s.data); err != nil {
 		return nil, err
@@ -96,6 +98,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	h.desk = &ivr.Desk{
 		Tickets: h.book, Queue: h.queue, Archive: h.archive, Prompts: e.prompts,
 		Plan: s.plan, Draining: h.draining.Load, Log: e.log,
+		Judged: func(leg, way string, mos float64) { h.mos.WithLabelValues(leg, way).Observe(mos) },
 	}
 	var trunks []sip.Trunk
 	for _, t := range s.trunks {

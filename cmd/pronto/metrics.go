@@ -13,6 +13,16 @@ import (
 // scrapeLongest bounds what a scrape may ask the database.
 const scrapeLongest = 2 * time.Second
 
+// newMOS counts how good each leg of a contact sounded, by the leg (caller,
+// operator) and the way (heard: what reached us; reached: what reached the
+// telephone).
+func newMOS() *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "pronto", Name: "leg_mos", Help: "Estimated mean opinion score of each leg that has ended (ITU-T G.107).",
+		Buckets: []float64{1.5, 2, 2.5, 3, 3.5, 3.8, 4, 4.2, 4.3, 4.4}, // 3.6 and less: many are dissatisfied (G.107 Annex B)
+	}, []string{"leg", "way"})
+}
+
 // metrics are the desk's figures in Prometheus' form. They are read when they
 // are asked for: nothing is counted twice.
 func (h *house) metrics() http.Handler {
@@ -36,6 +46,7 @@ func (h *house) metrics() http.Handler {
 		}
 		return float64(n)
 	})
+	r.MustRegister(h.mos)
 	gauge("spool_pending", "1 while facts wait on disk for the database.", func() float64 {
 		if h.archive.Pending() {
 			return 1

@@ -298,7 +298,7 @@ func (s *stage) play(w []string) error {
 	switch w[0] {
 	case "ticket":
 		return s.ticket(w[1], w[2:])
-	case "contact", "journal":
+	case "contact", "journal", "sound": // sound rossi caller 4.41 4.41 operator 4.41 4.41: MOS of what was heard, and reached
 		return s.contact(w[0], w[1], w[2:])
 	case "message":
 		return s.message(w[1], w[2])
@@ -868,6 +868,12 @@ func (s *stage) contact(what, caller string, w []string) error {
 		}
 		return nil
 	}
+	if what == "sound" {
+		if got := soundOf(c); got != strings.Join(w, " ") {
+			return fmt.Errorf("the sound was %q", got)
+		}
+		return nil
+	}
 	have := []string{endingOf(c), c.Match, c.CallerSource}
 	if c.NumberTold {
 		have = append(have, "told")
@@ -1094,3 +1100,18 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)
 type pipeConn struct{ net.Conn }
 
 func (pipeConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000} }
+
+// soundOf is how each leg of a contact sounded, each way.
+func soundOf(c tickets.Record) string {
+	mos := func(d *tickets.Direction) string {
+		if d == nil {
+			return "–"
+		}
+		return fmt.Sprintf("%.2f", d.MOS)
+	}
+	var said []string
+	for _, l := range c.Legs {
+		said = append(said, l.Who, mos(l.Heard), mos(l.Reached))
+	}
+	return strings.Join(said, " ")
+}

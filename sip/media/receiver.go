@@ -21,6 +21,8 @@ const (
 	// packetsPerSecond is more than a telephone sends: 100 of 10 ms, as many of
 	// a key, and the burst after a stall.
 	packetsPerSecond = 500
+	// jitterLongest is beyond what a call could bear; more is a broken report.
+	jitterLongest = 10 * time.Second
 )
 
 // kind is what a packet carries.
@@ -62,6 +64,14 @@ type receiver struct {
 	lastSR   uint32        // middle 32 bits of its NTP time
 	lastSRAt time.Duration // when it came
 	trip     time.Duration
+	told     told
+}
+
+// told is the last block about our sound.
+type told struct {
+	known  bool
+	lost   int32  // RFC 3550 §6.4.1: 24 bits, below zero with duplicates
+	jitter uint32 // in samples
 }
 
 // take judges one datagram. The payload is b[from:to].
@@ -326,6 +336,17 @@ func (s *source) lost() int64 {
 	}
 	return int64(s.top-s.first) + 1 - int64(s.received)
 }
+
+// expected is how many packets of the source there were up to the last one.
+func (s *source) expected() uint64 {
+	if !s.known {
+		return 0
+	}
+	return uint64(s.top-s.first) + 1
+}
+
+// share is a part of a whole, at least 0 and at most 1.
+func share(part int64, of uint64) float64 { return min(1, max(0, float64(part)/float64(of))) }
 
 // samples is a time on the RTP clock: 8000 Hz, one sample each 125 µs.
 func samples(d time.Duration) uint32 {

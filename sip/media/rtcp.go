@@ -118,10 +118,15 @@ func (r *receiver) readReport(b []byte, own uint32, at time.Duration) reason {
 // tripLongest is beyond what a call could bear; more is a broken report.
 const tripLongest = 10 * time.Second
 
-// roundTrip computes how long a packet travels there and back, RFC 3550 §6.4.1.
+// roundTrip keeps what the peer says of our sound, and computes how long a packet
+// travels there and back, RFC 3550 §6.4.1.
 func (r *receiver) roundTrip(blocks []rtcp.ReceptionReport, own uint32) {
 	for _, b := range blocks {
-		if b.SSRC != own || b.LastSenderReport == 0 {
+		if b.SSRC != own {
+			continue
+		}
+		r.told = told{known: true, lost: int32(b.TotalLost<<8) >> 8, jitter: b.Jitter}
+		if b.LastSenderReport == 0 {
 			continue
 		}
 		trip := uint32(ntp(time.Now())>>16) - b.LastSenderReport - b.Delay

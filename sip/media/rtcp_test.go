@@ -122,10 +122,17 @@ func TestReports(t *testing.T) {
 		<-time.After(380 * time.Millisecond)
 		since := time.Since(when[0])
 		ear.conn.WriteToUDPAddrPort(marshal(t, &rtcp.ReceiverReport{SSRC: rossi.ssrc, Reports: []rtcp.ReceptionReport{
-			{SSRC: sr.SSRC, LastSenderReport: uint32(sr.NTPTime >> 16), Delay: uint32((since - 80*time.Millisecond) << 16 / time.Second)}}}), s.rtcpAddr())
+			{SSRC: sr.SSRC, LastSenderReport: uint32(sr.NTPTime >> 16), Delay: uint32((since - 80*time.Millisecond) << 16 / time.Second), TotalLost: 14, Jitter: 80}}}), s.rtcpAddr())
 		synctest.Wait()
 		if trip := s.Stats().Trip; trip < 79*time.Millisecond || trip > 81*time.Millisecond {
 			t.Errorf("round trip %v, want 80 ms", trip)
+		}
+		st := s.Stats()
+		if q := st.Heard; q.Packets != 250 || q.Lost != 0.1 || q.Jitter != 0 || q.Trip != st.Trip {
+			t.Errorf("heard %+v, want 25 of 250 lost", q)
+		}
+		if q := st.Told; q.Packets != st.Out || q.Lost != 14/float64(st.Out) || q.Jitter != 10*time.Millisecond || q.Trip != st.Trip {
+			t.Errorf("the peer heard %+v, want 14 of %d lost and 80 samples of jitter", q, st.Out)
 		}
 
 		// On hold we only receive, and say so; at the end we say goodbye.

@@ -70,4 +70,6 @@ type StreamStats struct {
 	Latched bool              // Remote was learned from packets since the last Agree
 	SSRC    uint32            // our own
 	Dropped map[string]uint64 // by reason
+	Heard   Quality           // how the peer's sound reached us
+	Told    Quality           // how ours reached the peer, by its last report; Known() is false without one
 }

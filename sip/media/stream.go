@@ -318,6 +318,13 @@ func (s *Stream) Stats() StreamStats {
 	st := StreamStats{In: c.in, Out: c.out, Dropped: c.dropped.byName()}
 	s.in.mu.Lock()
 	st.Lost, st.Jitter, st.Trip, st.Latched = s.in.source.lost(), duration(s.in.source.jitter>>4), s.in.trip, s.in.latch.closed
+	st.Heard = Quality{Packets: s.in.source.expected(), Jitter: st.Jitter, Trip: st.Trip}
+	if st.Heard.Known() {
+		st.Heard.Lost = share(st.Lost, st.Heard.Packets)
+	}
+	if t := s.in.told; t.known && st.Out > 0 {
+		st.Told = Quality{Packets: st.Out, Lost: share(int64(t.lost), st.Out), Jitter: duration(min(t.jitter, samples(jitterLongest))), Trip: st.Trip}
+	}
 	s.in.mu.Unlock()
 	s.out.mu.Lock()
 	st.Remote, st.SSRC = s.out.to, s.out.ssrc

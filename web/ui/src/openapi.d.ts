@@ -1002,6 +1002,7 @@ export interface components {
             /** Format: uuid */
             id: string;
             journal?: components["schemas"]["JournalLine"][];
+            legs: components["schemas"]["Leg"][];
             /** @enum {string} */
             match: "certain" | "several" | "none" | "withheld";
             number_told: boolean;
@@ -1061,6 +1062,18 @@ export interface components {
         CustomerListPage: {
             items: components["schemas"]["Customer"][];
             next: string | null;
+        };
+        Direction: {
+            /** Format: int64 */
+            jitter_ms: number;
+            /** Format: double */
+            lost: number;
+            /** Format: double */
+            mos: number;
+            /** Format: int64 */
+            packets: number;
+            /** Format: int64 */
+            trip_ms: number;
         };
         DraftInputBody: {
             /**
@@ -1171,6 +1184,12 @@ export interface components {
             kind: string;
             /** Format: int64 */
             seq: number;
+        };
+        Leg: {
+            heard: components["schemas"]["Direction"] | null;
+            reached: components["schemas"]["Direction"] | null;
+            /** @enum {string} */
+            who: "caller" | "operator";
         };
         Link: {
             /** Format: date-time */

@@ -1,0 +1,55 @@
+package media
+
+import (
+	"math"
+	"time"
+
+	"github.com/pronto-desk/pronto/sip/audio"
+)
+
+// Quality is how sound arrived in one direction of a stream.
+type Quality struct {
+	Packets uint64        // that were sent this way, as far as the receiver can tell
+	Lost    float64       // share of them that never came, 0 to 1
+	Jitter  time.Duration // of arrivals, RFC 3550 §6.4.1
+	Trip    time.Duration // there and back; 0: unknown
+}
+
+// Known says whether there was anything to judge by.
+func (q Quality) Known() bool { return q.Packets > 0 }
+
+// Parameters of the E-model. ITU-T G.107 gives the rating of a line with the
+// default values of all the others; ITU-T G.113 appendix I those of G.711 in a
+// telephone that conceals losses.
+const (
+	ratingDefault = 93.2
+	lossRobust    = 25.1 // Bpl of G.711 with concealment
+	lossWorst     = 95   // what is left to lose, G.107 §3.5
+	delayUnheard  = 100 * time.Millisecond
+)
+
+// MOS estimates how good a talk in this direction sounds, from 1 (bad) to 4.5
+// (as good as a telephone can), by the E-model: ITU-T G.107 (06/2015) §7.5 and
+// §7.6 with Ie = 0, losses at random, no echo and no advantage, Annex B from
+// rating to mean opinion score. What delays is half a round trip, a packet, and a
+// jitter buffer of twice the jitter.
+func (q Quality) MOS() float64 {
+	lost := 100 * min(1, max(0, q.Lost))
+	r := ratingDefault - delayed(q.Trip/2+audio.FrameTime+2*q.Jitter) - lossWorst*lost/(lost+lossRobust)
+	switch {
+	case r <= 0:
+		return 1
+	case r >= 100:
+		return 4.5
+	}
+	return max(1, 1+0.035*r+r*(r-60)*(100-r)*7e-6)
+}
+
+// delayed is the impairment Idd by the mouth-to-ear delay, G.107 (7-27).
+func delayed(d time.Duration) float64 {
+	if d <= delayUnheard {
+		return 0
+	}
+	x := math.Log2(float64(d) / float64(delayUnheard))
+	return 25 * (math.Pow(1+math.Pow(x, 6), 1.0/6) - 3*math.Pow(1+math.Pow(x/3, 6), 1.0/6) + 2)
+}
