@@ -81,6 +81,8 @@ func (d *Desk) ringBack(ctx context.Context, to queue.Ringing) {
 	}
 	attempt := tickets.Outgoing{ID: uuid.New(), First: to.Contact, Number: to.Number, At: time.Now()}
 	c := attempt.Contact()
+	ctx, gone := d.live.enter(ctx, attempt.ID) // a node that was taken for dead ends its attempts too
+	defer gone()
 	var begun error
 	leg, err := d.Phones.RingFirst(ctx, &to.Offer, to.Number, func(ctx context.Context, at time.Time) error {
 		attempt.At = at

@@ -23,6 +23,8 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/google/uuid"
+
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/dbtest"
 	"github.com/pronto-desk/pronto/ivr/prompts"
@@ -317,6 +319,17 @@ func (s *stage) play(w []string) error {
 		return s.callback(w[0], w[1], w[2:])
 	case "carrier": // carrier refuses rossi 503, carrier takes rossi
 		return s.carrier(w[1], w[2:])
+	case "node": // node gives-up rossi: another node has taken this one for dead, and ended the attempt
+		list, err := s.house.book.Contacts(s.ctx, tickets.ContactFilter{Caller: callerNumbers[w[2]], Limit: 50})
+		if err != nil {
+			return err
+		}
+		for _, c := range list {
+			if c.Direction == tickets.Outbound {
+				s.house.desk.GiveUp([]uuid.UUID{c.ID})
+			}
+		}
+		return nil
 	case "line": // line goes, line comes: whether the desk can dial out
 		s.house.queue.DialsOut(w[1] == "comes")
 		return nil
