@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -161,30 +162,54 @@ func (q *Queue) Declare(ctx context.Context, user int64, declared, reason string
 			return fmt.Errorf("declare %s: %w", declared, err)
 		}
 		seat, err := lockSeat(ctx, tx, user)
+		if err == nil {
+			err = q.declareIn(ctx, tx, seat, d, reason, at)
+		}
 		if err != nil {
 			return fmt.Errorf("declare %s: %w", declared, err)
 		}
-		if seat.Doing == Offered && d != Available {
-			if seat, err = q.conclude(ctx, tx, seat.Offer.UUID, end{to: Withdrawn, reason: declared, place: placeWaiting}, at); err != nil {
-				return fmt.Errorf("declare %s: %w", declared, err)
-			}
-		}
-		next := seat.declare(d, reason, at)
-		changed := next.Declared != seat.Declared || next.Reason != seat.Reason
-		if !changed && next.Doing == seat.Doing {
-			return nil
-		}
-		w := q.work(tx, at)
-		if seat.Doing == Wrapping && next.Doing == Idle {
-			w.wrapped(seat, at)
-		}
-		if changed {
-			w.declared(next)
-		}
-		w.seat(next)
-		w.wake(TopicMatch)
-		return w.do(ctx)
+		return nil
 	})
+}
+
+// Dismiss is Declare off in the transaction that lets somebody go, or come back:
+// what they had declared before must not call them. A talk goes on to its end.
+func (q *Queue) Dismiss(ctx context.Context, tx *db.Tx, user int64, at time.Time) error {
+	seat, err := lockSeat(ctx, tx, user)
+	if errors.Is(err, ErrNoSeat) {
+		return nil
+	}
+	if err == nil {
+		err = q.declareIn(ctx, tx, seat, Off, "", at)
+	}
+	if err != nil {
+		return fmt.Errorf("dismiss: %w", err)
+	}
+	return nil
+}
+
+// declareIn is Declare for a seat that the transaction has locked.
+func (q *Queue) declareIn(ctx context.Context, tx *db.Tx, seat Seat, d Declared, reason string, at time.Time) (err error) {
+	if seat.Doing == Offered && d != Available {
+		if seat, err = q.conclude(ctx, tx, seat.Offer.UUID, end{to: Withdrawn, reason: string(d), place: placeWaiting}, at); err != nil {
+			return err
+		}
+	}
+	next := seat.declare(d, reason, at)
+	changed := next.Declared != seat.Declared || next.Reason != seat.Reason
+	if !changed && next.Doing == seat.Doing {
+		return nil
+	}
+	w := q.work(tx, at)
+	if seat.Doing == Wrapping && next.Doing == Idle {
+		w.wrapped(seat, at)
+	}
+	if changed {
+		w.declared(next)
+	}
+	w.seat(next)
+	w.wake(TopicMatch)
+	return w.do(ctx)
 }
 
 // ExtendWrapUp gives an operator d more to wrap up. ErrNotWrapping.

@@ -79,6 +79,7 @@ func (s *Server) api(r chi.Router) {
 	s.webhooksAPI(a)
 	s.callbacksAPI(a)
 	s.passwordsAPI(a)
+	s.accountsAPI(a)
 	r.With(requestTimes.bounded).Get("/contacts/{id}/recording", s.getRecording)
 	r.With(requestTimes.bounded).Head("/contacts/{id}/recording", s.getRecording)
 	a.describeSound()

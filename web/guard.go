@@ -92,12 +92,13 @@ func pathForLog(r *http.Request) string {
 
 // doors limits attempts to sign in. One address may carry a whole office, one
 // name only one person.
-type doors struct{ byAddress, byName, perUser *httprate.RateLimiter }
+type doors struct{ byAddress, byName, perUser, wrongTokens *httprate.RateLimiter }
 
 const (
 	signInsPerAddress  = 60  // a minute: an office of fifty at eight o'clock
 	signInsPerName     = 10  // a minute
 	requestsPerSession = 600 // a minute and person: ten times what the busiest console sends
+	wrongPerAddress    = 120 // tokens a minute: twice what a program sends that asks each second with a revoked one
 )
 
 func newDoors() *doors {
@@ -106,7 +107,20 @@ func newDoors() *doors {
 		byAddress: httprate.NewRateLimiter(signInsPerAddress, time.Minute, quiet),
 		byName:    httprate.NewRateLimiter(signInsPerName, time.Minute, quiet),
 		perUser:   httprate.NewRateLimiter(requestsPerSession, time.Minute, quiet),
+
+		wrongTokens: httprate.NewRateLimiter(wrongPerAddress, time.Minute, quiet),
 	}
+}
+
+// guessing tells whether too many wrong tokens came from this address: then no
+// other is looked up. Nobody guesses 256 bits, but the database is for calls.
+func (d *doors) guessing(r *http.Request) bool {
+	_, rate, err := d.wrongTokens.Status(address(r))
+	return err == nil && rate >= wrongPerAddress
+}
+
+func (d *doors) wrongToken(r *http.Request) {
+	d.wrongTokens.OnLimit(nil, r, address(r)) // quiet: it writes no headers
 }
 
 // address is who connected to us. Headers that a proxy may add are not trusted:
@@ -166,8 +180,12 @@ func (s *Server) identify(r *http.Request) (identity, error) {
 		if !strings.EqualFold(scheme, "Bearer") {
 			return identity{}, errToken
 		}
+		if s.doors.guessing(r) {
+			return identity{}, errLimited
+		}
 		u, scope, err := s.users.ByToken(r.Context(), strings.TrimSpace(token))
 		if errors.Is(err, ErrWrong) {
+			s.doors.wrongToken(r)
 			return identity{}, errToken
 		}
 		return identity{User: u, bearer: true, scope: scope}, err

@@ -48,7 +48,7 @@ func (s *Server) tidy(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-look.C:
-			s.recheck(ctx)
+			s.recheck(ctx, 0)
 		case <-sweep.C:
 			work, cancel := context.WithTimeout(ctx, readWork)
 			if err := s.kept.sweep(work); err != nil && ctx.Err() == nil && !db.Away(err) {
@@ -208,6 +208,8 @@ type news struct {
 	messages bool
 	ringback bool
 	painted  []uuid.UUID
+
+	signedOut []int64 // whose sessions are over
 }
 
 // endedView is the data of "call.ended".
@@ -223,8 +225,10 @@ func gather(lines []journal.Entry) news {
 		onSeat := strings.HasPrefix(l.Stream, "seat:")
 		onTicket := strings.HasPrefix(l.Stream, "ticket:")
 		switch l.Kind {
-		case journal.SignedIn, journal.SignedOut, signInFailed, passwordChanged, resetMade, tokenMade, tokenRevoked, journal.Played:
+		case journal.SignedIn, journal.SignedOut, signInFailed, resetMade, tokenMade, tokenRevoked, userActivated, journal.Played:
 			continue // no screen shows it
+		case passwordChanged, sessionsEnded, userDeactivated:
+			n.signedOut, onSeat = append(n.signedOut, l.User), false
 		case journal.Offered:
 			n.offered[l.User], n.waiting, onSeat = true, true, true
 		case journal.Talking:
@@ -296,6 +300,9 @@ func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 	for _, id := range n.painted {
 		t.s.painted.note(id)
 	}
+	for _, user := range n.signedOut { // wherever they are: this node may not be the one that was asked
+		t.s.recheck(ctx, user)
+	}
 	var steps []func() error
 	for _, user := range n.seats { // first: somebody's telephone is about to ring
 		steps = append(steps, func() error { return t.tellSeat(ctx, user, n.offered[user], n.talking[user]) })
@@ -344,6 +351,9 @@ func (t *teller) tellSeat(ctx context.Context, user int64, offered, talking bool
 	}
 	if err != nil {
 		return err
+	}
+	if seat.Version == 0 && seat.Extension == "" {
+		return nil // a person without a telephone, who never sat at work
 	}
 	t.rings[user] = t.ringing(user, seat.Extension)
 	if err := t.s.hub.publish(0, "seat", t.s.seatView(seat)); err != nil {

@@ -32,39 +32,57 @@ const (
 // ErrLink is a link that was used, has expired, or was never made.
 var ErrLink = errors.New("the link does not hold")
 
+// Link is a way to a new password, told once.
+type Link struct {
+	Address   string    `json:"link"` // or its token, before a server makes an address of it
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// at is the link on the server that browsers reach at this address.
+func (l Link) at(publicURL string) Link {
+	return Link{ResetAddress(publicURL, l.Address), l.ExpiresAt.UTC()}
+}
+
 // ResetLink makes the token of a link by which a person chooses a new password;
 // by is who makes it, 0 on the command line. Links made before end with it. It
 // is told once: the database keeps its SHA-256.
 func (s *Users) ResetLink(ctx context.Context, name string, by int64) (token string, until time.Time, err error) {
-	secret := make([]byte, tokenBytes)
-	rand.Read(secret)
-	token = base64.RawURLEncoding.EncodeToString(secret)
-	hash := sha256.Sum256([]byte(token))
-	at := s.now()
-	until = at.Add(resetLife)
+	var l Link
 	err = s.db.Tx(ctx, func(tx *db.Tx) error {
 		var user int64
-		err := tx.QueryRow(ctx, `select id from users where name = @name and active for update`, pgx.StrictNamedArgs{"name": name}).Scan(&user)
+		err := tx.QueryRow(ctx, `select id from users where name = @name and active for no key update`, pgx.StrictNamedArgs{"name": name}).Scan(&user)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrNoUser
 		}
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `delete from password_resets where user_id = @user and used_at is null or expires_at < @at`,
-			pgx.StrictNamedArgs{"user": user, "at": at}); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `insert into password_resets (hash, user_id, made_by, created_at, expires_at) values (@hash, @user, nullif(@by, 0::bigint), @at, @until)`,
-			pgx.StrictNamedArgs{"hash": hash[:], "user": user, "by": by, "at": at, "until": until}); err != nil {
-			return err
-		}
-		return s.noteIn(ctx, tx, user, resetMade, map[string]any{"by": by})
+		l, err = s.newLink(ctx, tx, user, by)
+		return err
 	})
 	if err != nil && !errors.Is(err, ErrNoUser) {
 		err = fmt.Errorf("make a link: %w", err)
 	}
-	return token, until, err
+	return l.Address, l.ExpiresAt, err
+}
+
+// newLink is ResetLink for a person whose row the transaction has locked.
+func (s *Users) newLink(ctx context.Context, tx *db.Tx, user, by int64) (Link, error) {
+	secret := make([]byte, tokenBytes)
+	rand.Read(secret)
+	token := base64.RawURLEncoding.EncodeToString(secret)
+	hash := sha256.Sum256([]byte(token))
+	at := s.now()
+	until := at.Add(resetLife)
+	if _, err := tx.Exec(ctx, `delete from password_resets where user_id = @user and used_at is null or expires_at < @at`,
+		pgx.StrictNamedArgs{"user": user, "at": at}); err != nil {
+		return Link{}, err
+	}
+	if _, err := tx.Exec(ctx, `insert into password_resets (hash, user_id, made_by, created_at, expires_at) values (@hash, @user, nullif(@by, 0::bigint), @at, @until)`,
+		pgx.StrictNamedArgs{"hash": hash[:], "user": user, "by": by, "at": at, "until": until}); err != nil {
+		return Link{}, err
+	}
+	return Link{token, until}, s.noteIn(ctx, tx, user, resetMade, map[string]any{"by": by})
 }
 
 // linkHolds tells whether a token may still be used, before a password is typed
@@ -298,12 +316,6 @@ func (s *Server) refuseChoice(w http.ResponseWriter, r *http.Request, form *choi
 
 // --- API
 
-// link is a way to a new password, told once.
-type link struct {
-	Link      string    `json:"link"`
-	ExpiresAt time.Time `json:"expires_at"`
-}
-
 // ResetAddress is the link of a token, for a person to open.
 func ResetAddress(publicURL, token string) string {
 	return strings.TrimSuffix(publicURL, "/") + "/reset?" + url.Values{"t": {token}}.Encode()
@@ -311,22 +323,24 @@ func ResetAddress(publicURL, token string) string {
 
 // passwordsAPI lets those who run the desk help who forgot a password.
 func (s *Server) passwordsAPI(a *operations) {
-	provide(a, operation{at: "POST /users/{name}/reset", id: "makePasswordLink", by: supervisors, scope: Manage,
+	provide(a, operation{at: "POST /users/{name}/reset", id: "makePasswordLink", by: supervisors, scope: Manage, secret: true,
 		does: "Makes a link by which somebody chooses a new password, once and within an hour. Supervisors make it for operators, administrators for everybody."}, s.postUserReset)
 }
 
-func (s *Server) postUserReset(ctx context.Context, me User, in *OperatorPath) (link, error) {
+func (s *Server) postUserReset(ctx context.Context, me User, in *OperatorPath) (Link, error) {
 	u, err := s.users.ByName(ctx, in.Name)
 	if err == nil && me.Role != Admin && u.Role != Operator {
-		return link{}, errRole // or a supervisor would become an administrator
+		return Link{}, errRole // or a supervisor would become an administrator
 	}
-	var token string
-	var until time.Time
+	var l Link
 	if err == nil {
-		token, until, err = s.users.ResetLink(ctx, u.Name, me.ID)
+		l.Address, l.ExpiresAt, err = s.users.ResetLink(ctx, u.Name, me.ID)
 	}
 	if errors.Is(err, ErrNoUser) {
-		return link{}, problemf(http.StatusNotFound, "Non c'è nessuno con questo nome.")
+		return Link{}, errNobody
 	}
-	return link{ResetAddress(s.PublicURL, token), until.UTC()}, err
+	if err != nil {
+		return Link{}, err
+	}
+	return l.at(s.PublicURL), nil
 }

@@ -77,7 +77,7 @@ func TestResetLinkHoldsOnceAndForAnHour(t *testing.T) {
 	stranger.get(first).want(t, http.StatusNotFound) // the second one replaced it
 
 	third, _ := d.resetLink("bruno")
-	must(t, d.users.SetActive(t.Context(), "bruno", false))
+	d.leaves("bruno")
 	stranger.get(third).want(t, http.StatusNotFound)
 	if _, _, err := d.users.ResetLink(t.Context(), "bruno", 0); !errors.Is(err, ErrNoUser) {
 		t.Errorf("a link for somebody who left: %v", err)
@@ -184,10 +184,10 @@ func TestWhoMayMakeALink(t *testing.T) {
 		if c.status != http.StatusOK {
 			continue
 		}
-		got := decoded[link](t, r.body)
-		if !strings.HasPrefix(got.Link, "https://assistenza.example.it/reset?t=") || !got.ExpiresAt.Equal(noon.Add(resetLife)) {
+		got := decoded[Link](t, r.body)
+		if !strings.HasPrefix(got.Address, "https://assistenza.example.it/reset?t=") || !got.ExpiresAt.Equal(noon.Add(resetLife)) {
 			t.Errorf("the link is %+v", got)
 		}
-		must(t, d.users.linkHolds(t.Context(), strings.TrimPrefix(got.Link, "https://assistenza.example.it/reset?t=")))
+		must(t, d.users.linkHolds(t.Context(), strings.TrimPrefix(got.Address, "https://assistenza.example.it/reset?t=")))
 	}
 }

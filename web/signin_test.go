@@ -222,7 +222,7 @@ func TestANewPasswordEndsSessions(t *testing.T) {
 	d.signIn("anna", "un'altra parola", nil, nil).want(t, http.StatusSeeOther)
 
 	token := d.bearer("bruno")
-	must(t, d.users.SetActive(t.Context(), "bruno", false))
+	d.leaves("bruno")
 	bruno.get("/api/v1/me").problem(t, http.StatusUnauthorized)
 	token.get("/api/v1/me").problem(t, http.StatusUnauthorized)
 	d.signIn("bruno", testPassword, nil, nil).want(t, http.StatusUnauthorized)

@@ -453,14 +453,21 @@ func (s *Server) snapshotMessage(ctx context.Context, u User, epoch string, seq 
 	}{"snapshot", epoch, seq, now})
 }
 
-// recheck cuts the sockets whose session is over, or whose person may no longer
-// sign in. While the database is away everybody stays.
-func (s *Server) recheck(ctx context.Context) {
+// recheck cuts the sockets, of one person or (0) of everybody, whose session is
+// over or whose person may no longer sign in. While the database is away
+// everybody stays.
+func (s *Server) recheck(ctx context.Context, user int64) {
 	for _, page := range s.hub.list() {
-		if page.session == "" {
+		if user != 0 && page.user.ID != user {
 			continue
 		}
-		if _, err := s.ofSession(ctx, page.session); errors.Is(err, errSignIn) {
+		var err error
+		if page.session != "" {
+			_, err = s.ofSession(ctx, page.session)
+		} else {
+			_, err = s.users.byID(ctx, page.user.ID) // with a token
+		}
+		if errors.Is(err, errSignIn) || errors.Is(err, ErrNoUser) {
 			page.cut(closeSignedOut)
 		}
 	}

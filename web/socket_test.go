@@ -441,7 +441,7 @@ func TestSocketsEndWithTheirSession(t *testing.T) {
 		t.Errorf("after signing out: %d", code)
 	}
 	must(t, d.users.SetPassword(t.Context(), "bruno", "un'altra parola"))
-	d.recheck(t.Context())
+	d.recheck(t.Context(), 0)
 	if code := second.closed(); code != 4401 {
 		t.Errorf("after a new password: %d", code)
 	}

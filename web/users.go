@@ -48,11 +48,13 @@ type User struct {
 	CreatedAt   time.Time `json:"-"`
 
 	passwordHash string
+	signedOut    int // how often all sessions were ended
 }
 
-// stamp changes with the password: sessions carry it and end with it.
+// stamp changes with the password, and when all sessions are ended: sessions
+// carry it and end with it.
 func (u User) stamp() string {
-	sum := sha256.Sum256([]byte(u.passwordHash))
+	sum := sha256.Sum256([]byte(u.passwordHash + " " + strconv.Itoa(u.signedOut)))
 	return hex.EncodeToString(sum[:8])
 }
 
@@ -92,10 +94,10 @@ func NewUsers(d *db.DB, now func() time.Time) *Users {
 	return &Users{db: d, now: now, hasher: newHasher(), seen: map[int64]User{}}
 }
 
-const userColumns = `id, name, display_name, role, coalesce(extension, ''), wrap_up, active, created_at, password_hash`
+const userColumns = `id, name, display_name, role, coalesce(extension, ''), wrap_up, active, created_at, password_hash, signed_out`
 
 func scanUser(row pgx.CollectableRow) (u User, err error) {
-	err = row.Scan(&u.ID, &u.Name, &u.DisplayName, &u.Role, &u.Extension, &u.WrapUp, &u.Active, &u.CreatedAt, &u.passwordHash)
+	err = row.Scan(&u.ID, &u.Name, &u.DisplayName, &u.Role, &u.Extension, &u.WrapUp, &u.Active, &u.CreatedAt, &u.passwordHash, &u.signedOut)
 	return u, err
 }
 
@@ -138,12 +140,7 @@ func (s *Users) SetWrapUp(ctx context.Context, name string, seconds int) error {
 	if seconds < 0 || seconds > maxWrapUp {
 		return fmt.Errorf("wrap-up: want 0 to %d seconds", maxWrapUp)
 	}
-	return s.update(ctx, `update users set wrap_up = @value where name = @name`, name, seconds)
-}
-
-// SetActive lets a person in again, or out: sessions and tokens then end.
-func (s *Users) SetActive(ctx context.Context, name string, active bool) error {
-	return s.update(ctx, `update users set active = @value where name = @name`, name, active)
+	return s.update(ctx, `update users set wrap_up = @value, version = version + 1 where name = @name`, name, seconds)
 }
 
 func (s *Users) update(ctx context.Context, sql, name string, value any) error {
@@ -163,7 +160,7 @@ func (s *Users) update(ctx context.Context, sql, name string, value any) error {
 func (s *Users) SetSkills(ctx context.Context, name string, topics ...string) error {
 	return s.db.Tx(ctx, func(tx *db.Tx) error {
 		var user int64
-		err := tx.QueryRow(ctx, `select id from users where name = @name for update`, pgx.StrictNamedArgs{"name": name}).Scan(&user)
+		err := tx.QueryRow(ctx, `update users set version = version + 1 where name = @name returning id`, pgx.StrictNamedArgs{"name": name}).Scan(&user)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrNoUser
 		}

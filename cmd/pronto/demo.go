@@ -100,7 +100,10 @@ func (h *house) seedDemo(ctx context.Context, operators int) error {
 			return fmt.Errorf("doctors: %w", err)
 		}
 	}
-	people := []person{{name: "carla", display: "Carla Supervisore", role: web.Supervisor}}
+	people := []person{
+		{name: "carla", display: "Carla Supervisore", role: web.Supervisor},
+		{name: "dora", display: "Dora Amministratrice", role: web.Admin},
+	}
 	for n := 1; n <= operators; n++ {
 		name := demoOperator(n)
 		people = append(people, person{name, strings.ToUpper(name[:1]) + name[1:], web.Operator, strconv.Itoa(demoFirstPhone + n - 1)})
