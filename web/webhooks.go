@@ -25,6 +25,10 @@ func (s *Server) webhooksAPI(a *operations) {
 		func(ctx context.Context, me User, in *IDPath) (nothing, error) {
 			return nothing{}, webhookError(s.Webhooks.Enable(ctx, me.ID, in.ID))
 		})
+	provide(a, operation{at: "POST /webhooks/{id}/disable", id: "disableWebhook", does: "Sends no more to a receiver, until it is enabled.", by: supervisors, scope: Manage},
+		func(ctx context.Context, me User, in *IDPath) (nothing, error) {
+			return nothing{}, webhookError(s.Webhooks.Disable(ctx, me.ID, in.ID))
+		})
 	provide(a, operation{at: "DELETE /webhooks/{id}", id: "removeWebhook", does: "Forgets a receiver; what waits for it is not sent.", by: supervisors, scope: Manage},
 		func(ctx context.Context, me User, in *IDPath) (nothing, error) {
 			return nothing{}, webhookError(s.Webhooks.Remove(ctx, me.ID, in.ID))
@@ -34,7 +38,7 @@ func (s *Server) webhooksAPI(a *operations) {
 type webhookInput struct {
 	Body struct {
 		URL    string   `json:"url" minLength:"1" maxLength:"2000" doc:"https, and a public address unless the configuration allows others."`
-		Events []string `json:"events" minItems:"1" maxItems:"20" doc:"ticket.opened, ticket.taken, ticket.closed, ticket.reopened, contact.ended, message.recorded, callback.booked."`
+		Events []string `json:"events" minItems:"1" maxItems:"20" enum:"callback.booked,contact.ended,message.recorded,ticket.closed,ticket.opened,ticket.reopened,ticket.taken"`
 	}
 }
 

@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -26,15 +27,28 @@ func TestWebhooksByTheAPI(t *testing.T) {
 	if all := decoded[list[outbox.Webhook]](t, listed).Items; len(all) != 1 || all[0].ID != made.ID || strings.Contains(listed, "whsec_") {
 		t.Errorf("the list is %s", listed)
 	}
+	if tag, ok := reflect.TypeFor[webhookInput]().FieldByName("Body"); ok {
+		if events, _ := tag.Type.FieldByName("Events"); events.Tag.Get("enum") != strings.Join(outbox.Events(), ",") {
+			t.Errorf("the API describes the events as %s", events.Tag.Get("enum"))
+		}
+	}
 	for field, bad := range map[string]map[string]any{
-		"url": {"url": "http://example.org/", "events": []string{"ticket.opened"}}, "events": {"url": "https://example.org/", "events": []string{"ticket.segreto"}},
+		"url": {"url": "http://example.org/", "events": []string{"ticket.opened"}}, "events[0]": {"url": "https://example.org/", "events": []string{"ticket.segreto"}},
 	} {
 		if p := carla.ask(http.MethodPost, at, bad).problem(t, http.StatusUnprocessableEntity); p.Field != field || strings.Contains(p.Detail, "segreto") {
 			t.Errorf("%v is refused with %+v", bad, p)
 		}
 	}
 	hook := at + "/" + made.ID.String()
+	carla.ask(http.MethodPost, hook+"/disable", nil).want(t, http.StatusNoContent)
+	if h := decoded[list[outbox.Webhook]](t, carla.get(at).body).Items[0]; h.DisabledAt == nil || h.DisabledWhy != "Da una persona." {
+		t.Errorf("disabled by hand it is %+v", h)
+	}
 	carla.ask(http.MethodPost, hook+"/enable", nil).want(t, http.StatusNoContent)
+	if h := decoded[list[outbox.Webhook]](t, carla.get(at).body).Items[0]; h.DisabledAt != nil || h.DisabledWhy != "" {
+		t.Errorf("enabled again it is %+v", h)
+	}
+	carla.ask(http.MethodPost, at+"/"+uuid.NewString()+"/disable", nil).problem(t, http.StatusNotFound)
 	carla.ask(http.MethodDelete, hook, nil).want(t, http.StatusNoContent)
 	carla.ask(http.MethodDelete, hook, nil).problem(t, http.StatusNotFound)
 	carla.ask(http.MethodPost, at+"/"+uuid.NewString()+"/enable", nil).problem(t, http.StatusNotFound)

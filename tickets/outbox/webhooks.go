@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"slices"
 	"time"
@@ -291,22 +292,33 @@ func (w *Webhooks) List(ctx context.Context) ([]Webhook, error) {
 
 // Remove forgets a receiver; what waits for it is not sent any more.
 func (w *Webhooks) Remove(ctx context.Context, user int64, id uuid.UUID) error {
-	return w.change(ctx, user, id, Removed, `delete from webhooks where id = @id`, nil)
+	return w.change(ctx, user, id, Removed, `delete from webhooks where id = @id`, nil, nil)
 }
 
 // Enable sends to a receiver again, from what happens next.
 func (w *Webhooks) Enable(ctx context.Context, user int64, id uuid.UUID) error {
-	return w.change(ctx, user, id, Enabled, `update webhooks set disabled_at = null, disabled_why = '', failing_since = null, last_fault = '' where id = @id`, w.wakeCursor)
+	return w.change(ctx, user, id, Enabled, `update webhooks set disabled_at = null, disabled_why = '', failing_since = null, last_fault = '' where id = @id`, nil, w.wakeCursor)
 }
 
-func (w *Webhooks) change(ctx context.Context, user int64, id uuid.UUID, kind journal.Kind, sql string, before func(context.Context, *db.Tx) error) error {
+// byHand is why a receiver is disabled that somebody disabled.
+const byHand = "Da una persona."
+
+// Disable sends nothing more to a receiver; what waits for it is not sent either.
+func (w *Webhooks) Disable(ctx context.Context, user int64, id uuid.UUID) error {
+	return w.change(ctx, user, id, Disabled, `update webhooks set disabled_at = @at, disabled_why = @why where id = @id`,
+		pgx.StrictNamedArgs{"at": w.Now(), "why": byHand}, nil)
+}
+
+func (w *Webhooks) change(ctx context.Context, user int64, id uuid.UUID, kind journal.Kind, sql string, more pgx.StrictNamedArgs, before func(context.Context, *db.Tx) error) error {
+	values := pgx.StrictNamedArgs{"id": id}
+	maps.Copy(values, more)
 	err := w.DB.Tx(ctx, func(tx *db.Tx) error {
 		if before != nil {
 			if err := before(ctx, tx); err != nil {
 				return err
 			}
 		}
-		done, err := tx.Exec(ctx, sql, pgx.StrictNamedArgs{"id": id})
+		done, err := tx.Exec(ctx, sql, values)
 		if err != nil {
 			return err
 		}

@@ -50,7 +50,7 @@ function answered(path: string, key: string): void {
   if (unsure.get(thing(path))?.key === key) unsure.delete(thing(path))
 }
 
-async function request<T>(method: string, path: string, body?: unknown, leaving = false): Promise<T> {
+export async function request<T>(method: string, path: string, body?: unknown, leaving = false): Promise<T> {
   if (method === 'GET') return ask<T>(method, path, body, leaving, {})
   const key = keyOf(path, `${method} ${path} ${JSON.stringify(body)}`)
   try {

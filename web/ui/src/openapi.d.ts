@@ -812,6 +812,75 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Everybody who signs in or did, with what they answer for. */
+        get: operations["listUsers"];
+        put?: never;
+        /** Adds somebody, who chooses the first password by the link: once and within an hour. */
+        post: operations["addUser"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/users/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Changes somebody; 409 when somebody else was quicker, and then nothing is saved. */
+        put: operations["editUser"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/users/{name}/activate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets somebody come back, with the password they had. */
+        post: operations["activateUser"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/users/{name}/deactivate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets somebody go: sessions and tokens end, no call is offered any more. A talk goes on to its end. */
+        post: operations["deactivateUser"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/users/{name}/reset": {
         parameters: {
             query?: never;
@@ -823,6 +892,23 @@ export interface paths {
         put?: never;
         /** Makes a link by which somebody chooses a new password, once and within an hour. Supervisors make it for operators, administrators for everybody. */
         post: operations["makePasswordLink"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/users/{name}/signout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ends the sessions of somebody on every browser. */
+        post: operations["signOutUser"];
         delete?: never;
         options?: never;
         head?: never;
@@ -864,6 +950,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/webhooks/{id}/disable": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sends no more to a receiver, until it is enabled. */
+        post: operations["disableWebhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/webhooks/{id}/enable": {
         parameters: {
             query?: never;
@@ -885,6 +988,30 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        Account: {
+            active: boolean;
+            /** Format: date-time */
+            created_at: string;
+            /** @description As colleagues read it. */
+            display_name: string;
+            /** @description Of the person's telephone; empty: none. */
+            extension: string;
+            name: string;
+            no_password: boolean;
+            /** @enum {string} */
+            role: "operator" | "supervisor" | "admin";
+            skills: components["schemas"]["Skill"][];
+            /** Format: int64 */
+            version: number;
+            /**
+             * Format: int64
+             * @description Seconds after each call.
+             */
+            wrap_up: number;
+        };
+        AccountList: {
+            items: components["schemas"]["Account"][];
+        };
         Attempt: {
             /** Format: date-time */
             at: string;
@@ -1108,6 +1235,25 @@ export interface components {
                 [key: string]: unknown;
             } | null;
         };
+        EditUserInputBody: {
+            /** @description As colleagues read it. */
+            display_name: string;
+            /** @description Of the person's telephone; empty: none. */
+            extension: string;
+            /** @enum {string} */
+            role: "operator" | "supervisor" | "admin";
+            skills: components["schemas"]["Skill"][];
+            /**
+             * Format: int64
+             * @description As the editor saw it.
+             */
+            version: number;
+            /**
+             * Format: int64
+             * @description Seconds after each call.
+             */
+            wrap_up: number;
+        };
         Edition: {
             service: string;
             /** Format: int64 */
@@ -1265,6 +1411,30 @@ export interface components {
         MessageList: {
             items: components["schemas"]["Message"][];
         };
+        NewAccount: {
+            active: boolean;
+            /** Format: date-time */
+            created_at: string;
+            /** @description As colleagues read it. */
+            display_name: string;
+            /** Format: date-time */
+            expires_at: string;
+            /** @description Of the person's telephone; empty: none. */
+            extension: string;
+            link: string;
+            name: string;
+            no_password: boolean;
+            /** @enum {string} */
+            role: "operator" | "supervisor" | "admin";
+            skills: components["schemas"]["Skill"][];
+            /** Format: int64 */
+            version: number;
+            /**
+             * Format: int64
+             * @description Seconds after each call.
+             */
+            wrap_up: number;
+        };
         NewToken: {
             /** Format: date-time */
             created_at: string;
@@ -1279,6 +1449,22 @@ export interface components {
             scope: "read" | "operate" | "admin";
             /** @description The bearer token. It is not shown again. */
             secret: string;
+        };
+        NewUserInputBody: {
+            /** @description As colleagues read it. */
+            display_name: string;
+            /** @description Of the person's telephone; empty: none. */
+            extension: string;
+            /** @description To sign in with. */
+            name: string;
+            /** @enum {string} */
+            role: "operator" | "supervisor" | "admin";
+            skills: components["schemas"]["Skill"][];
+            /**
+             * Format: int64
+             * @description Seconds after each call.
+             */
+            wrap_up: number;
         };
         NewWebhook: {
             /** Format: date-time */
@@ -1478,6 +1664,15 @@ export interface components {
         Shared: {
             number: string;
             people: components["schemas"]["Customer"][];
+        };
+        Skill: {
+            /**
+             * Format: int64
+             * @description 1 is the best.
+             */
+            level: number;
+            /** @description The topic's code. */
+            topic: string;
         };
         State: {
             /** Format: int64 */
@@ -1680,8 +1875,7 @@ export interface components {
             url: string;
         };
         WebhookInputBody: {
-            /** @description ticket.opened, ticket.taken, ticket.closed, ticket.reopened, contact.ended, message.recorded, callback.booked. */
-            events: string[];
+            events: ("callback.booked" | "contact.ended" | "message.recorded" | "ticket.closed" | "ticket.opened" | "ticket.reopened" | "ticket.taken")[];
             /** @description https, and a public address unless the configuration allows others. */
             url: string;
         };
@@ -3589,6 +3783,180 @@ export interface operations {
             };
         };
     };
+    listUsers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountList"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    addUser: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewUserInputBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewAccount"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    editUser: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The user's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EditUserInputBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Account"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    activateUser: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The user's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Account"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deactivateUser: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The user's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Account"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     makePasswordLink: {
         parameters: {
             query?: never;
@@ -3612,6 +3980,39 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Link"];
                 };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    signOutUser: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The user's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description A refusal or a fault. */
             default: {
@@ -3690,6 +4091,38 @@ export interface operations {
         };
     };
     removeWebhook: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    disableWebhook: {
         parameters: {
             query?: never;
             header?: {

@@ -3,6 +3,8 @@
 
 import type { Component } from 'svelte'
 import type { Language } from '../../format'
+import Integrations from './Integrations.svelte'
+import Users from './Users.svelte'
 
 export interface Tab {
   path: string // after #/gestione/
@@ -12,4 +14,6 @@ export interface Tab {
 }
 
 export const tabs: readonly Tab[] = [
+  { path: 'utenti', label: { it: 'Utenti', en: 'Users' }, supervisors: true, view: Users },
+  { path: 'integrazioni', label: { it: 'Integrazioni', en: 'Integrations' }, supervisors: false, view: Integrations },
 ]
