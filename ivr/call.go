@@ -25,6 +25,7 @@ type Call interface {
 	Source() string // where From comes from: asserted, from, withheld
 	To() string     // the number dialled
 	Trunk() string  // the trunk that brought the call
+	Beyond() bool   // more than the trunk has lines
 	Arrived() time.Time
 	Stream() *media.Stream // its sound; nil before it is answered
 

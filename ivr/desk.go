@@ -36,6 +36,10 @@ const (
 	awayLongest  = 90 * time.Second // and gives up after this: the caller may then leave a message
 )
 
+// sipBusy is 486 Busy Here (RFC 3261 §21.4.24): the caller hears the engaged tone at
+// once, and the carrier does not take us for broken, as it would with 503.
+const sipBusy = 486
+
 // keyBlocking answers the question whether the fault blocks the doctor's work,
 // keyJoin the question whether the call belongs to the open request.
 const (
@@ -119,7 +123,7 @@ func caught(fn func() error) (err error) {
 
 // converse is the conversation itself: hours, menu, queue, talk.
 func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tickets.Ending, error) {
-	if ending, status := d.refusal(c); status != 0 {
+	if ending, status := d.refusal(call, c); status != 0 {
 		return ending, call.Refuse(ctx, status, drainRetry)
 	}
 	if err := call.Answer(ctx); err != nil {
@@ -167,12 +171,14 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 }
 
 // refusal says whether this call is refused before it is answered, and how.
-func (d *Desk) refusal(c *tickets.Contact) (ending tickets.Ending, status int) {
+func (d *Desk) refusal(call Call, c *tickets.Contact) (ending tickets.Ending, status int) {
 	switch {
 	case d.Draining():
 		return tickets.RefusedClosing, http.StatusServiceUnavailable
 	case c.Service == nil && !c.Deferred: // with the database away we cannot know
 		return tickets.RefusedUnknownNumber, http.StatusNotFound
+	case call.Beyond():
+		return tickets.RefusedNoLine, sipBusy
 	}
 	return "", 0
 }

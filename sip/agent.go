@@ -85,6 +85,7 @@ type Config struct {
 type Trunk struct {
 	Name     string
 	Networks []netip.Prefix
+	Lines    int // calls at once, in and out, that were bought of the carrier; 0: as many as come
 }
 
 // Phones knows the operators' telephones: their secrets and where they are.
@@ -152,7 +153,8 @@ type Agent struct {
 	cancels map[string]time.Time
 	dialogs map[string]*Call
 	calls   map[*Call]struct{}
-	changed chan struct{} // closed and made anew when a call ends
+	lines   map[string]int // of each trunk, how many are in use
+	changed chan struct{}  // closed and made anew when a call ends
 }
 
 var errStopping = errors.New("sip: the server is stopping")
@@ -192,7 +194,7 @@ func New(c Config) (*Agent, error) {
 		grumbles: grumbles{last: map[string]time.Time{}, less: map[string]int{}},
 		conns:    map[netip.AddrPort]*streamEdge{},
 		invites:  map[string]*invitation{}, cancels: map[string]time.Time{},
-		dialogs: map[string]*Call{}, calls: map[*Call]struct{}{}, changed: make(chan struct{}),
+		dialogs: map[string]*Call{}, calls: map[*Call]struct{}{}, lines: map[string]int{}, changed: make(chan struct{}),
 	}
 	_, _ = rand.Read(a.secret[:]) // never fails
 	a.ctx, a.cancel = context.WithCancel(context.Background())
@@ -448,10 +450,31 @@ func (a *Agent) add(c *Call) bool {
 	return true
 }
 
+// line gives a call one of its trunk's lines, until it is removed; false when all
+// are in use. A carrier may send more calls than were bought.
+func (a *Agent) line(c *Call, trunk string) bool {
+	i := slices.IndexFunc(a.cfg.Trunks, func(t Trunk) bool { return t.Name == trunk })
+	if i < 0 || a.cfg.Trunks[i].Lines == 0 {
+		return true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.lines[trunk] >= a.cfg.Trunks[i].Lines {
+		return false
+	}
+	a.lines[trunk]++
+	c.line = trunk
+	return true
+}
+
 // remove is the end of a call, its handler included.
 func (a *Agent) remove(c *Call) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if c.line != "" {
+		a.lines[c.line]--
+		c.line = ""
+	}
 	if _, ok := a.calls[c]; !ok {
 		return
 	}

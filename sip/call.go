@@ -38,6 +38,8 @@ type Call struct {
 	a        *Agent
 	identity identity
 	trunk    string
+	beyond   bool   // came when all lines of the trunk were in use
+	line     string // the trunk one of whose lines it has; guarded by a.mu
 	arrived  time.Time
 	dlg      *dialog
 	laws     []uint8 // what we offer
@@ -95,6 +97,9 @@ func (c *Call) To() string { return c.identity.to }
 
 // Trunk is the name of the trunk that brought the call, "" for one we made.
 func (c *Call) Trunk() string { return c.trunk }
+
+// Beyond says that the call came when all lines of its trunk were in use (Trunk.Lines).
+func (c *Call) Beyond() bool { return c.beyond }
 
 // Arrived is the instant of the INVITE.
 func (c *Call) Arrived() time.Time { return c.arrived }

@@ -20,6 +20,8 @@ var (
 	ErrDeclined = errors.New("sip: declined")
 	// ErrNoAnswer says that a telephone rang and nobody lifted the handset.
 	ErrNoAnswer = errors.New("sip: no answer")
+	// ErrNoLine says that all lines of the trunk are in use.
+	ErrNoLine = errors.New("sip: all lines of the trunk are in use")
 	// ErrEnded is returned by the methods of a call that is over.
 	ErrEnded = errors.New("sip: the call is over")
 	// ErrAnswered is returned by Refuse when the call was answered before.

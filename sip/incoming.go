@@ -64,6 +64,7 @@ func (a *Agent) onCall(req *sip.Request, tx sip.ServerTransaction, f flow, key s
 	} else {
 		c.trunk, _ = a.trunkOf(f.remote.Addr())
 	}
+	c.beyond = !a.line(c, c.trunk)
 	c.mu.Lock()
 	if c.state == ringing {
 		_ = tx.Respond(c.response(req, sip.StatusTrying, nil))

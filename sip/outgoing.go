@@ -45,6 +45,7 @@ type DialOptions struct {
 	Via       netip.AddrPort // where to send the INVITE
 	TCP       bool           // over TCP instead of UDP
 	LateOffer bool           // no SDP in the INVITE: the answer goes in the ACK
+	Trunk     string         // the trunk whose line it takes; "": nobody's
 }
 
 // Dial makes a call and returns when it is answered; `to` is a number or a user
@@ -79,7 +80,11 @@ func (a *Agent) Dial(ctx context.Context, to string, o DialOptions) (*Call, erro
 		c.dlg.callID = o.ID
 	}
 	results := make(chan error, 1)
+	if !a.line(c, o.Trunk) {
+		return nil, ErrNoLine
+	}
 	if err := a.invite(ctx, c, extra, o.LateOffer, &decided, results); err != nil {
+		a.remove(c)
 		return nil, err
 	}
 	select {

@@ -52,6 +52,7 @@ type SIPConfig struct {
 type TrunkConfig struct {
 	Name     string   `toml:"name"`
 	Networks []string `toml:"networks"` // 203.0.113.0/28, 2001:db8::/64, or one address
+	Lines    int      `toml:"lines"`    // calls at once, in and out; 0: as many as come
 
 	Target   string `toml:"target"`   // ip:port where its switch takes our calls; "": it takes none
 	Caller   string `toml:"caller"`   // the number that is shown, E.164
@@ -228,6 +229,7 @@ type httpsSettings struct {
 type trunk struct {
 	name     string
 	networks []netip.Prefix
+	lines    int // 0: no limit
 
 	target   netip.AddrPort // not valid: it takes no calls of ours
 	caller   string
@@ -284,7 +286,10 @@ func (c Config) check() (settings, error) {
 			fault(key, "every trunk needs a name of its own")
 		}
 		names[t.Name] = true
-		next := trunk{name: t.Name}
+		next := trunk{name: t.Name, lines: t.Lines}
+		if t.Lines < 0 {
+			fault(key, "lines: %d calls at once cannot be", t.Lines)
+		}
 		for _, n := range t.Networks {
 			p, err := parseNetwork(n)
 			if err != nil {

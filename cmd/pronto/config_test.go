@@ -24,6 +24,7 @@ func TestConfigRefuses(t *testing.T) {
 		"target by name":      {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\ntarget = \"sip.example.org:5060\"\ncaller = \"+390551234567\"\n", "target:"},
 		"target, no caller":   {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\ntarget = \"192.0.2.1:5060\"\n", "caller:"},
 		"caller, no target":   {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\ncaller = \"+390551234567\"\n", "without target"},
+		"lines below none":    {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\nlines = -1\n", "lines: -1"},
 		"identity of nobody":  {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\ntarget = \"192.0.2.1:5060\"\ncaller = \"+390551234567\"\nidentity = \"both\"\n", "none of from, asserted"},
 		"prefix in words":     {"[sip]\ndial_prefixes = [\"Italia\"]\n", "sip.dial_prefixes"},
 		"ports backwards":     {"[rtp]\nports = \"24999-20000\"\n", "rtp.ports"},

@@ -102,7 +102,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	}
 	var trunks []sip.Trunk
 	for _, t := range s.trunks {
-		trunks = append(trunks, sip.Trunk{Name: t.name, Networks: t.networks})
+		trunks = append(trunks, sip.Trunk{Name: t.name, Networks: t.networks, Lines: t.lines})
 	}
 	h.agent, err = sip.New(sip.Config{
 		Addrs: s.sip, Packet: e.packet, Trunks: trunks, Realm: s.realm,

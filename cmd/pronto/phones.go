@@ -146,7 +146,7 @@ type lines struct {
 
 // Dial rings a customer until they answer; an *ivr.Unreached says why they do not.
 func (l *lines) Dial(ctx context.Context, number, id string) (ivr.Line, error) {
-	o := sip.DialOptions{ID: id, Via: l.out.target, From: l.out.caller}
+	o := sip.DialOptions{ID: id, Trunk: l.out.name, Via: l.out.target, From: l.out.caller}
 	if l.out.asserted {
 		o.Asserted = l.out.caller
 	}
