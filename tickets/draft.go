@@ -47,6 +47,7 @@ type Draft struct {
 type Overview struct {
 	ID       int64      `json:"id"`
 	Number   string     `json:"number"`
+	Numbers  []string   `json:"numbers"` // in force; of a service that was never published, the one it was begun with
 	Name     string     `json:"name"`
 	Version  int64      `json:"version"` // in force; 0: none yet
 	Open     bool       `json:"open"`
@@ -75,6 +76,7 @@ func (b *Book) Overviews(ctx context.Context, at time.Time) ([]Overview, error) 
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o Overview, err error) {
 		err = row.Scan(&o.ID, &o.Number, &o.Name, &o.HasDraft, &o.NextFrom)
+		o.Numbers = []string{o.Number}
 		return o, err
 	})
 	if err != nil {
@@ -84,7 +86,7 @@ func (b *Book) Overviews(ctx context.Context, at time.Time) ([]Overview, error) 
 		for i := range list {
 			if o := &list[i]; o.ID == s.ID {
 				open, changes := s.Open(at)
-				o.Number, o.Name, o.Version, o.Open = s.Number, s.Name, s.Version, open
+				o.Number, o.Numbers, o.Name, o.Version, o.Open = s.Number, s.Numbers, s.Name, s.Version, open
 				if !changes.IsZero() {
 					o.Changes = &changes
 				}
@@ -291,13 +293,13 @@ func checked(ctx context.Context, q querier, service int64, draft *Version, at t
 	if open, opens := s.Hours.Open(s.ValidFrom); !open && opens.IsZero() {
 		list.warn("hours", placeHours, "Con questi orari il servizio non apre mai: chi chiama può solo lasciare un messaggio.")
 	}
-	others.taken(service, s, &list)
+	others.taken(service, s, draft.Settings.Numbers, &list)
 	return s, list, unattended(ctx, q, s, &list)
 }
 
 // taken notes the numbers of s that another service has, at the instant from
-// which s holds or later.
-func (c *catalogue) taken(service int64, s *Service, f *faults) {
+// which s holds or later; written is how they stand in the settings.
+func (c *catalogue) taken(service int64, s *Service, written []string, f *faults) {
 	for _, versions := range c.services {
 		for i, other := range versions {
 			over := i+1 < len(versions) && !versions[i+1].ValidFrom.After(s.ValidFrom) // before s comes
@@ -305,10 +307,10 @@ func (c *catalogue) taken(service int64, s *Service, f *faults) {
 				continue
 			}
 			for _, n := range other.Numbers {
-				i := slices.Index(s.Numbers, n)
 				reason := fmt.Sprintf("Il numero %s appartiene al servizio «%s».", n, other.Name)
-				if i >= 0 && !slices.ContainsFunc(*f, func(f Fault) bool { return f.Reason == reason }) {
-					f.add("numbers", placeNumbers, "%s", reason)
+				if slices.Contains(s.Numbers, n) && !slices.ContainsFunc(*f, func(f Fault) bool { return f.Reason == reason }) {
+					row := slices.IndexFunc(written, func(w string) bool { return Normalise(w) == n })
+					f.add(fmt.Sprintf("numbers[%d]", row), placeNumbers, "%s", reason)
 				}
 			}
 		}

@@ -166,7 +166,7 @@ func TestEveryFaultIsFound(t *testing.T) {
 		{"no number", func(s *Settings) { s.Numbers = nil }, "numbers", "nessun numero"},
 		{"a number that is none", func(s *Settings) { s.Numbers[1] = "centralino" }, "numbers[1]", "La riga 2"},
 		{"a number twice", func(s *Settings) { s.Numbers[1] = "848000111" }, "numbers[1]", "due volte"},
-		{"a number of another service", func(s *Settings) { s.Numbers[1] = "800 123 456" }, "numbers", "appartiene al servizio «Assistenza»"},
+		{"a number of another service", func(s *Settings) { s.Numbers[1] = "800 123 456" }, "numbers[1]", "appartiene al servizio «Assistenza»"},
 		{"no name", func(s *Settings) { s.Name = "  " }, "name", "obbligatorio"},
 		{"a long name", func(s *Settings) { s.Name = strings.Repeat("è", nameLongest+1) }, "name", "supera"},
 		{"a short wait", func(s *Settings) { s.MaxWait = 59 }, "max_wait", "60 a 7200"},

@@ -32,12 +32,26 @@ func (b *Book) Emergency(ctx context.Context, at time.Time) (Emergency, error) {
 	if err != nil {
 		return Emergency{}, err
 	}
-	for _, e := range known.emergencies {
+	return emergencyAt(known.emergencies, at), nil
+}
+
+// EmergencyNow is Emergency from the database, for whoever was told by the
+// journal that it changed: memory may hear of it a moment later.
+func (b *Book) EmergencyNow(ctx context.Context, at time.Time) (Emergency, error) {
+	list, err := readEmergencies(ctx, b.db.Pool)
+	if err != nil {
+		return Emergency{}, fmt.Errorf("read the emergency announcement: %w", err)
+	}
+	return emergencyAt(list, at), nil
+}
+
+func emergencyAt(list []Emergency, at time.Time) Emergency {
+	for _, e := range list {
 		if !e.Since.After(at) && (e.Until.IsZero() || e.Until.After(at)) {
-			return e, nil
+			return e
 		}
 	}
-	return Emergency{}, nil
+	return Emergency{}
 }
 
 // emergenciesKept is how many are in memory: those that have ended are for tests

@@ -210,6 +210,8 @@ type news struct {
 	painted  []uuid.UUID
 
 	signedOut []int64 // whose sessions are over
+	emergency bool
+	services  bool
 }
 
 // endedView is the data of "call.ended".
@@ -266,6 +268,10 @@ func gather(lines []journal.Entry) news {
 			}
 		case journal.Recovered:
 			n.waiting, n.messages, n.ringback = true, true, true
+		case journal.EmergencyBegan, journal.EmergencyEnded:
+			n.emergency = true
+		case journal.Published, journal.Discarded:
+			n.services = true
 		}
 		if onSeat && l.User != 0 {
 			n.seats = seat.add(n.seats, l.User)
@@ -321,6 +327,12 @@ func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 	}
 	if n.ringback {
 		steps = append(steps, func() error { return t.tellRingBacks(ctx) })
+	}
+	if n.emergency {
+		steps = append(steps, func() error { return t.tellEmergency(ctx) })
+	}
+	if n.services {
+		steps = append(steps, func() error { return t.s.hub.publish(0, "services", struct{}{}) })
 	}
 	for _, step := range steps {
 		if err := t.attempt(ctx, step); err != nil {
@@ -420,6 +432,14 @@ func (t *teller) tellRingBacks(ctx context.Context) error {
 		return err
 	}
 	return t.s.hub.publish(0, "ringbacks", map[string]int{"due": count, "callbacks": open})
+}
+
+func (t *teller) tellEmergency(ctx context.Context) error {
+	e, err := t.s.Book.EmergencyNow(ctx, t.s.Now())
+	if err != nil {
+		return err
+	}
+	return t.s.hub.publish(0, "emergency", viewOfEmergency(e))
 }
 
 // painted knows which offers' pops pages have painted.

@@ -299,6 +299,8 @@ type state struct {
 	CanDial       bool   `json:"can_dial"`
 	CannotDialWhy string `json:"cannot_dial_why"` // Italian; "" when it can
 
+	Emergency emergencyView `json:"emergency"`
+
 	Now time.Time `json:"now"`
 }
 
@@ -330,6 +332,11 @@ func (s *Server) state(ctx context.Context, u User) (*state, error) {
 	if st.CallbacksOpen, err = s.Book.CallbacksOpen(ctx); err != nil {
 		return nil, err
 	}
+	emergency, err := s.Book.EmergencyNow(ctx, st.Now)
+	if err != nil {
+		return nil, err
+	}
+	st.Emergency = viewOfEmergency(emergency)
 	if st.CanDial = s.Queue.Dials(); !st.CanDial {
 		st.CannotDialWhy = noLine
 	}

@@ -109,8 +109,12 @@ type emergencyView struct {
 
 func (s *Server) emergency(ctx context.Context) (emergencyView, error) {
 	e, err := s.Book.Emergency(ctx, s.Now())
-	if err != nil || !e.Active {
-		return emergencyView{}, err
+	return viewOfEmergency(e), err
+}
+
+func viewOfEmergency(e tickets.Emergency) emergencyView {
+	if !e.Active {
+		return emergencyView{}
 	}
 	since := e.Since.UTC()
 	v := emergencyView{Active: true, Clip: e.Clip, Since: &since}
@@ -118,7 +122,7 @@ func (s *Server) emergency(ctx context.Context) (emergencyView, error) {
 		until := e.Until.UTC()
 		v.Until = &until
 	}
-	return v, nil
+	return v
 }
 
 type emergencyInput struct {

@@ -49,16 +49,18 @@ func TestServiceIsSetUp(t *testing.T) {
 	draft["settings"], draft["revision"], draft["valid_from"] = page.Versions[0].Settings, 2, d.now().Add(10*time.Minute)
 	carla.ask(http.MethodPut, at+"/draft", draft).want(t, http.StatusOK)
 	carla.ask(http.MethodPost, at+"/publish", map[string]int{"revision": 2}).problem(t, http.StatusConflict)
+	screen, _ := d.browser("carla").open()
 	v := decoded[tickets.Version](t, carla.ask(http.MethodPost, at+"/publish", map[string]int{"revision": 3}).want(t, http.StatusOK).body)
 	if v.State != tickets.VersionPublished || v.InForce || v.PublishedBy.Name != "carla" {
 		t.Errorf("published: %+v", v)
 	}
+	screen.event("services") // lists of services are read again
 	d.pass(20 * time.Minute)
 	if page := decoded[servicePage](t, carla.get(at).want(t, http.StatusOK).body); !page.Versions[0].InForce {
 		t.Errorf("twenty minutes later: %+v", page)
 	}
 	list := decoded[list[tickets.Overview]](t, carla.get("/api/v1/services").want(t, http.StatusOK).body).Items
-	if len(list) != 2 || list[1].Name != "Assistenza serale" || list[1].Version != 1 || list[1].HasDraft {
+	if len(list) != 2 || list[1].Name != "Assistenza serale" || list[1].Version != 1 || list[1].HasDraft || len(list[1].Numbers) != 1 || list[1].Numbers[0] != "848000111" {
 		t.Errorf("the services: %+v", list)
 	}
 
@@ -98,12 +100,26 @@ func TestOnlySupervisorsSetUp(t *testing.T) {
 func TestEmergencyIsPutOnAndTakenOff(t *testing.T) {
 	d := newDesk(t)
 	carla, anna := d.bearer("carla"), d.bearer("anna")
+	page, first := d.browser("anna").open()
+	if first.State.Emergency.Active {
+		t.Errorf("a page begins with %+v", first.State.Emergency)
+	}
+	told := func(active bool) {
+		t.Helper()
+		if e := decoded[emergencyView](t, string(page.event("emergency").Data)); e.Active != active {
+			t.Errorf("an operator's page was told %+v, want %v", e, active)
+		}
+	}
 	const at = "/api/v1/emergency"
 	if e := decoded[emergencyView](t, anna.get(at).want(t, http.StatusOK).body); e.Active || e.Since != nil {
 		t.Errorf("at first: %+v", e)
 	}
 	until := d.now().Add(10 * time.Minute)
 	carla.ask(http.MethodPut, at, map[string]any{"clip": "guasto_fse", "until": until}).want(t, http.StatusOK)
+	told(true)
+	if _, later := d.browser("bruno").open(); !later.State.Emergency.Active || later.State.Emergency.Clip != "guasto_fse" {
+		t.Errorf("a page that opens meanwhile begins with %+v", later.State.Emergency)
+	}
 	if e := decoded[emergencyView](t, anna.get(at).want(t, http.StatusOK).body); !e.Active || e.Clip != "guasto_fse" || e.Until == nil || !e.Until.Equal(until) {
 		t.Errorf("on: %+v", e) // operators see it too
 	}
@@ -111,8 +127,10 @@ func TestEmergencyIsPutOnAndTakenOff(t *testing.T) {
 	if e := decoded[emergencyView](t, carla.ask(http.MethodPut, at, map[string]any{}).want(t, http.StatusOK).body); !e.Active || e.Clip != "" || e.Until != nil {
 		t.Errorf("another in its place: %+v", e)
 	}
+	told(true)
 	d.pass(time.Minute)
 	carla.ask(http.MethodDelete, at, nil).want(t, http.StatusNoContent)
+	told(false)
 	carla.ask(http.MethodDelete, at, nil).problem(t, http.StatusConflict)
 	if e := decoded[emergencyView](t, anna.get(at).want(t, http.StatusOK).body); e.Active {
 		t.Errorf("off: %+v", e)

@@ -47,6 +47,7 @@ type fromServer struct {
 		Pop          *popView       `json:"pop"`
 		MessagesNew  *int           `json:"messages_new"`
 		RingbacksDue *int           `json:"ringbacks_due"`
+		Emergency    emergencyView  `json:"emergency"`
 		Now          *time.Time     `json:"now"`
 	} `json:"state"`
 }
