@@ -32,6 +32,15 @@ export type State = Schemas['State']
 /** Who is calling; the ticket is null only when it could not be opened in time. */
 export type Pop = Schemas['Pop']
 
+/** The announcement that every caller hears instead of a menu. */
+export type Emergency = Schemas['Emergency']
+export type ServiceOverview = Schemas['ServiceOverview']
+export type ServicePage = Schemas['ServicePage']
+export type ServiceVersion = Schemas['ServiceVersion']
+export type ServiceSettings = Schemas['ServiceSettings']
+/** What is wrong with settings, and where. */
+export type Fault = Schemas['Fault']
+
 /** What a form may close a ticket with; the API takes the codes of /outcomes. */
 export type Outcome = 'risolto' | 'da_richiamare' | 'inoltrato' | 'non_pertinente'
 
@@ -59,6 +68,8 @@ export type Event =
   | { kind: 'ticket'; data: Ticket }
   | { kind: 'messages'; data: { new: number } }
   | { kind: 'ringbacks'; data: { due: number; callbacks: number } }
+  | { kind: 'emergency'; data: Emergency }
+  | { kind: 'services'; data: Record<string, never> }
 
 export type FromServer =
   | { type: 'snapshot'; epoch: string; seq: number; state: State }

@@ -8,7 +8,7 @@ import { nothing, phase, withSeat, withTicket, type Model, type Phase } from './
 import { Draft, type Answer, type Store } from './draft'
 import { ServerClock } from './clock'
 import { words, type Words } from './words'
-import { nameOf, personName, type CallType, type Contact, type Declared, type Event, type Outcome, type Person, type Pop, type Seat, type State, type Ticket, type Topic } from './contract'
+import { nameOf, personName, type CallType, type Contact, type Declared, type Emergency, type Event, type Outcome, type Person, type Pop, type Seat, type State, type Ticket, type Topic } from './contract'
 import type { Language } from './format'
 import { phone } from './format'
 
@@ -90,9 +90,11 @@ export class Desk {
   ticketNews = $state(0)
   messageNews = $state(0)
   ringBackNews = $state(0)
+  serviceNews = $state(0)
 
   readonly clock = new ServerClock()
-  private readonly store = shelfOf()
+  /** What survives a reload, for forms that keep what is typed. */
+  readonly store = shelfOf()
   private readonly drafts = new Map<string, Draft>()
   private link: Link | null = null
   private beat: ReturnType<typeof setInterval> | undefined
@@ -122,6 +124,11 @@ export class Desk {
   }
   get w(): Words {
     return words[this.language]
+  }
+  /** The emergency announcement, while it is on. */
+  get emergency(): Emergency | null {
+    const e = this.model.state?.emergency
+    return e?.active && (e.until === null || Date.parse(e.until) > this.now) ? e : null
   }
   get supervisor(): boolean {
     return this.me?.role === 'supervisor' || this.me?.role === 'admin'
@@ -529,11 +536,13 @@ export class Desk {
       this.ticketNews++
     } else if (event?.kind === 'messages') this.messageNews++
     else if (event?.kind === 'ringbacks') this.ringBackNews++
+    else if (event?.kind === 'services') this.serviceNews++
     else if (event === null && model.epoch + model.seq !== this.stood) {
       // A snapshot: whatever was missed may be in any list.
       this.ticketNews++
       this.messageNews++
       this.ringBackNews++
+      this.serviceNews++
     }
     this.stood = model.epoch + model.seq
     if (after.pop && after.pop !== before?.pop) {

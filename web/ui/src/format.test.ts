@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { clockSeconds, clockTime, countdown, day, duration, fullMoment, moment, phone, phonesIn, waited } from './format'
+import { clockSeconds, clockTime, countdown, day, duration, fullMoment, instantOf, moment, phone, phonesIn, waited, wallClock } from './format'
 
 test.each([
   [0, '0:00'], [999, '0:00'], [1000, '0:01'], [59_999, '0:59'], [60_000, '1:00'], [605_000, '10:05'], [3_599_999, '59:59'], [3_600_000, '1:00:00'],
@@ -68,3 +68,15 @@ test.each([
   ['answered', '2026-03-02T08:00:05Z', '2026-03-02T08:00:30Z', '2026-03-02T08:05:00Z', '0:30'], ['abandoned', '2026-03-02T08:00:05Z', null, '2026-03-02T08:01:00Z', '1:00'],
   ['still waiting', '2026-03-02T08:00:05Z', null, null, '–'], ['a message, never queued', null, null, '2026-03-02T08:00:19Z', '–'],
 ])('%s', (_, tq, tc, te, shown) => expect(waited({ t0: '2026-03-02T08:00:00Z', tq, tc, te })).toBe(shown))
+
+test.each([
+  ['2026-03-02T09:41', '2026-03-02T08:41:00.000Z'], ['2026-07-02T00:00', '2026-07-01T22:00:00.000Z'], ['2026-01-01T00:00', '2025-12-31T23:00:00.000Z'],
+  ['2026-03-29T01:59', '2026-03-29T00:59:00.000Z'], ['2026-03-29T03:00', '2026-03-29T01:00:00.000Z'], ['2026-10-25T01:30', '2026-10-24T23:30:00.000Z'], ['2026-10-25T03:00', '2026-10-25T02:00:00.000Z'],
+])('Rome’s clock shows %s at %s', (wall, at) => {
+  expect(instantOf(wall)).toBe(at)
+  expect(wallClock(at)).toBe(wall)
+})
+test('a time that Rome’s clock leaps over, and what is no time', () => {
+  expect(instantOf('2026-03-29T02:30')).toBe('2026-03-29T01:30:00.000Z')
+  for (const wall of ['', '2026-03-02', '2026-13-02T09:41', '12026-03-02T09:41', 'x']) expect(instantOf(wall)).toBeNull()
+})

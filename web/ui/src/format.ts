@@ -109,3 +109,17 @@ export function waited(c: Pick<Contact, 't0' | 'tq' | 'tc' | 'te'>): string {
   const end = c.tc ?? c.te
   return c.tq && end ? duration(Date.parse(end) - Date.parse(c.t0)) : '–'
 }
+
+/** An instant as Rome's clock and calendar show it, for a form: `2026-03-02T09:41`. */
+export function wallClock(at: string | number): string {
+  return `${day(at)}T${clockTime(at, 'it')}`
+}
+
+/** The instant at which Rome's clock shows this; null when it is no such time. A time that the clocks leap over is the one an hour later. */
+export function instantOf(wall: string): string | null {
+  const utc = /^\d{4}-\d\d-\d\dT\d\d:\d\d$/.test(wall) ? Date.parse(`${wall}Z`) : NaN
+  if (Number.isNaN(utc)) return null
+  const ahead = (at: number) => Date.parse(`${wallClock(at)}Z`) - at
+  const near = utc - ahead(utc) // on the right side of the clocks' change, or an hour beside it
+  return new Date(utc - ahead(near)).toISOString()
+}

@@ -2,7 +2,7 @@
 
 import type {
   Callback,
-  CallType, Contact, Found, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict,
+  CallType, Contact, Found, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict, Emergency, Fault, ServiceOverview, ServicePage, ServiceSettings, ServiceVersion,
 } from './contract'
 
 const PREFIX = '/api/v1'
@@ -17,6 +17,8 @@ export class Refused extends Error {
     readonly detail: string,
     readonly conflicts: Record<string, Conflict> | undefined = undefined,
     readonly field: string | undefined = undefined,
+    /** Of settings that cannot be published. */
+    readonly faults: Fault[] | undefined = undefined,
   ) {
     super(detail)
   }
@@ -84,7 +86,7 @@ async function ask<T>(method: string, path: string, body: unknown, leaving: bool
     } catch {
       // a proxy's page, not ours
     }
-    throw new Refused(response.status, problem.detail ?? problem.title ?? '', problem.conflicts, problem.field)
+    throw new Refused(response.status, problem.detail ?? problem.title ?? '', problem.conflicts, problem.field, problem.faults)
   }
   if (response.status === 204) return undefined as T
   try {
@@ -153,6 +155,21 @@ export const api = {
   bookRingBack: (contact: string) => request<unknown>('POST', `/ringbacks/${q(contact)}/book`),
   callbacks: () => request<{ items: Callback[] }>('GET', '/callbacks'),
   cancelCallback: (id: string) => request<unknown>('POST', `/callbacks/${q(id)}/cancel`),
+}
+
+/** How the desk is set up: services, and the emergency announcement. */
+export const services = {
+  list: () => request<{ items: ServiceOverview[] }>('GET', '/services'),
+  page: (id: number) => request<ServicePage>('GET', `/services/${id}`),
+  begin: (settings: ServiceSettings) => request<ServicePage>('POST', '/services', { settings, valid_from: null }),
+  save: (id: number, settings: ServiceSettings, valid_from: string | null, revision: number) =>
+    request<ServiceVersion>('PUT', `/services/${id}/draft`, { settings, valid_from, revision }),
+  discard: (id: number, revision: number) => request<void>('DELETE', `/services/${id}/draft?revision=${revision}`),
+  check: (id: number) => request<{ items: Fault[] }>('POST', `/services/${id}/check`),
+  publish: (id: number, revision: number) => request<ServiceVersion>('POST', `/services/${id}/publish`, { revision }),
+
+  beginEmergency: (until: string | null) => request<Emergency>('PUT', '/emergency', until ? { until } : {}),
+  endEmergency: () => request<void>('DELETE', '/emergency'),
 }
 
 /** Where a contact's sound is. */

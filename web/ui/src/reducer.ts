@@ -69,6 +69,8 @@ function apply(state: State, event: Extract<FromServer, { type: 'event' }>): Sta
       return { ...state, messages_new: event.data.new }
     case 'ringbacks':
       return { ...state, ringbacks_due: event.data.due, callbacks_open: event.data.callbacks }
+    case 'emergency':
+      return { ...state, emergency: event.data }
     default:
       return state // a newer server's event
   }

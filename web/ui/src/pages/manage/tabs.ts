@@ -5,6 +5,7 @@ import type { Component } from 'svelte'
 import type { Language } from '../../format'
 import Integrations from './Integrations.svelte'
 import Users from './Users.svelte'
+import Services from './Services.svelte'
 
 export interface Tab {
   path: string // after #/gestione/
@@ -16,4 +17,5 @@ export interface Tab {
 export const tabs: readonly Tab[] = [
   { path: 'utenti', label: { it: 'Utenti', en: 'Users' }, supervisors: true, view: Users },
   { path: 'integrazioni', label: { it: 'Integrazioni', en: 'Integrations' }, supervisors: false, view: Integrations },
+  { path: 'servizi', label: { it: 'Servizi', en: 'Services' }, supervisors: true, view: Services },
 ]
