@@ -69,7 +69,7 @@ test('a supervisor mends overlapping hours where the check says, and publishes t
   expect(force.settings.hours.week.filter((x) => x.weekday === 6)).toEqual([{ weekday: 6, opens: '08:00', closes: '14:00' }, { weekday: 6, opens: '14:30', closes: '18:00' }])
 })
 
-test('hours that are published hold for the next call: the closed service opens', async ({ page, house }) => {
+test('hours that are published hold for the next call: the closed service opens', async ({ page, desk, house }) => {
   await signIn(page, house, 'carla')
   await page.goto('/#/gestione/servizi')
   const row = page.getByRole('row', { name: /sempre chiusa/ })
@@ -92,6 +92,13 @@ test('hours that are published hold for the next call: the closed service opens'
   await expect(page.getByRole('region', { name: 'In vigore' })).toContainText('14/06/2031–15/06/2031: 24 ore (Elezioni)')
   await page.getByRole('link', { name: 'Tutti i servizi' }).click()
   await expect(row).toContainText('Aperto')
+
+  // Out of hours a caller hears of them and leaves a message; now the menu asks what it is about.
+  const doctor = desk.call('--to', '800000002', '--press', '22')
+  await expect.poll(() => doctor.callID).not.toBe('')
+  const steps = async () => (await house.contact(doctor.callID).catch(() => null))?.journal.map((l) => l.kind) ?? []
+  await expect.poll(steps, { timeout: 40_000 }).toContain('waiting')
+  await doctor.hangUp()
 })
 
 test('a number of another service is refused with its reason, and a draft holds from a date', async ({ page, house }) => {

@@ -1615,6 +1615,7 @@ export interface components {
             /** Format: date-time */
             next_from: string | null;
             number: string;
+            numbers: string[];
             open: boolean;
             /** Format: int64 */
             version: number;
@@ -1679,6 +1680,7 @@ export interface components {
             callbacks_open: number;
             can_dial: boolean;
             cannot_dial_why: string;
+            emergency: components["schemas"]["Emergency"];
             me: components["schemas"]["Me"];
             /** Format: int64 */
             messages_new: number;

@@ -63,6 +63,7 @@ const it = {
   editHelp: 'Si apre una bozza: quello che chi chiama sente non cambia finché non la pubblichi.',
   toCome: (n: number, when: string) => `La versione ${n} è già pubblicata e varrà da ${when}.`,
   versions: 'Versioni',
+  versionTitle: 'Versione',
   states: { draft: 'Bozza', force: 'In vigore', coming: 'In arrivo', replaced: 'Sostituita', past: 'Passata' } as Record<string, string>,
   holdsFrom: 'Vale da',
   publishedBy: 'Pubblicata da',
@@ -184,7 +185,7 @@ const it = {
 
   maxWait: 'Attesa massima',
   maxWaitHelp: 'Poi chi aspetta può lasciare un messaggio.',
-  nobodyWait: 'Attesa se nessun operatore è al lavoro',
+  nobodyWait: 'Attesa senza operatori al lavoro',
   nobodyWaitHelp: 'Poi può lasciare un messaggio.',
   announceEvery: 'Annuncio del posto in coda ogni',
   seconds: 'secondi',
@@ -266,6 +267,7 @@ const en: ServiceWords = {
   editHelp: 'This opens a draft: nothing changes for callers before you publish it.',
   toCome: (n, when) => `Version ${n} is published already and will hold from ${when}.`,
   versions: 'Versions',
+  versionTitle: 'Version',
   states: { draft: 'Draft', force: 'In force', coming: 'To come', replaced: 'Replaced', past: 'Past' },
   holdsFrom: 'Holds from',
   publishedBy: 'Published by',
@@ -387,7 +389,7 @@ const en: ServiceWords = {
 
   maxWait: 'Longest wait',
   maxWaitHelp: 'Then the caller may leave a message.',
-  nobodyWait: 'Wait while no operator is at work',
+  nobodyWait: 'Wait without operators at work',
   nobodyWaitHelp: 'Then they may leave a message.',
   announceEvery: 'Announce the place in the queue every',
   seconds: 'seconds',
