@@ -279,6 +279,7 @@ func TestWhoLeavesWhileTalking(t *testing.T) {
 	d, dora := administered(t)
 	anna, program := d.browser("anna"), d.bearer("anna")
 	page, _ := anna.open()
+	display, _ := program.open()
 	id := d.user("anna").ID
 	call, offer := d.offered("anna", "+390551234567")
 	must(t, d.Queue.Accept(t.Context(), offer.ID, d.now()))
@@ -289,6 +290,9 @@ func TestWhoLeavesWhileTalking(t *testing.T) {
 	}
 	if code := page.closed(); code != closeSignedOut.code {
 		t.Errorf("the page is closed with %d", code)
+	}
+	if code := display.closed(); code != closeSignedOut.code {
+		t.Errorf("the program's socket is closed with %d", code)
 	}
 	anna.get("/api/v1/me").problem(t, http.StatusUnauthorized)
 	program.get("/api/v1/me").problem(t, http.StatusUnauthorized)

@@ -255,7 +255,11 @@ func (c userListCommand) Run(ctx context.Context) error {
 			return err
 		}
 		for _, u := range users {
-			fmt.Printf("%-16s %-11s %-6s %s\n", u.Name, u.Role, u.Extension, u.DisplayName)
+			left := ""
+			if !u.Active {
+				left = " (inactive)"
+			}
+			fmt.Printf("%-16s %-11s %-6s %s%s\n", u.Name, u.Role, u.Extension, u.DisplayName, left)
 		}
 		return nil
 	})
