@@ -7,7 +7,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
 )
 
 const (
@@ -133,42 +136,131 @@ type Route struct {
 	After    time.Duration // the wait after which they do
 }
 
-// ErrRoute is a Route that cannot be.
+// ErrRoute is a Route that cannot be; errors.As finds the *RouteError.
 var ErrRoute = errors.New("not a way for a topic to relax")
 
-const routeLongest = 24 * time.Hour
+// RouteError says what is wrong with a Route, by its field: second, third, after,
+// overflow or topic.
+type RouteError struct {
+	Field string
+	Why   string
+}
 
-// SetRoute changes a topic's route; who waits is looked at again at once.
-func (q *Queue) SetRoute(ctx context.Context, r Route) error {
-	for _, d := range []time.Duration{r.Second, r.Third, r.After} {
-		if d < 0 || d > routeLongest || d%time.Second != 0 {
-			return fmt.Errorf("%w: %v is not in whole seconds, up to %v", ErrRoute, d, routeLongest)
+// Error implements error.
+func (e *RouteError) Error() string { return ErrRoute.Error() + ": " + e.Why }
+
+// Unwrap makes it an ErrRoute.
+func (e *RouteError) Unwrap() error { return ErrRoute }
+
+// ErrRouteChanged: somebody else has changed the route since it was read.
+var ErrRouteChanged = errors.New("the route was changed meanwhile")
+
+// RouteLongest is the longest wait that a route can ask for.
+const RouteLongest = 24 * time.Hour
+
+func (r Route) check() error {
+	for _, d := range []struct {
+		field string
+		wait  time.Duration
+	}{{"second", r.Second}, {"third", r.Third}, {"after", r.After}} {
+		if d.wait < 0 || d.wait > RouteLongest || d.wait%time.Second != 0 {
+			return &RouteError{d.field, fmt.Sprintf("%v is not in whole seconds, up to %v", d.wait, RouteLongest)}
 		}
 	}
 	switch {
 	case r.Second > r.Third:
-		return fmt.Errorf("%w: the third level comes before the second", ErrRoute)
+		return &RouteError{"third", "the third level comes before the second"}
 	case r.Overflow == r.Topic:
-		return fmt.Errorf("%w: %s would overflow to itself", ErrRoute, r.Topic)
+		return &RouteError{"overflow", r.Topic + " would overflow to itself"}
+	}
+	return nil
+}
+
+// TopicRoute is a topic with its route, and how many people know it.
+type TopicRoute struct {
+	ID    int64
+	Name  string
+	Route Route
+	Knows [levels]int // active people, by level less one
+}
+
+const topicRoutesSQL = `
+	select t.id, t.name, t.code, t.relax_2, t.relax_3, coalesce(o.code, ''), t.overflow_after,
+		array(select count(u.id) from generate_series(1, 3) level
+			left join user_topics k on k.topic_id = t.id and k.level = level.level
+			left join users u on u.id = k.user_id and u.active
+			group by level.level order by level.level)
+	from topics t left join topics o on o.id = t.overflow_id order by t.id`
+
+// TopicRoutes lists all topics by id.
+func (q *Queue) TopicRoutes(ctx context.Context) ([]TopicRoute, error) {
+	rows, err := q.db.Pool.Query(ctx, topicRoutesSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read the routes: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t TopicRoute, err error) {
+		var second, third, after int
+		var knows []int
+		err = row.Scan(&t.ID, &t.Name, &t.Route.Topic, &second, &third, &t.Route.Overflow, &after, &knows)
+		t.Route.Second, t.Route.Third, t.Route.After = time.Duration(second)*time.Second, time.Duration(third)*time.Second, time.Duration(after)*time.Second
+		copy(t.Knows[:], knows)
+		return t, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the routes: %w", err)
+	}
+	return list, nil
+}
+
+// SetRoute changes a topic's route; who waits is looked at again at once. was is
+// the route that the one who changes it has seen, nil for whatever there is; by
+// is 0 for the command line. *RouteError, ErrRouteChanged.
+func (q *Queue) SetRoute(ctx context.Context, was *Route, r Route, by int64, at time.Time) error {
+	if err := r.check(); err != nil {
+		return err
 	}
 	err := q.db.Tx(ctx, func(tx *db.Tx) error {
+		topic, now, err := lockRoute(ctx, tx, r.Topic)
+		switch {
+		case err != nil:
+			return err
+		case was != nil && *was != now:
+			return ErrRouteChanged
+		}
 		tag, err := tx.Exec(ctx, `
 			update topics t set relax_2 = @second, relax_3 = @third, overflow_id = o.id, overflow_after = @after
 			from (select @overflow::text as code) w left join topics o on o.code = w.code
-			where t.code = @topic and (w.code = '' or o.id is not null)`,
-			args{"topic": r.Topic, "second": int(r.Second / time.Second), "third": int(r.Third / time.Second),
+			where t.id = @topic and (w.code = '' or o.id is not null)`,
+			args{"topic": topic, "second": int(r.Second / time.Second), "third": int(r.Third / time.Second),
 				"overflow": r.Overflow, "after": int(r.After / time.Second)})
 		if err != nil {
 			return err
 		}
 		if tag.RowsAffected() == 0 {
-			return fmt.Errorf("%w: %s or %s is not a topic", ErrRoute, r.Topic, r.Overflow)
+			return &RouteError{"overflow", r.Overflow + " is not a topic"}
 		}
-		tx.Wake(TopicQueue, TopicMatch)
-		return nil
+		w := q.work(tx, at)
+		w.wake(TopicMatch)
+		w.line(journal.Line{Stream: journal.DeskStream, Kind: journal.Routed, User: by, Data: map[string]any{"topic": topic}})
+		return w.do(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("route a topic: %w", err)
 	}
 	return nil
+}
+
+// lockRoute reads the route of a topic, which nobody else changes until the
+// transaction ends.
+func lockRoute(ctx context.Context, tx *db.Tx, code string) (topic int64, r Route, err error) {
+	var second, third, after int
+	r.Topic = code
+	err = tx.QueryRow(ctx, `
+		select t.id, t.relax_2, t.relax_3, coalesce((select o.code from topics o where o.id = t.overflow_id), ''), t.overflow_after
+		from topics t where t.code = @code for update`, args{"code": code}).Scan(&topic, &second, &third, &r.Overflow, &after)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = &RouteError{"topic", code + " is not a topic"}
+	}
+	r.Second, r.Third, r.After = time.Duration(second)*time.Second, time.Duration(third)*time.Second, time.Duration(after)*time.Second
+	return topic, r, err
 }

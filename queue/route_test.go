@@ -2,12 +2,15 @@ package queue
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
+
+	"github.com/pronto-desk/pronto/db/journal"
 )
 
 // route lets a topic relax.
@@ -17,7 +20,7 @@ func (d *desk) route(r Route) {
 	if r.Overflow != "" {
 		d.topic(r.Overflow)
 	}
-	d.ok(d.SetRoute(background, r))
+	d.ok(d.SetRoute(background, nil, r, 0, after(0)))
 }
 
 // knows gives somebody a skill of a level.
@@ -69,10 +72,39 @@ func TestRoutesThatCannotBe(t *testing.T) {
 		"half a second":            {Topic: "carta", After: 500 * time.Millisecond},
 		"the third level is first": {Topic: "carta", Second: 2 * time.Minute, Third: time.Minute},
 	} {
-		t.Run(name, func(t *testing.T) { d.refuses(d.SetRoute(background, r), ErrRoute) })
+		t.Run(name, func(t *testing.T) { d.refuses(d.SetRoute(background, nil, r, 0, after(0)), ErrRoute) })
 	}
-	d.ok(d.SetRoute(background, Route{Topic: "carta", Second: time.Minute, Third: time.Minute, Overflow: "software", After: time.Hour}))
-	d.ok(d.SetRoute(background, Route{Topic: "carta"}))
+	full := Route{Topic: "carta", Second: time.Minute, Third: time.Minute, Overflow: "software", After: time.Hour}
+	d.ok(d.SetRoute(background, nil, full, 0, after(0)))
+	d.ok(d.SetRoute(background, nil, Route{Topic: "carta"}, 0, after(0)))
+}
+
+// TestRoutesOfTwo: who changes a route that somebody else has changed since they
+// read it is told, and nothing is lost.
+func TestRoutesOfTwo(t *testing.T) {
+	d := newDesk(t)
+	carta := d.topic("carta")
+	anna := d.sits("anna", after(0), 0)
+	d.knows(anna, "carta", 2)
+	d.knows(d.sits("bruno", after(0), 0, "software"), "carta", 3)
+	d.exec(`update users set active = false where id = $1`, d.sits("carla", after(0), 0, "carta"))
+	read := func() TopicRoute {
+		t.Helper()
+		list, err := d.TopicRoutes(background)
+		d.ok(err)
+		return list[slices.IndexFunc(list, func(x TopicRoute) bool { return x.ID == carta })]
+	}
+	first := read()
+	if first.Route != (Route{Topic: "carta"}) || first.Knows != [levels]int{0, 1, 1} {
+		t.Errorf("at first: %+v", first)
+	}
+	full := Route{Topic: "carta", Second: 30 * time.Second, Third: time.Minute, Overflow: "software", After: time.Hour}
+	d.ok(d.SetRoute(background, &first.Route, full, anna, after(1)))
+	d.refuses(d.SetRoute(background, &first.Route, Route{Topic: "carta", Third: time.Hour}, anna, after(2)), ErrRouteChanged)
+	if now := read(); now.Route != full {
+		t.Errorf("after the lost race: %+v", now)
+	}
+	d.told(journal.DeskStream, "routed")
 }
 
 // TestSticky: somebody who rings again within the hour after they were served is

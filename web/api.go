@@ -76,6 +76,7 @@ func (s *Server) api(r chi.Router) {
 	s.listenersAPI(a)
 	s.tokensAPI(a)
 	s.servicesAPI(a)
+	s.topicsAPI(a)
 	s.webhooksAPI(a)
 	s.callbacksAPI(a)
 	s.passwordsAPI(a)

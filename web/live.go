@@ -270,7 +270,7 @@ func gather(lines []journal.Entry) news {
 			n.waiting, n.messages, n.ringback = true, true, true
 		case journal.EmergencyBegan, journal.EmergencyEnded:
 			n.emergency = true
-		case journal.Published, journal.Discarded:
+		case journal.Published, journal.Discarded, journal.Routed:
 			n.services = true
 		}
 		if onSeat && l.User != 0 {

@@ -148,7 +148,7 @@ func (c topicCommand) Run(ctx context.Context) error {
 		return err
 	}
 	return withDatabase(ctx, s, func(d *db.DB) error {
-		return queue.New(d, "", nil).SetRoute(ctx, queue.Route{Topic: c.Topic, Second: c.Second, Third: c.Third, Overflow: c.Overflow, After: c.After})
+		return queue.New(d, "", nil).SetRoute(ctx, nil, queue.Route{Topic: c.Topic, Second: c.Second, Third: c.Third, Overflow: c.Overflow, After: c.After}, 0, time.Now())
 	})
 }
 

@@ -396,7 +396,7 @@ func (s *stage) topic(code string, w []string) (err error) {
 	if err != nil {
 		return err
 	}
-	return s.house.queue.SetRoute(s.ctx, r)
+	return s.house.queue.SetRoute(s.ctx, nil, r, 0, time.Now())
 }
 
 // service changes a setting of a service: closing serve|callback, longest 2m,

@@ -86,6 +86,7 @@ const (
 	Discarded      Kind = "discarded" // a draft of them
 	EmergencyBegan Kind = "emergency_began"
 	EmergencyEnded Kind = "emergency_ended"
+	Routed         Kind = "routed" // how a topic's demands relax
 )
 
 // Line is one thing that happened, before it has its place in the stream.

@@ -38,6 +38,9 @@ export type ServiceOverview = Schemas['ServiceOverview']
 export type ServicePage = Schemas['ServicePage']
 export type ServiceVersion = Schemas['ServiceVersion']
 export type ServiceSettings = Schemas['ServiceSettings']
+export type TopicRoute = Schemas['TopicRoute']
+/** How a topic's demands relax while a caller waits. */
+export type Route = TopicRoute['route']
 /** What is wrong with settings, and where. */
 export type Fault = Schemas['Fault']
 

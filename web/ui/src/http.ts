@@ -2,7 +2,7 @@
 
 import type {
   Callback,
-  CallType, Contact, Found, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict, Emergency, Fault, ServiceOverview, ServicePage, ServiceSettings, ServiceVersion,
+  CallType, Contact, Found, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict, Emergency, Fault, ServiceOverview, ServicePage, ServiceSettings, ServiceVersion, Route, TopicRoute,
 } from './contract'
 
 const PREFIX = '/api/v1'
@@ -157,7 +157,7 @@ export const api = {
   cancelCallback: (id: string) => request<unknown>('POST', `/callbacks/${q(id)}/cancel`),
 }
 
-/** How the desk is set up: services, and the emergency announcement. */
+/** How the desk is set up: services, topics, and the emergency announcement. */
 export const services = {
   list: () => request<{ items: ServiceOverview[] }>('GET', '/services'),
   page: (id: number) => request<ServicePage>('GET', `/services/${id}`),
@@ -167,6 +167,9 @@ export const services = {
   discard: (id: number, revision: number) => request<void>('DELETE', `/services/${id}/draft?revision=${revision}`),
   check: (id: number) => request<{ items: Fault[] }>('POST', `/services/${id}/check`),
   publish: (id: number, revision: number) => request<ServiceVersion>('POST', `/services/${id}/publish`, { revision }),
+
+  routes: () => request<{ items: TopicRoute[] }>('GET', '/topics/routes'),
+  route: (code: string, base: Route, route: Route) => request<void>('PUT', `/topics/${q(code)}/route`, { base, route }),
 
   beginEmergency: (until: string | null) => request<Emergency>('PUT', '/emergency', until ? { until } : {}),
   endEmergency: () => request<void>('DELETE', '/emergency'),

@@ -6,6 +6,7 @@ import type { Language } from '../../format'
 import Integrations from './Integrations.svelte'
 import Users from './Users.svelte'
 import Services from './Services.svelte'
+import Topics from './Topics.svelte'
 
 export interface Tab {
   path: string // after #/gestione/
@@ -18,4 +19,5 @@ export const tabs: readonly Tab[] = [
   { path: 'utenti', label: { it: 'Utenti', en: 'Users' }, supervisors: true, view: Users },
   { path: 'integrazioni', label: { it: 'Integrazioni', en: 'Integrations' }, supervisors: false, view: Integrations },
   { path: 'servizi', label: { it: 'Servizi', en: 'Services' }, supervisors: true, view: Services },
+  { path: 'argomenti', label: { it: 'Argomenti', en: 'Topics' }, supervisors: true, view: Topics },
 ]
