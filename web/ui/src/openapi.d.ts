@@ -812,6 +812,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/topics/routes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All topics: who may be offered their callers, and when. */
+        get: operations["listRoutes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/topics/{code}/route": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Changes a topic's route; 409 when somebody else was quicker. */
+        put: operations["setRoute"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/users": {
         parameters: {
             query?: never;
@@ -1571,6 +1605,31 @@ export interface components {
             /** Format: int64 */
             version: number;
         };
+        Route: {
+            /**
+             * Format: int64
+             * @description Seconds after which they do.
+             */
+            after: number;
+            /** @description Code of the topic whose operators help out; empty: nobody does. */
+            overflow: string;
+            /**
+             * Format: int64
+             * @description Seconds of waiting after which operators of level 2 may have the caller.
+             */
+            second: number;
+            /**
+             * Format: int64
+             * @description Seconds after which those of level 3 may; not less than second.
+             */
+            third: number;
+        };
+        RouteInputBody: {
+            /** @description The route that was read. */
+            base: components["schemas"]["Route"];
+            /** @description As it shall be. */
+            route: components["schemas"]["Route"];
+        };
         Seat: {
             can_ring: boolean;
             cannot_ring_why: string;
@@ -1834,6 +1893,18 @@ export interface components {
         };
         TopicList: {
             items: components["schemas"]["Topic"][];
+        };
+        TopicRoute: {
+            code: string;
+            /** Format: int64 */
+            id: number;
+            /** @description How many people know it at level 1, 2 and 3. */
+            knows: number[];
+            name: string;
+            route: components["schemas"]["Route"];
+        };
+        TopicRouteList: {
+            items: components["schemas"]["TopicRoute"][];
         };
         Waiting: {
             callback: boolean;
@@ -3773,6 +3844,71 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["TopicList"];
                 };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listRoutes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TopicRouteList"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    setRoute: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                code: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RouteInputBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description A refusal or a fault. */
             default: {
