@@ -45,12 +45,13 @@ type TicketPage struct {
 
 // Filter chooses tickets; zero fields do not filter.
 type Filter struct {
-	Status  string // "open" (not closed), "closed", "all" or ""
-	Owner   int64  // of this user
-	Unowned bool   // of nobody
-	Query   string // a number, or a part of requester, subject or customer
-	Cursor  string // Page.Next of the page before
-	Limit   int    // 0: PageDefault; at most PageMost
+	Status   string // "open" (not closed), "closed", "all" or ""
+	Owner    int64  // of this user
+	Unowned  bool   // of nobody
+	Customer int64  // of this person of the register
+	Query    string // a number, or a part of requester, subject or customer
+	Cursor   string // Page.Next of the page before
+	Limit    int    // 0: PageDefault; at most PageMost
 }
 
 // Rows per page of a list.
@@ -137,6 +138,10 @@ func (b *Book) Tickets(ctx context.Context, f Filter) (Page[Ticket], error) {
 	}
 	if f.Unowned {
 		where = append(where, "t.owner_id is null")
+	}
+	if f.Customer != 0 {
+		where = append(where, "t.customer_id = @customer")
+		args["customer"] = f.Customer
 	}
 	if q := strings.TrimSpace(clean(f.Query)); q != "" {
 		where = append(where, `(t.number = @query or t.requester_name ilike @like or t.subject ilike @like or c.name ilike @like

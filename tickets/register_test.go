@@ -104,6 +104,12 @@ func TestMergeCustomers(t *testing.T) {
 	if now, err := d.TicketOf(ctx, moved.Number); err != nil || now.Customer.ID != kept.ID || now.Version != moved.Version+1 {
 		t.Errorf("%+v, %v", now, err)
 	}
+	if theirs, err := d.Tickets(ctx, Filter{Customer: kept.ID}); err != nil || len(theirs.Items) != 1 || theirs.Items[0].Number != moved.Number {
+		t.Errorf("their tickets are %+v, %v", theirs.Items, err)
+	}
+	if theirs, err := d.Tickets(ctx, Filter{Customer: double.ID}); err != nil || len(theirs.Items) != 0 {
+		t.Errorf("the tickets of who is gone are %+v, %v", theirs.Items, err)
+	}
 	if n := d.count(`select count(*) from journal where stream = 'customers' and kind = 'merged' and data -> 'tickets' = jsonb_build_array($1::bigint) and jsonb_array_length(data -> 'contacts') = 1`, moved.ID); n != 1 {
 		t.Error("the journal does not say what moved")
 	}

@@ -316,15 +316,16 @@ func limited(asked, otherwise int) int {
 }
 
 type ticketsInput struct {
-	Status string `query:"status" enum:"open,closed,all" wants:"Lo stato è uno di: open, closed, all."`
-	Owner  string `query:"owner" enum:"me,none"`
-	Query  string `query:"q" maxLength:"200" doc:"Words, a number, a name."`
-	Cursor string `query:"cursor" maxLength:"200" doc:"The next of the page before."`
-	Limit  int    `query:"limit" minimum:"1" maximum:"200"`
+	Status   string `query:"status" enum:"open,closed,all" wants:"Lo stato è uno di: open, closed, all."`
+	Owner    string `query:"owner" enum:"me,none"`
+	Customer int64  `query:"customer" minimum:"1" doc:"The id of a person of the register."`
+	Query    string `query:"q" maxLength:"200" doc:"Words, a number, a name."`
+	Cursor   string `query:"cursor" maxLength:"200" doc:"The next of the page before."`
+	Limit    int    `query:"limit" minimum:"1" maximum:"200"`
 }
 
 func (s *Server) getTickets(ctx context.Context, me User, in *ticketsInput) (tickets.Page[tickets.Ticket], error) {
-	f := tickets.Filter{Status: in.Status, Query: in.Query, Cursor: in.Cursor, Limit: in.Limit}
+	f := tickets.Filter{Status: in.Status, Customer: in.Customer, Query: in.Query, Cursor: in.Cursor, Limit: in.Limit}
 	switch in.Owner {
 	case "me":
 		f.Owner = me.ID

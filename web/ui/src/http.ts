@@ -4,11 +4,14 @@ import type {
   Callback,
   CallType, Contact, Found, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict, Emergency, Fault, ServiceOverview, ServicePage, ServiceSettings, ServiceVersion, Route, TopicRoute,
 } from './contract'
+import type { BadLine, Customer, Imported, Preview, RegisterEntry } from './contract'
 
 const PREFIX = '/api/v1'
 
 /** No answer within this, in ms, and the command counts as not arrived. */
 const PATIENCE = 15_000
+/** A file is given so long, in ms: the server takes up to two minutes to import the register. */
+const FILE_PATIENCE = 150_000
 
 /** The server's refusal, or (status 0) no server. */
 export class Refused extends Error {
@@ -19,6 +22,8 @@ export class Refused extends Error {
     readonly field: string | undefined = undefined,
     /** Of settings that cannot be published. */
     readonly faults: Fault[] | undefined = undefined,
+    /** Of a file, everything that cannot be used. */
+    readonly lines: BadLine[] = [],
   ) {
     super(detail)
   }
@@ -65,17 +70,25 @@ export async function request<T>(method: string, path: string, body?: unknown, l
   }
 }
 
-async function ask<T>(method: string, path: string, body: unknown, leaving: boolean, headers: Record<string, string>): Promise<T> {
+function ask<T>(method: string, path: string, body: unknown, leaving: boolean, headers: Record<string, string>): Promise<T> {
+  return reach<T>(path, {
+    method,
+    headers: body === undefined ? headers : { ...headers, 'Content-Type': 'application/json' },
+    body: body === undefined ? undefined : JSON.stringify(body),
+    keepalive: leaving,
+    signal: leaving ? undefined : AbortSignal.timeout(PATIENCE),
+  })
+}
+
+/** Sends a file as it is. */
+function send<T>(method: string, path: string, kind: string, file: BodyInit): Promise<T> {
+  return reach<T>(path, { method, headers: { 'Content-Type': kind }, body: file, signal: AbortSignal.timeout(FILE_PATIENCE) })
+}
+
+async function reach<T>(path: string, how: RequestInit): Promise<T> {
   let response: Response
   try {
-    response = await fetch(PREFIX + path, {
-      method,
-      headers: body === undefined ? headers : { ...headers, 'Content-Type': 'application/json' },
-      body: body === undefined ? undefined : JSON.stringify(body),
-      credentials: 'same-origin',
-      keepalive: leaving,
-      signal: leaving ? undefined : AbortSignal.timeout(PATIENCE),
-    })
+    response = await fetch(PREFIX + path, { ...how, credentials: 'same-origin' })
   } catch {
     throw new Refused(0, '')
   }
@@ -86,7 +99,7 @@ async function ask<T>(method: string, path: string, body: unknown, leaving: bool
     } catch {
       // a proxy's page, not ours
     }
-    throw new Refused(response.status, problem.detail ?? problem.title ?? '', problem.conflicts, problem.field, problem.faults)
+    throw new Refused(response.status, problem.detail ?? problem.title ?? '', problem.conflicts, problem.field, problem.faults, problem.lines)
   }
   if (response.status === 204) return undefined as T
   try {
@@ -102,6 +115,8 @@ export interface TicketFilter {
   status: 'open' | 'closed' | 'all'
   owner: 'me' | 'none' | ''
   q: string
+  /** Of this person of the register; 0: of all. */
+  customer?: number
 }
 
 export const api = {
@@ -122,6 +137,7 @@ export const api = {
     const p = new URLSearchParams({ status: f.status, limit: String(limit) })
     if (f.owner) p.set('owner', f.owner)
     if (f.q) p.set('q', f.q)
+    if (f.customer) p.set('customer', String(f.customer))
     if (cursor) p.set('cursor', cursor)
     return request<{ items: Ticket[]; next: string | null }>('GET', `/tickets?${p}`)
   },
@@ -132,6 +148,22 @@ export const api = {
     if (cursor) p.set('cursor', cursor)
     return request<Found>('GET', `/search?${p}`)
   },
+
+  customers: (text: string, cursor = '') => {
+    const p = new URLSearchParams({ q: text, limit: '50' })
+    if (cursor) p.set('cursor', cursor)
+    return request<{ items: Customer[]; next: string | null }>('GET', `/customers?${p}`)
+  },
+  customer: (id: number) => request<RegisterEntry>('GET', `/customers/${id}`),
+  addCustomer: (person: object) => request<RegisterEntry>('POST', '/customers', person),
+  patchCustomer: (id: number, base: object, set: object) => request<RegisterEntry>('PATCH', `/customers/${id}`, { base, set }),
+  removeCustomer: (id: number, version: number) => request<void>('DELETE', `/customers/${id}?version=${version}`),
+  /** `gone` becomes `kept`. */
+  mergeCustomers: (kept: RegisterEntry, gone: RegisterEntry) =>
+    request<RegisterEntry>('POST', `/customers/${kept.id}/merge`, { version: kept.version, gone: gone.id, gone_version: gone.version }),
+  previewCustomers: (file: ArrayBuffer) => send<Preview>('POST', '/customers/import/preview', 'text/csv', file),
+  importCustomers: (file: ArrayBuffer) => send<Imported>('POST', '/customers/import', 'text/csv', file),
+
   ticket: (number: string) => request<TicketPage>('GET', `/tickets/${q(number)}`),
   patch: (number: string, base: object, set: object, leaving = false) =>
     request<Ticket>('PATCH', `/tickets/${q(number)}`, { base, set }, leaving),

@@ -7,6 +7,7 @@ import Integrations from './Integrations.svelte'
 import Users from './Users.svelte'
 import Services from './Services.svelte'
 import Topics from './Topics.svelte'
+import Register from './Register.svelte'
 
 export interface Tab {
   path: string // after #/gestione/
@@ -20,4 +21,5 @@ export const tabs: readonly Tab[] = [
   { path: 'integrazioni', label: { it: 'Integrazioni', en: 'Integrations' }, supervisors: false, view: Integrations },
   { path: 'servizi', label: { it: 'Servizi', en: 'Services' }, supervisors: true, view: Services },
   { path: 'argomenti', label: { it: 'Argomenti', en: 'Topics' }, supervisors: true, view: Topics },
+  { path: 'anagrafica', label: { it: 'Anagrafica', en: 'Register' }, supervisors: false, view: Register },
 ]
