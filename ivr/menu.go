@@ -12,6 +12,7 @@ import (
 // sound, and everybody who rings the service hears the same.
 type menu struct {
 	of           *tickets.Service // as it was read; another pointer is another menu
+	edition      int64            // of the prompts; another one is another sound
 	notice       audio.Clip       // the welcome and the recording notice, where there is one; first is without welcome then
 	first, again audio.Clip
 }
@@ -26,15 +27,17 @@ type menus struct {
 func (d *Desk) menu(s *tickets.Service) menu {
 	d.menus.mu.Lock()
 	defer d.menus.mu.Unlock()
+	edition := d.Prompts.Edition() // before the clips: in doubt it is put together once more
 	m, known := d.menus.list[s.ID]
-	if known && m.of == s {
+	if known && m.of == s && m.edition == edition {
 		return m
 	}
 	question := d.Prompts.Menu(choices(s))
 	m = menu{
-		of:    s,
-		first: audio.Join("benvenuto, menu", d.Prompts.Clip(prompts.Welcome), question),
-		again: audio.Join("non_capito, menu", d.Prompts.Clip(prompts.NotHeard), question),
+		of:      s,
+		edition: edition,
+		first:   audio.Join("benvenuto, menu", d.Prompts.Clip(prompts.Welcome), question),
+		again:   audio.Join("non_capito, menu", d.Prompts.Clip(prompts.NotHeard), question),
 	}
 	if s.RecordingNotice {
 		m.notice = audio.Join("benvenuto, avviso", d.Prompts.Clip(prompts.Welcome), d.Prompts.Clip(prompts.Recorded))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
+	"github.com/pronto-desk/pronto/ivr/prompts"
 )
 
 // States of a version.
@@ -294,7 +295,28 @@ func checked(ctx context.Context, q querier, service int64, draft *Version, at t
 		list.warn("hours", placeHours, "Con questi orari il servizio non apre mai: chi chiama può solo lasciare un messaggio.")
 	}
 	others.taken(service, s, draft.Settings.Numbers, &list)
+	if err := unspoken(ctx, q, s, &list); err != nil {
+		return nil, nil, err
+	}
 	return s, list, unattended(ctx, q, s, &list)
+}
+
+// unspoken warns of topics of the menu that no prompt names: callers hear their
+// keys only.
+func unspoken(ctx context.Context, q querier, s *Service, f *faults) error {
+	for _, m := range s.Menu {
+		if m.Action != ActionTopic {
+			continue
+		}
+		known, err := prompts.Exists(ctx, q, prompts.OfTopic(m.Topic.Code))
+		switch {
+		case err != nil:
+			return err
+		case !known:
+			f.warn("menu", placeMenu+", tasto "+string(m.Key), "Manca il messaggio vocale «%s»: chi chiama non sente il nome di «%s», solo il tasto.", prompts.OfTopic(m.Topic.Code), m.Topic.Name)
+		}
+	}
+	return nil
 }
 
 // taken notes the numbers of s that another service has, at the instant from

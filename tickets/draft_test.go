@@ -69,7 +69,7 @@ func TestDraftIsPublished(t *testing.T) {
 	}
 	list, err := d.Check(ctx, id, monday)
 	must(t, err)
-	if len(blocking(list)) > 0 || len(list) != 1 || !strings.Contains(list[0].Reason, "Nessun operatore") {
+	if len(blocking(list)) > 0 || len(list) != 2 || !strings.Contains(list[0].Reason, "«menu_t1»") || !strings.Contains(list[1].Reason, "Nessun operatore") {
 		t.Errorf("the faults of a good draft: %+v", list)
 	}
 	published, err := d.Publish(ctx, id, 1, d.bruno, monday)
@@ -352,6 +352,15 @@ func TestEmergency(t *testing.T) {
 	if e := at(monday.Add(time.Hour)); !e.Active || e.Clip != "" || !e.Since.Equal(monday) || !e.Until.IsZero() {
 		t.Errorf("on: %+v", e)
 	}
+	var unknown *Refusal
+	if err := d.BeginEmergency(ctx, "guasto_fse", time.Time{}, d.bruno, monday.Add(time.Hour)); !errors.As(err, &unknown) || unknown.Field != "clip" {
+		t.Errorf("a clip that nobody has spoken: %v", err)
+	}
+	if e := at(monday.Add(time.Hour)); !e.Active || e.Clip != "" {
+		t.Errorf("after a refusal: %+v", e)
+	}
+	_, err := d.db.Pool.Exec(ctx, `insert into prompts (name, alaw, text, made_at) values ('guasto_fse', '\xd5', 'Il fascicolo è fermo.', now())`)
+	must(t, err)
 	must(t, d.BeginEmergency(ctx, "guasto_fse", monday.Add(3*time.Hour), d.bruno, monday.Add(time.Hour))) // another in its place
 	if e := at(monday.Add(2 * time.Hour)); !e.Active || e.Clip != "guasto_fse" {
 		t.Errorf("the second: %+v", e)

@@ -1,6 +1,7 @@
 package tickets
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,10 +12,13 @@ import (
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
+	"github.com/pronto-desk/pronto/ivr/prompts"
 )
 
 // clipLongest bounds the name of a prompt, in bytes.
 const clipLongest = 64
+
+var errNoClip = &Refusal{"clip", "Questo messaggio vocale non esiste."}
 
 // Emergency is an announcement that every caller hears instead of a menu, on all
 // services, while it is on. The zero Emergency is none.
@@ -78,7 +82,7 @@ func readEmergencies(ctx context.Context, q querier) ([]Emergency, error) {
 // prompt's name, "" for the one that comes with the program; until may be zero.
 func (b *Book) BeginEmergency(ctx context.Context, clip string, until time.Time, by int64, at time.Time) error {
 	if clip = strings.TrimSpace(clip); len(clip) > clipLongest || clean(clip) != clip {
-		return &Refusal{"clip", "Questo annuncio non esiste."}
+		return errNoClip
 	}
 	if !until.IsZero() && !until.After(at) {
 		return &Refusal{"until", "La fine dell'annuncio deve essere nel futuro."}
@@ -88,6 +92,12 @@ func (b *Book) BeginEmergency(ctx context.Context, clip string, until time.Time,
 		end = &until
 	}
 	err := b.db.Tx(ctx, func(tx *db.Tx) error {
+		switch known, err := prompts.Exists(ctx, tx, cmp.Or(clip, prompts.Emergency)); {
+		case err != nil:
+			return err
+		case !known:
+			return errNoClip
+		}
 		if _, err := endEmergency(ctx, tx, by, at); err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
+	"github.com/pronto-desk/pronto/ivr/prompts"
 	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/recordings"
 	"github.com/pronto-desk/pronto/tickets"
@@ -81,8 +82,11 @@ func (s *Server) api(r chi.Router) {
 	s.callbacksAPI(a)
 	s.passwordsAPI(a)
 	s.accountsAPI(a)
+	s.promptsAPI(a)
 	r.With(requestTimes.bounded).Get("/contacts/{id}/recording", s.getRecording)
 	r.With(requestTimes.bounded).Head("/contacts/{id}/recording", s.getRecording)
+	r.With(requestTimes.bounded).Get("/prompts/{name}/sound", s.getPromptSound)
+	r.With(requestTimes.bounded).Head("/prompts/{name}/sound", s.getPromptSound)
 	a.describeSound()
 	s.described = a.finish()
 }
@@ -93,6 +97,7 @@ func domainProblem(err error) *problem {
 		refusal  *tickets.Refusal
 		conflict *tickets.ConflictError
 		faulty   *tickets.FaultyError
+		unheard  *prompts.Refused
 	)
 	switch {
 	case errors.Is(err, tickets.ErrNotFound), errors.Is(err, fs.ErrNotExist):
@@ -118,6 +123,10 @@ func domainProblem(err error) *problem {
 		p := problemf(http.StatusUnprocessableEntity, "La bozza non si può pubblicare finché ci sono errori.")
 		p.Faults = faulty.Faults
 		return p
+	case errors.As(err, &unheard) && unheard.Field == "":
+		return problemf(http.StatusConflict, "%s", unheard.Reason)
+	case errors.As(err, &unheard):
+		return fieldProblem(unheard.Field, unheard.Reason)
 	case errors.As(err, &refusal) && (refusal.Field == "" || refusal.Field == "status" || refusal.Field == "ring_back"):
 		return problemf(http.StatusConflict, "%s", refusal.Reason) // somebody was quicker
 	case errors.As(err, &refusal):

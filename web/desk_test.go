@@ -18,6 +18,7 @@ import (
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/dbtest"
+	"github.com/pronto-desk/pronto/ivr/prompts"
 	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/recordings"
 	"github.com/pronto-desk/pronto/tickets"
@@ -129,7 +130,7 @@ func deskOn(t testing.TB, base *db.DB, change ...func(*Config)) *desk {
 	hooks, err := outbox.New(outbox.Config{DB: base, Now: d.now, Log: log})
 	must(t, err)
 	c := Config{
-		Webhooks: hooks, DB: base, Queue: queue.New(base, "n1", log), Archive: archive, Book: tickets.NewBook(base, "n1", archive, log),
+		Webhooks: hooks, Prompts: prompts.NewStore(base, prompts.Italian(), log), DB: base, Queue: queue.New(base, "n1", log), Archive: archive, Book: tickets.NewBook(base, "n1", archive, log),
 		Log: log, Now: d.now,
 		CanRing: func(user int64, _ string) (bool, string) {
 			d.mu.Lock()

@@ -117,13 +117,27 @@ func (a *operations) describe(o operation, method, path string, out reflect.Type
 	return op
 }
 
-// describeSound is the one answer of the API that is no JSON.
+// describeSound is what the API answers that is no JSON.
 func (a *operations) describeSound() {
 	a.api.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "getRecording", Method: http.MethodGet, Path: "/contacts/{id}/recording", Tags: []string{"contacts"},
 		Summary:    "The message that a caller left, as WAV; ranges are served. Who listens is journalled.",
 		Parameters: []*huma.Param{{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"}}},
 		Security:   []map[string][]string{{"token": {string(Read)}}, {"session": {}}},
+		Responses: map[string]*huma.Response{
+			"200": {Description: "The sound.", Content: map[string]*huma.MediaType{"audio/wav": {}}},
+			"206": {Description: "A range of it.", Content: map[string]*huma.MediaType{"audio/wav": {}}},
+		},
+	})
+	a.api.OpenAPI().AddOperation(&huma.Operation{
+		OperationID: "getPromptSound", Method: http.MethodGet, Path: "/prompts/{name}/sound", Tags: []string{"prompts"},
+		Summary: "What callers hear, as WAV; ranges are served.",
+		Parameters: []*huma.Param{
+			{Name: "name", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}},
+			{Name: "original", In: "query", Schema: &huma.Schema{Type: huma.TypeBoolean}, Description: "The one that comes with the program."},
+		},
+		Security:   []map[string][]string{{"token": {string(Read)}}, {"session": {}}},
+		Extensions: map[string]any{"x-roles": supervisors},
 		Responses: map[string]*huma.Response{
 			"200": {Description: "The sound.", Content: map[string]*huma.MediaType{"audio/wav": {}}},
 			"206": {Description: "A range of it.", Content: map[string]*huma.MediaType{"audio/wav": {}}},

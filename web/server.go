@@ -15,19 +15,21 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/ivr/prompts"
 	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/recordings"
 	"github.com/pronto-desk/pronto/tickets"
 	"github.com/pronto-desk/pronto/tickets/outbox"
 )
 
-// Config is what a Server shows and commands. DB, Book, Queue, Archive and
-// Webhooks are required; the rest has defaults.
+// Config is what a Server shows and commands. DB, Book, Queue, Archive, Prompts
+// and Webhooks are required; the rest has defaults.
 type Config struct {
 	DB      *db.DB
 	Book    *tickets.Book
 	Queue   *queue.Queue
 	Archive *recordings.Archive
+	Prompts *prompts.Store
 	Plan    tickets.DialPlan // whom the desk may ring back; none: nobody
 
 	Webhooks *outbox.Webhooks // who is told of what happens

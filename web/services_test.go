@@ -115,6 +115,10 @@ func TestEmergencyIsPutOnAndTakenOff(t *testing.T) {
 		t.Errorf("at first: %+v", e)
 	}
 	until := d.now().Add(10 * time.Minute)
+	if p := carla.ask(http.MethodPut, at, map[string]any{"clip": "guasto_fse"}).problem(t, http.StatusUnprocessableEntity); p.Field != "clip" {
+		t.Errorf("a clip that does not exist: %+v", p)
+	}
+	carla.sound("/api/v1/prompts/guasto_fse?text=Il+fascicolo+%C3%A8+fermo.", tone(2)).want(t, http.StatusOK)
 	carla.ask(http.MethodPut, at, map[string]any{"clip": "guasto_fse", "until": until}).want(t, http.StatusOK)
 	told(true)
 	if _, later := d.browser("bruno").open(); !later.State.Emergency.Active || later.State.Emergency.Clip != "guasto_fse" {

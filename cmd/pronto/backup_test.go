@@ -203,6 +203,9 @@ func TestRestoreIsWhatWasBackedUp(t *testing.T) {
 	end()
 	got := s.contactOf(c.id, "the message", func(c tickets.Record) bool { return c.HasRecording && c.Ending != nil })
 	s.must("POST", "/tickets/"+*got.Ticket+"/notes", map[string]string{"text": "riga\\ con\ttab \"e\" à\nnuova riga"}, nil)
+	if _, err := conn.Exec(t.Context(), `insert into prompts (name, alaw, text, made_at) values ('guasto_fse', '\x5c0a0900d55c2e', 'Il fascicolo è fermo.', '2026-03-02')`); err != nil {
+		t.Fatal(err)
+	}
 	_ = conn.Close(t.Context())
 	if code := s.stop(); code != 0 {
 		t.Fatalf("SIGTERM: exit %d", code)

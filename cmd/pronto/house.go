@@ -59,6 +59,7 @@ type house struct {
 	book     *tickets.Book
 	queue    *queue.Queue
 	archive  *recordings.Archive
+	prompts  *prompts.Store
 	engine   *media.Engine
 	agent    *sip.Agent
 	peers    *peers
@@ -95,8 +96,9 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	if e.prompts == nil {
 		e.prompts = prompts.Italian()
 	}
+	h.prompts = prompts.NewStore(d, e.prompts, e.log)
 	h.desk = &ivr.Desk{
-		Tickets: h.book, Queue: h.queue, Archive: h.archive, Prompts: e.prompts,
+		Tickets: h.book, Queue: h.queue, Archive: h.archive, Prompts: h.prompts.Library(),
 		Plan: s.plan, Draining: h.draining.Load, Log: e.log,
 		Judged: func(leg, way string, mos float64) { h.mos.WithLabelValues(leg, way).Observe(mos) },
 	}
@@ -116,7 +118,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 		return nil, err
 	}
 	h.web = web.New(web.Config{
-		DB: d, Book: h.book, Queue: h.queue, Archive: h.archive,
+		DB: d, Book: h.book, Queue: h.queue, Archive: h.archive, Prompts: h.prompts,
 		Plan: s.plan, CanRing: h.canRing, Sound: h.peers.sound, Ready: h.isReady, Metrics: h.metrics(), Log: e.log, PublicURL: s.publicURL,
 		Webhooks: h.hooks,
 		Alarm:    h.alarm,
@@ -144,6 +146,9 @@ func (h *house) recover(ctx context.Context) error {
 	}
 	if err := h.queue.Recover(ctx, at); err != nil {
 		return fmt.Errorf("recover the queue: %w", err)
+	}
+	if err := h.prompts.Load(ctx); err != nil { // the first caller hears what was spoken for them
+		return err
 	}
 	if len(found.Messages)+len(found.Faults) > 0 {
 		h.log.Warn("finished what a crash left", "messages", found.Messages, "calls_to_ring_back", found.Faults)
@@ -238,6 +243,7 @@ func (h *house) run(ctx context.Context) error {
 	}
 	start("fence", rest, h.fence)
 	start("archive", rest, h.archive.Run)
+	start("prompts", rest, h.prompts.Run)
 	start("queue", rest, h.queue.Run)
 	start("callbacks", calls, func(ctx context.Context) error { return h.queue.Conduct(ctx, h.desk.RingBack) })
 	start("media", rest, h.engine.Run)

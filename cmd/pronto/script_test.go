@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +31,7 @@ import (
 	"github.com/pronto-desk/pronto/ivr/prompts"
 	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/sip"
+	"github.com/pronto-desk/pronto/sip/audio"
 	"github.com/pronto-desk/pronto/sip/siptest"
 	"github.com/pronto-desk/pronto/tickets"
 	"github.com/pronto-desk/pronto/tickets/calendar"
@@ -768,6 +770,10 @@ func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
 		return s.publish(ctx, a.token, w)
 	case "announces": // the emergency announcement
 		return s.api(ctx, a.token, "PUT", "/emergency", map[string]string{"clip": strings.Join(w, "")}, nil)
+	case "replaces": // replaces benvenuto con "saluto nuovo": the file says what it is called
+		return s.upload(ctx, a.token, w[0], w[2])
+	case "restores": // restores benvenuto
+		return s.api(ctx, a.token, "DELETE", "/prompts/"+w[0], nil, nil)
 	case "revokes":
 		return s.api(ctx, a.token, "DELETE", "/emergency", nil, nil)
 	case "does": // does idle|talking|wrapping, declared break missed
@@ -963,12 +969,17 @@ func (s *stage) api(ctx context.Context, token, method, path string, body, answe
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://desk/api/v1"+path, bytes.NewReader(text))
+	return s.ask(ctx, token, method, path, "application/json", text, answer)
+}
+
+// ask is api with a body of any kind.
+func (s *stage) ask(ctx context.Context, token, method, path, kind string, body []byte, answer any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://desk/api/v1"+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Content-Type", kind)
 	client := &http.Client{Transport: &http.Transport{DialContext: s.browsers.dial, DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -986,6 +997,15 @@ func (s *stage) api(ctx context.Context, token, method, path string, body, answe
 		return nil
 	}
 	return json.Unmarshal(said, answer)
+}
+
+// upload puts a sound that spells words in the place of a prompt, as the screen does.
+func (s *stage) upload(ctx context.Context, token, name, words string) error {
+	var wav bytes.Buffer
+	if err := audio.WriteWAV(&wav, siptest.Spell(words, 400*time.Millisecond).ALaw); err != nil {
+		return err
+	}
+	return s.ask(ctx, token, "PUT", "/prompts/"+name+"?text="+url.QueryEscape(words), "audio/wav", wav.Bytes(), nil)
 }
 
 // page is an operator's page as far as scripts see it: a socket that

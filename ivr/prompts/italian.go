@@ -33,7 +33,7 @@ func (l *Library) Menu(choices []Choice) audio.Clip {
 		if !ok {
 			continue // nothing that a telephone can press
 		}
-		if topic := topicPrefix + c.Code; l.has(topic) {
+		if topic := OfTopic(c.Code); l.has(topic) {
 			s.say(topic)
 		} else {
 			s.say("menu_argomento", key)
@@ -223,16 +223,17 @@ const mostCounted = 50
 // Offers says what a waiting caller may do: be called back, if that can be
 // offered, or leave a message. Hundreds hear it at the same time, from one clip.
 func (l *Library) Offers(callback bool) audio.Clip {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if c, ok := l.offers[callback]; ok {
+	now := l.now.Load()
+	now.mu.Lock()
+	defer now.mu.Unlock()
+	if c, ok := now.offers[callback]; ok {
 		return c
 	}
-	if l.offers == nil {
-		l.offers = map[bool]audio.Clip{}
+	if now.offers == nil {
+		now.offers = map[bool]audio.Clip{}
 	}
-	l.offers[callback] = l.newOffers(callback)
-	return l.offers[callback]
+	now.offers[callback] = l.newOffers(callback)
+	return now.offers[callback]
 }
 
 func (l *Library) newOffers(callback bool) audio.Clip {

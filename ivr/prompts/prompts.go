@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pronto-desk/pronto/sip/audio"
 )
@@ -83,9 +84,18 @@ const ChoiceState = "stato"
 // loops are the clips that sound until they are stopped.
 var loops = map[string]bool{Music: true, Ringing: true, Engaged: true}
 
-// Library is a set of clips by name. It is safe for use by many calls at once.
+// Library is a set of clips by name. It is safe for use by many calls at once,
+// also while clips are replaced: what sounds already sounds on.
 type Library struct {
-	clips map[string]audio.Clip
+	base     map[string]audio.Clip // as the program brings them
+	now      atomic.Pointer[set]
+	replaced atomic.Int64 // how often
+}
+
+// set is the clips of a moment.
+type set struct {
+	edition int64
+	clips   map[string]audio.Clip
 
 	mu     sync.Mutex          // guards offers
 	offers map[bool]audio.Clip // put together when they are first wanted
@@ -113,6 +123,15 @@ func Italian() *Library {
 	return New(clips)
 }
 
+// OfTopic is the name of the clip that names a topic in a menu.
+func OfTopic(code string) string { return topicPrefix + code }
+
+// Embedded tells whether a clip of this name comes with the program.
+func Embedded(name string) bool {
+	_, err := fs.Stat(italian, "it/"+name+".al")
+	return err == nil
+}
+
 func mustRead(file string) []byte {
 	b, err := italian.ReadFile(file)
 	if err != nil {
@@ -123,16 +142,33 @@ func mustRead(file string) []byte {
 
 // New returns a library of the given clips, which it keeps; for tests and for
 // prompts that a customer has spoken.
-func New(clips map[string]audio.Clip) *Library { return &Library{clips: clips} }
+func New(clips map[string]audio.Clip) *Library {
+	l := &Library{base: clips}
+	l.now.Store(&set{clips: clips})
+	return l
+}
+
+// Replace puts clips in the place of those of the same name, or beside them.
+// What an earlier Replace had put is as the program brings it, unless it is put
+// again.
+func (l *Library) Replace(with map[string]audio.Clip) {
+	clips := maps.Clone(l.base)
+	maps.Copy(clips, with)
+	l.now.Store(&set{edition: l.replaced.Add(1), clips: clips})
+}
+
+// Edition changes whenever clips are replaced: what was put together in another
+// edition may be old.
+func (l *Library) Edition() int64 { return l.now.Load().edition }
 
 // Names are the names of all clips, sorted.
-func (l *Library) Names() []string { return slices.Sorted(maps.Keys(l.clips)) }
+func (l *Library) Names() []string { return slices.Sorted(maps.Keys(l.now.Load().clips)) }
 
 // Clip returns the clip of a name. A caller in a call is better served by a short
 // tone than by the end of the call: that is what an unknown name gives, without
 // text, and a line in the log.
 func (l *Library) Clip(name string) audio.Clip {
-	if c, ok := l.clips[name]; ok {
+	if c, ok := l.now.Load().clips[name]; ok {
 		return c
 	}
 	slog.Error("a prompt is missing", "prompt", name)
@@ -148,7 +184,7 @@ func (l *Library) Or(name, instead string) audio.Clip {
 }
 
 // has says whether there is a clip of this name.
-func (l *Library) has(name string) bool { _, ok := l.clips[name]; return ok }
+func (l *Library) has(name string) bool { _, ok := l.now.Load().clips[name]; return ok }
 
 // Pauses of spoken punctuation, in milliseconds; whole frames.
 const (

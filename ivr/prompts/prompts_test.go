@@ -135,7 +135,7 @@ func TestTextsAreTheTables(t *testing.T) {
 		want[name] = text
 	}
 	for name, text := range want {
-		if got := lib.clips[name].Text; got != text {
+		if got := lib.base[name].Text; got != text {
 			t.Errorf("%s says %q, the table %q: run make.sh", name, got, text)
 		}
 	}

@@ -19,6 +19,8 @@ export type RegisterEntry = Schemas['RegisterEntry']
 export type Imported = Schemas['Imported']
 export type Preview = Schemas['Preview']
 export type BadLine = Schemas['BadLine']
+/** What callers hear. */
+export type Prompt = Schemas['Prompt']
 export type Ticket = Schemas['Ticket']
 export type TicketPage = Schemas['TicketPage']
 export type TimelineEntry = Schemas['TimelineEntry']

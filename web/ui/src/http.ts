@@ -4,7 +4,7 @@ import type {
   Callback,
   CallType, Contact, Found, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict, Emergency, Fault, ServiceOverview, ServicePage, ServiceSettings, ServiceVersion, Route, TopicRoute,
 } from './contract'
-import type { BadLine, Customer, Imported, Preview, RegisterEntry } from './contract'
+import type { BadLine, Customer, Imported, Preview, Prompt, RegisterEntry } from './contract'
 
 const PREFIX = '/api/v1'
 
@@ -164,6 +164,10 @@ export const api = {
   previewCustomers: (file: ArrayBuffer) => send<Preview>('POST', '/customers/import/preview', 'text/csv', file),
   importCustomers: (file: ArrayBuffer) => send<Imported>('POST', '/customers/import', 'text/csv', file),
 
+  prompts: () => request<{ items: Prompt[] }>('GET', '/prompts'),
+  putPrompt: (name: string, text: string, file: Blob) => send<Prompt>('PUT', `/prompts/${q(name)}?text=${q(text)}`, 'audio/wav', file),
+  restorePrompt: (name: string) => request<void>('DELETE', `/prompts/${q(name)}`),
+
   ticket: (number: string) => request<TicketPage>('GET', `/tickets/${q(number)}`),
   patch: (number: string, base: object, set: object, leaving = false) =>
     request<Ticket>('PATCH', `/tickets/${q(number)}`, { base, set }, leaving),
@@ -209,6 +213,9 @@ export const services = {
 
 /** Where a contact's sound is. */
 export const recordingURL = (contact: string) => `${PREFIX}/contacts/${q(contact)}/recording`
+
+/** Where a prompt's sound is; another when it was replaced. */
+export const promptURL = (p: Prompt, original = false) => `${PREFIX}/prompts/${q(p.name)}/sound?${original ? 'original=true' : `at=${q(p.at ?? '')}`}`
 
 /** The socket's address. */
 export function socketURL(): string {

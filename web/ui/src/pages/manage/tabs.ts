@@ -8,6 +8,7 @@ import Users from './Users.svelte'
 import Services from './Services.svelte'
 import Topics from './Topics.svelte'
 import Register from './Register.svelte'
+import Prompts from './Prompts.svelte'
 
 export interface Tab {
   path: string // after #/gestione/
@@ -22,4 +23,5 @@ export const tabs: readonly Tab[] = [
   { path: 'servizi', label: { it: 'Servizi', en: 'Services' }, supervisors: true, view: Services },
   { path: 'argomenti', label: { it: 'Argomenti', en: 'Topics' }, supervisors: true, view: Topics },
   { path: 'anagrafica', label: { it: 'Anagrafica', en: 'Register' }, supervisors: false, view: Register },
+  { path: 'messaggi-vocali', label: { it: 'Messaggi vocali', en: 'Prompts' }, supervisors: true, view: Prompts },
 ]

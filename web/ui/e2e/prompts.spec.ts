@@ -1,0 +1,73 @@
+// What callers hear, on a real desk: a supervisor listens, uploads what is no
+// good, then something good, and goes back to the program's own.
+
+import { accessible, expect, signIn, test } from './desk'
+import { voice } from './house'
+
+test('a prompt is replaced by a good file only, and the program’s own comes back', async ({ page, house }) => {
+  await signIn(page, house, 'carla')
+  await page.goto('/#/gestione/messaggi-vocali')
+  await expect(page.getByRole('heading', { name: 'Messaggi vocali' })).toBeVisible()
+  const row = page.getByRole('row', { name: /benvenuto/ })
+  await expect(row).toContainText('Benvenuto all\'assistenza per i medici.')
+  await expect(row).toContainText('Del programma')
+  await row.getByRole('button', { name: 'Ascolta benvenuto' }).click()
+  const sound = page.getByLabel('Audio di benvenuto')
+  await expect.poll(() => sound.evaluate((a: HTMLAudioElement) => a.duration)).toBeGreaterThan(1)
+  await accessible(page, 'the prompts')
+
+  await row.getByRole('link', { name: 'Sostituisci benvenuto' }).click()
+  await expect(page.getByRole('heading', { name: 'benvenuto' })).toBeVisible()
+  const choose = page.getByLabel(/Scegli/)
+  const put = page.getByRole('button', { name: 'Fai sentire questo' })
+  const file = (name: string, buffer: Buffer) => choose.setInputFiles({ name, mimeType: 'audio/wav', buffer })
+  await put.click()
+  await expect(page.getByRole('alert')).toContainText('Prima scegli il file.')
+  await file('canzone.mp3', Buffer.from('ID3 nothing that is a WAV'))
+  await put.click()
+  await expect(page.getByRole('alert')).toContainText('non è un WAV')
+  await expect(page.getByRole('alert')).toContainText('Si sente ancora quello di prima.')
+  await file('muto.wav', Buffer.concat([voice(2).subarray(0, 44), Buffer.alloc(32000)]))
+  await put.click()
+  await expect(page.getByRole('alert')).toContainText('silenzio')
+  await file('discorso.wav', voice(181))
+  await put.click()
+  await expect(page.getByRole('alert')).toContainText('Dura 3:01: al massimo 3:00.')
+  await accessible(page, 'a file that is no good')
+
+  await file('saluto.wav', voice(3))
+  await expect.poll(() => page.getByLabel('Il file scelto').evaluate((a: HTMLAudioElement) => a.duration)).toBeCloseTo(3, 1)
+  await page.getByLabel('Che cosa si sente').fill('Buongiorno, assistenza medici.')
+  await put.click()
+  await expect(page.getByRole('region', { name: 'Avviso' })).toContainText('benvenuto: da ora si sente il nuovo.')
+  const now = page.getByRole('region', { name: 'Adesso si sente' })
+  await expect(now).toContainText('Buongiorno, assistenza medici. (0:03)')
+  await expect(now).toContainText('Benvenuto all\'assistenza per i medici.')
+  await now.getByLabel('Audio di benvenuto', { exact: true }).evaluate((a: HTMLAudioElement) => a.play())
+  await expect.poll(() => now.getByLabel('Audio di benvenuto', { exact: true }).evaluate((a: HTMLAudioElement) => a.duration)).toBeCloseTo(3, 1)
+  await accessible(page, 'a replaced prompt')
+
+  await now.getByRole('button', { name: 'Torna a quello del programma' }).click()
+  await now.getByRole('button', { name: 'Sì, elimina' }).click()
+  await expect(page.getByRole('region', { name: 'Avviso' })).toContainText('da ora si sente di nuovo quello del programma')
+  await expect(now).not.toContainText('Buongiorno')
+
+  // One of a name of its own can be the emergency announcement; a name nobody has spoken cannot.
+  await expect(house.api('/emergency', { clip: 'guasto_fse' })).rejects.toThrow('Questo messaggio vocale non esiste.')
+  await page.getByRole('link', { name: '‹ Torna ai messaggi vocali' }).click()
+  await page.getByRole('link', { name: 'Aggiungi messaggio' }).click()
+  await page.getByLabel('Nome', { exact: true }).fill('Guasto FSE')
+  await page.getByLabel('Che cosa si sente').fill('Il fascicolo è fermo.')
+  await file('guasto.wav', voice(2))
+  await put.click()
+  await expect(page.getByRole('alert')).toContainText('solo lettere minuscole')
+  await accessible(page, 'a new prompt')
+  await page.getByLabel('Nome', { exact: true }).fill('guasto_fse')
+  await put.click()
+  await expect(page.getByRole('heading', { name: 'guasto_fse' })).toBeVisible()
+  await house.api('/emergency', { clip: 'guasto_fse' })
+  await page.getByRole('button', { name: 'Elimina questo messaggio' }).click()
+  await page.getByRole('button', { name: 'Sì, elimina' }).click()
+  await expect(page.getByRole('region', { name: 'Avviso' })).toContainText('È l\'annuncio di emergenza attivo')
+  await house.api('/emergency', {}) // the program's own in its place
+})
