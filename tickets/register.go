@@ -430,33 +430,3 @@ func (b *Book) PreviewCustomers(ctx context.Context, r io.Reader) (Preview, erro
 	p.Changes = orEmpty(p.Changes)
 	return p, nil
 }
-
-// Listening is somebody who listened to a recording.
-type Listening struct {
-	At          time.Time `json:"at"`
-	Name        string    `json:"name"`
-	DisplayName string    `json:"display_name"`
-	Handled     bool      `json:"handled"` // marked the message as handled, rather than played it
-}
-
-// Listenings are those who listened to what a contact left, the latest first;
-// ErrNotFound.
-func (b *Book) Listenings(ctx context.Context, contact uuid.UUID) ([]Listening, error) {
-	rows, err := b.db.Pool.Query(ctx, `select j.at, u.name, u.display_name, j.kind = @heard as handled from journal j join users u on u.id = j.user_id
-		where j.contact_id = @contact and j.kind in (@played, @heard) order by j.id desc`,
-		pgx.StrictNamedArgs{"contact": contact, "played": journal.Played, "heard": journal.Heard})
-	var list []Listening
-	if err == nil {
-		list, err = pgx.CollectRows(rows, pgx.RowToStructByName[Listening])
-	}
-	if err == nil && len(list) == 0 {
-		err = b.db.Pool.QueryRow(ctx, `select id from contacts where id = $1`, contact).Scan(&contact)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listenings of %s: %w", contact, found(err))
-	}
-	for i := range list {
-		list[i].At = list[i].At.UTC()
-	}
-	return list, nil
-}

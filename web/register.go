@@ -112,11 +112,3 @@ func (s *Server) postImport(ctx context.Context, me User, in *importInput) (tick
 	}
 	return done, err
 }
-
-// listenersAPI is who listened to which recording.
-func (s *Server) listenersAPI(a *operations) {
-	provide(a, operation{at: "GET /contacts/{id}/listenings", id: "listListenings", does: "Who listened to what a caller left, and when.", by: supervisors},
-		func(ctx context.Context, _ User, in *IDPath) (list[tickets.Listening], error) {
-			return listed(s.Book.Listenings(ctx, in.ID))
-		})
-}

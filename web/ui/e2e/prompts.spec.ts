@@ -69,5 +69,10 @@ test('a prompt is replaced by a good file only, and the program’s own comes ba
   await page.getByRole('button', { name: 'Elimina questo messaggio' }).click()
   await page.getByRole('button', { name: 'Sì, elimina' }).click()
   await expect(page.getByRole('region', { name: 'Avviso' })).toContainText('È l\'annuncio di emergenza attivo')
-  await house.api('/emergency', {}) // the program's own in its place
+  // Taken off, it can go: and the next story's callers hear their menu.
+  expect(await page.evaluate(async () => (await fetch('/api/v1/emergency', { method: 'DELETE' })).status)).toBe(204)
+  await page.getByRole('button', { name: 'Elimina questo messaggio' }).click()
+  await page.getByRole('button', { name: 'Sì, elimina' }).click()
+  await expect(page.getByRole('heading', { name: 'Messaggi vocali' })).toBeVisible()
+  await expect(page.getByRole('row', { name: /guasto_fse/ })).toHaveCount(0)
 })

@@ -4,7 +4,7 @@ import type {
   Callback,
   CallType, Contact, Found, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict, Emergency, Fault, ServiceOverview, ServicePage, ServiceSettings, ServiceVersion, Route, TopicRoute,
 } from './contract'
-import type { BadLine, Customer, Imported, Preview, Prompt, RegisterEntry } from './contract'
+import type { BadLine, Customer, Imported, Listening, ListeningsPage, Preview, Prompt, RegisterEntry } from './contract'
 
 const PREFIX = '/api/v1'
 
@@ -164,6 +164,12 @@ export const api = {
   previewCustomers: (file: ArrayBuffer) => send<Preview>('POST', '/customers/import/preview', 'text/csv', file),
   importCustomers: (file: ArrayBuffer) => send<Imported>('POST', '/customers/import', 'text/csv', file),
 
+  listenings: (contact: string) => request<{ items: Listening[] }>('GET', `/contacts/${q(contact)}/listenings`),
+  allListenings: (f: { name: string; from: string; to: string }, cursor = '') => {
+    const p = new URLSearchParams({ limit: '50' })
+    for (const [key, value] of Object.entries({ ...f, cursor })) if (value) p.set(key, value)
+    return request<ListeningsPage>('GET', `/listenings?${p}`)
+  },
   prompts: () => request<{ items: Prompt[] }>('GET', '/prompts'),
   putPrompt: (name: string, text: string, file: Blob) => send<Prompt>('PUT', `/prompts/${q(name)}?text=${q(text)}`, 'audio/wav', file),
   restorePrompt: (name: string) => request<void>('DELETE', `/prompts/${q(name)}`),

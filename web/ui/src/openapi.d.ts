@@ -264,6 +264,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/listenings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who listened to any recording, the latest first, in pages. */
+        get: operations["listAllListenings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/me": {
         parameters: {
             query?: never;
@@ -443,6 +460,58 @@ export interface paths {
         };
         /** How a ticket can be closed. */
         get: operations["listOutcomes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/prompts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What callers hear, every prompt by name. */
+        get: operations["listPrompts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/prompts/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Makes callers hear a WAV file in the place of a prompt, or adds one of a new name; the next one to be played is the new one. */
+        put: operations["putPrompt"];
+        post?: never;
+        /** Goes back to the prompt that comes with the program; one of a name of one's own is gone. */
+        delete: operations["restorePrompt"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/prompts/{name}/sound": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What callers hear, as WAV; ranges are served. */
+        get: operations["getPromptSound"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1376,6 +1445,24 @@ export interface components {
             expires_at: string;
             link: string;
         };
+        Listened: {
+            /** Format: date-time */
+            at: string;
+            caller: string;
+            /** Format: uuid */
+            contact_id: string;
+            customer: string;
+            display_name: string;
+            handled: boolean;
+            name: string;
+            /** Format: date-time */
+            t0: string;
+            ticket: string | null;
+        };
+        Listener: {
+            display_name: string;
+            name: string;
+        };
         Listening: {
             /** Format: date-time */
             at: string;
@@ -1385,6 +1472,11 @@ export interface components {
         };
         ListeningList: {
             items: components["schemas"]["Listening"][];
+        };
+        ListeningsPage: {
+            items: components["schemas"]["Listened"][];
+            next: string | null;
+            people: components["schemas"]["Listener"][];
         };
         Match: {
             customers: components["schemas"]["Customer"][];
@@ -1578,6 +1670,22 @@ export interface components {
             /** Format: int64 */
             status: number;
             title: string;
+        };
+        Prompt: {
+            /** Format: date-time */
+            at: string | null;
+            by: string;
+            embedded: boolean;
+            /** Format: int64 */
+            length_ms: number;
+            loops: boolean;
+            name: string;
+            original: string;
+            replaced: boolean;
+            text: string;
+        };
+        PromptList: {
+            items: components["schemas"]["Prompt"][];
         };
         PublishInputBody: {
             /**
@@ -2645,6 +2753,45 @@ export interface operations {
             };
         };
     };
+    listAllListenings: {
+        parameters: {
+            query?: {
+                /** @description Of who listened. */
+                name?: string;
+                /** @description The first day, such as 2026-03-02, in Rome. */
+                from?: string;
+                /** @description The last day. */
+                to?: string;
+                /** @description The next of the page before. */
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListeningsPage"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     getMe: {
         parameters: {
             query?: never;
@@ -2999,6 +3146,144 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listPrompts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PromptList"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    putPrompt: {
+        parameters: {
+            query?: {
+                /** @description What is said in it, word by word. */
+                text?: string;
+            };
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description Such as benvenuto; menu_ and a topic's code names the topic in menus. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "audio/wav": string;
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Prompt"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    restorePrompt: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description Such as benvenuto; menu_ and a topic's code names the topic in menus. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getPromptSound: {
+        parameters: {
+            query?: {
+                /** @description The one that comes with the program. */
+                original?: boolean;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The sound. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/wav": unknown;
+                };
+            };
+            /** @description A range of it. */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/wav": unknown;
                 };
             };
         };
@@ -3444,6 +3729,8 @@ export interface operations {
             query?: {
                 status?: "open" | "closed" | "all";
                 owner?: "me" | "none";
+                /** @description The id of a person of the register. */
+                customer?: number;
                 /** @description Words, a number, a name. */
                 q?: string;
                 /** @description The next of the page before. */

@@ -9,6 +9,7 @@ import Services from './Services.svelte'
 import Topics from './Topics.svelte'
 import Register from './Register.svelte'
 import Prompts from './Prompts.svelte'
+import Listenings from './Listenings.svelte'
 
 export interface Tab {
   path: string // after #/gestione/
@@ -24,4 +25,5 @@ export const tabs: readonly Tab[] = [
   { path: 'argomenti', label: { it: 'Argomenti', en: 'Topics' }, supervisors: true, view: Topics },
   { path: 'anagrafica', label: { it: 'Anagrafica', en: 'Register' }, supervisors: false, view: Register },
   { path: 'messaggi-vocali', label: { it: 'Messaggi vocali', en: 'Prompts' }, supervisors: true, view: Prompts },
+  { path: 'ascolti', label: { it: 'Ascolti', en: 'Listenings' }, supervisors: true, view: Listenings },
 ]
