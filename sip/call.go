@@ -38,8 +38,9 @@ type Call struct {
 	a        *Agent
 	identity identity
 	trunk    string
-	beyond   bool   // came when all lines of the trunk were in use
-	line     string // the trunk one of whose lines it has; guarded by a.mu
+	beyond   bool    // came when all lines of the trunk were in use
+	line     string  // the trunk one of whose lines it has; guarded by a.mu
+	account  Account // answers the challenge to our INVITE
 	arrived  time.Time
 	dlg      *dialog
 	laws     []uint8 // what we offer

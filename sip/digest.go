@@ -46,7 +46,7 @@ func digestHash(algorithm, s string) string {
 
 // credentials are what an Authorization says.
 type credentials struct {
-	username, realm, nonce, uri, response, algorithm, qop, nc, cnonce string
+	username, realm, nonce, uri, response, algorithm, qop, nc, cnonce, opaque string
 }
 
 // parseCredentials reads a Digest Authorization; ok is false for other schemes.
@@ -77,6 +77,8 @@ func parseCredentials(value string) (c credentials, ok bool) {
 			c.nc = v
 		case "cnonce":
 			c.cnonce = v
+		case "opaque":
+			c.opaque = v
 		}
 	}
 	if c.algorithm == "" {

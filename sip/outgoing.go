@@ -46,6 +46,7 @@ type DialOptions struct {
 	TCP       bool           // over TCP instead of UDP
 	LateOffer bool           // no SDP in the INVITE: the answer goes in the ACK
 	Trunk     string         // the trunk whose line it takes; "": nobody's
+	Account   Account        // for a carrier that challenges INVITEs; zero: it is refused then
 }
 
 // Dial makes a call and returns when it is answered; `to` is a number or a user
@@ -83,6 +84,7 @@ func (a *Agent) Dial(ctx context.Context, to string, o DialOptions) (*Call, erro
 	if !a.line(c, o.Trunk) {
 		return nil, ErrNoLine
 	}
+	c.account = o.Account
 	if err := a.invite(ctx, c, extra, o.LateOffer, &decided, results); err != nil {
 		a.remove(c)
 		return nil, err
@@ -278,24 +280,35 @@ func (a *Agent) invite(ctx context.Context, c *Call, extra []sip.Header, late bo
 	c.stream = stream
 	c.local = local{id: uint64(c.arrived.Unix()), version: 1, addr: stream.Addr()}
 	a.enrol(c)
-	req, f := c.dlg.request(sip.INVITE, 0)
-	c.ackSeq = req.CSeq().SeqNo
-	req.AppendHeader(&sip.ContactHeader{Address: ownURI("pronto", f)})
-	req.AppendHeader(sip.NewHeader("Allow", allow))
-	req.AppendHeader(sip.NewHeader("Supported", "timer"))
-	for _, h := range extra {
-		req.AppendHeader(h)
+	write := func(answer sip.Header) (*sip.Request, flow, sip.ClientTransaction, error) {
+		req, f := c.dlg.request(sip.INVITE, 0)
+		c.mu.Lock()
+		c.ackSeq = req.CSeq().SeqNo
+		c.mu.Unlock()
+		req.AppendHeader(&sip.ContactHeader{Address: ownURI("pronto", f)})
+		req.AppendHeader(sip.NewHeader("Allow", allow))
+		req.AppendHeader(sip.NewHeader("Supported", "timer"))
+		for _, h := range extra {
+			req.AppendHeader(h)
+		}
+		if answer != nil {
+			req.AppendHeader(answer)
+		}
+		if !late {
+			req.AppendHeader(sip.NewHeader("Content-Type", sdpType))
+			req.SetBody(c.local.offer(c.laws, sendRecv))
+		}
+		tx, err := a.start(ctx, req, f)
+		if err == nil {
+			tx.OnRetransmission(func(res *sip.Response) { a.onStray(res) }) // another 2xx: a fork
+		}
+		return req, f, tx, err
 	}
-	if !late {
-		req.AppendHeader(sip.NewHeader("Content-Type", sdpType))
-		req.SetBody(c.local.offer(c.laws, sendRecv))
-	}
-	tx, err := a.start(ctx, req, f)
+	req, f, tx, err := write(nil)
 	if err != nil {
 		c.finish(ErrUnreachable, false)
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	tx.OnRetransmission(func(res *sip.Response) { a.onStray(res) }) // another 2xx: a fork
 	if !a.begin() {
 		tx.Terminate()
 		c.finish(errStopping, false)
@@ -304,13 +317,23 @@ func (a *Agent) invite(ctx context.Context, c *Call, extra []sip.Header, late bo
 	go func() {
 		defer a.work.Done()
 		defer a.caught("INVITE")
-		a.follow(ctx, c, req, f, tx, late, decided, results)
+		a.follow(ctx, c, attempt{req, f, tx}, write, late, decided, results)
 	}()
 	return nil
 }
 
-// follow reads what comes back for an INVITE.
-func (a *Agent) follow(ctx context.Context, c *Call, req *sip.Request, f flow, tx sip.ClientTransaction, late bool, decided *atomic.Bool, results chan<- error) {
+// attempt is an INVITE on its way.
+type attempt struct {
+	req *sip.Request
+	f   flow
+	tx  sip.ClientTransaction
+}
+
+// follow reads what comes back for an INVITE. A challenge is answered with another
+// one that write makes (RFC 3261 §22.2); once more when its nonce was stale.
+func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(sip.Header) (*sip.Request, flow, sip.ClientTransaction, error), late bool, decided *atomic.Bool, results chan<- error) {
+	req, f, tx := first.req, first.f, first.tx
+	challenged := 0
 	told := false
 	tell := func(err error) {
 		if !told {
@@ -368,6 +391,18 @@ func (a *Agent) follow(ctx context.Context, c *Call, req *sip.Request, f flow, t
 					c.finish(errElsewhere, true)
 				}
 				return
+			case challenges(res) && !canceled && c.account.User != "" && (challenged == 0 || challenged == 1 && stale(res)):
+				challenged++
+				answer, err := authorize(res, c.account, sip.INVITE, req.Recipient.String())
+				if err == nil {
+					req, f, tx, err = write(answer)
+				}
+				if err != nil {
+					fail(fmt.Errorf("%w: %w", ErrUnreachable, err))
+					return
+				}
+				provisional = false
+				limit.Reset(firstAnswer)
 			default:
 				fail(statusError(res.StatusCode, res.Reason))
 				return

@@ -12,37 +12,54 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// registerLongest is how long a registrar may take to answer one REGISTER.
-const registerLongest = 8 * time.Second
+const (
+	registerLongest = 8 * time.Second // a registrar may take to answer one REGISTER
+	registerTries   = 4               // a challenge, one more because the nonce was stale, a time that was too short, and once to spare
+	registerMost    = time.Hour       // asked of a registrar that finds our time too short
+	registerSpare   = 10 * time.Second
+	registerAgain   = 5 * time.Second // after the first failure, doubled with each up to
+	registerRarely  = 5 * time.Minute
+	goodbyeLongest  = 2 * time.Second
+)
 
-// RegisterOptions say where and as whom a telephone of ours registers.
+// RegisterOptions say where and as whom we register: as the telephone of an
+// extension (cmd/caller, tests), or as the account of a trunk.
 type RegisterOptions struct {
-	Extension string
+	Extension string // the account, the user part of its address
+	User      string // of the digest; "": Extension
 	Password  string
 	Registrar netip.AddrPort
+	Domain    string // of the account's address; "": the registrar's address
 	TCP       bool
 	Expires   time.Duration // 0 takes the binding away
 }
 
-// Register makes this agent the telephone of an extension (cmd/caller, tests).
-// It gives the time after which the registrar forgets us; register again before.
-// Errors are *StatusError for a refusal.
+// Register says where an account is reached. It gives the time after which the
+// registrar forgets us; register again before. A registrar that finds the time
+// too short (423, RFC 3261 §10.2.8) gets the one it wants. Errors are *StatusError
+// for a refusal.
 func (a *Agent) Register(ctx context.Context, o RegisterOptions) (time.Duration, error) {
 	f, err := a.outFlow(o.Registrar, o.TCP)
 	if err != nil {
 		return 0, err
 	}
-	host := hostText(o.Registrar.Addr())
+	host := o.Domain
+	if host == "" {
+		host = hostText(o.Registrar.Addr())
+	}
 	own := sip.Uri{Scheme: "sip", User: escapeUser(o.Extension), Host: host}
-	target := sip.Uri{Scheme: "sip", Host: host, Port: int(o.Registrar.Port())}
+	target := sip.Uri{Scheme: "sip", Host: host}
+	if o.Domain == "" {
+		target.Port = int(o.Registrar.Port())
+	}
 	d := newClientDialog(a, sip.FromHeader{Address: own}, sip.ToHeader{Address: own}, target, f)
-	var authorization string
-	for try := 0; ; try++ {
+	var answer sip.Header // to a challenge
+	for try := 1; ; try++ {
 		req, f := d.request(sip.REGISTER, 0)
 		req.AppendHeader(&sip.ContactHeader{Address: ownURI(own.User, f)})
 		req.AppendHeader(sip.NewHeader("Expires", strconv.Itoa(int(o.Expires/time.Second))))
-		if authorization != "" {
-			req.AppendHeader(sip.NewHeader("Authorization", authorization))
+		if answer != nil {
+			req.AppendHeader(answer)
 		}
 		res, err := a.ask(ctx, req, f, registerLongest)
 		if err != nil {
@@ -51,12 +68,70 @@ func (a *Agent) Register(ctx context.Context, o RegisterOptions) (time.Duration,
 		switch {
 		case res.IsSuccess():
 			return grantedExpires(res, o.Expires), nil
-		case res.StatusCode == sip.StatusUnauthorized && try < 2: // once more when the nonce was stale
-			if authorization, err = authorize(res, o, req.Recipient.String()); err != nil {
+		case try == registerTries:
+			return 0, fmt.Errorf("register: %w", statusError(res.StatusCode, res.Reason))
+		case res.StatusCode == sip.StatusIntervalToBrief && o.Expires > 0:
+			longer := leastExpires(res)
+			if longer <= o.Expires || longer > registerMost {
+				return 0, fmt.Errorf("register: %w", statusError(res.StatusCode, res.Reason))
+			}
+			o.Expires = longer
+		case challenges(res) && (answer == nil || stale(res)):
+			if answer, err = authorize(res, o.account(), sip.REGISTER, req.Recipient.String()); err != nil {
 				return 0, fmt.Errorf("register: %w", err)
 			}
 		default:
 			return 0, fmt.Errorf("register: %w", statusError(res.StatusCode, res.Reason))
+		}
+	}
+}
+
+func (o RegisterOptions) account() Account {
+	if o.User == "" {
+		return Account{o.Extension, o.Password}
+	}
+	return Account{o.User, o.Password}
+}
+
+// leastExpires is what a 423 wants; 0 when it does not say.
+func leastExpires(res *sip.Response) time.Duration {
+	n, err := strconv.Atoi(strings.TrimSpace(header(res, "min-expires")))
+	if err != nil || n < 0 || n > int(registerMost/time.Second) {
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+// KeepRegistered keeps an account registered until ctx ends, then takes the
+// binding away. tell hears of every try: nil, or why it failed; the next comes
+// after five seconds, and more rarely as they go on failing.
+func (a *Agent) KeepRegistered(ctx context.Context, o RegisterOptions, tell func(error)) {
+	defer func() {
+		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeLongest)
+		defer cancel()
+		o.Expires = 0
+		_, _ = a.Register(bye, o) // the registrar forgets us by itself
+	}()
+	pause := registerAgain
+	for {
+		granted, err := a.Register(ctx, o)
+		if ctx.Err() != nil {
+			return
+		}
+		tell(err)
+		next := pause
+		if err == nil {
+			pause = registerAgain
+			next = max(granted/2, granted-6*registerSpare) // time for some tries before it lapses
+		} else {
+			pause = min(2*pause, registerRarely)
+		}
+		timer := time.NewTimer(next)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
 		}
 	}
 }
@@ -77,10 +152,42 @@ func grantedExpires(res *sip.Response, asked time.Duration) time.Duration {
 
 var errNoChallenge = errors.New("no challenge that we can answer")
 
-// authorize answers the strongest challenge (RFC 8760 §2.4).
-func authorize(res *sip.Response, o RegisterOptions, uri string) (string, error) {
+// Account answers challenges.
+type Account struct {
+	User, Password string
+}
+
+// challenges says whether a response asks for credentials.
+func challenges(res *sip.Response) bool {
+	return res.StatusCode == sip.StatusUnauthorized || res.StatusCode == sip.StatusProxyAuthRequired
+}
+
+// stale says whether only the nonce was too old, not the password wrong (RFC 7616
+// §3.3).
+func stale(res *sip.Response) bool {
+	for _, name := range []string{"www-authenticate", "proxy-authenticate"} {
+		for _, h := range res.GetHeaders(name) {
+			_, params, _ := strings.Cut(strings.TrimSpace(h.Value()), " ")
+			for _, p := range splitQuoted(params) {
+				k, v, _ := strings.Cut(p, "=")
+				if strings.EqualFold(strings.TrimSpace(k), "stale") && strings.EqualFold(unquote(strings.TrimSpace(v)), "true") {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// authorize answers the strongest challenge (RFC 8760 §2.4) of a 401 with
+// Authorization, of a 407 with Proxy-Authorization (RFC 3261 §22.3).
+func authorize(res *sip.Response, o Account, method sip.RequestMethod, uri string) (sip.Header, error) {
+	asks, answers := "www-authenticate", "Authorization"
+	if res.StatusCode == sip.StatusProxyAuthRequired {
+		asks, answers = "proxy-authenticate", "Proxy-Authorization"
+	}
 	var best credentials
-	for _, h := range res.GetHeaders("www-authenticate") {
+	for _, h := range res.GetHeaders(asks) {
 		c, ok := parseCredentials(h.Value())
 		if !ok || c.algorithm != algorithmMD5 && c.algorithm != algorithmSHA256 {
 			continue
@@ -90,21 +197,24 @@ func authorize(res *sip.Response, o RegisterOptions, uri string) (string, error)
 		}
 	}
 	if best.nonce == "" {
-		return "", errNoChallenge
+		return nil, errNoChallenge
 	}
-	best.username, best.uri = o.Extension, uri
+	best.username, best.uri = o.User, uri
 	if best.qop != "" { // "auth" or a list with it
 		best.qop, best.nc, best.cnonce = "auth", "00000001", randomText()
 	}
-	ha1, ha1Long := HA1(o.Extension, best.realm, o.Password)
+	ha1, ha1Long := HA1(o.User, best.realm, o.Password)
 	if best.algorithm == algorithmSHA256 {
 		ha1 = ha1Long
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "Digest username=%s, realm=%s, nonce=%s, uri=%s, response=%q, algorithm=%s",
-		quote(best.username), quote(best.realm), quote(best.nonce), quote(best.uri), best.digestResponse(ha1, string(sip.REGISTER)), best.algorithm)
+		quote(best.username), quote(best.realm), quote(best.nonce), quote(best.uri), best.digestResponse(ha1, string(method)), best.algorithm)
 	if best.qop != "" {
 		fmt.Fprintf(&b, ", qop=auth, nc=%s, cnonce=%q", best.nc, best.cnonce)
 	}
-	return b.String(), nil
+	if best.opaque != "" {
+		fmt.Fprintf(&b, ", opaque=%s", quote(best.opaque))
+	}
+	return sip.NewHeader(answers, b.String()), nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/crypto/acme"
 
+	"github.com/pronto-desk/pronto/sip"
 	"github.com/pronto-desk/pronto/tickets"
 )
 
@@ -57,6 +58,11 @@ type TrunkConfig struct {
 	Target   string `toml:"target"`   // ip:port where its switch takes our calls; "": it takes none
 	Caller   string `toml:"caller"`   // the number that is shown, E.164
 	Identity string `toml:"identity"` // where the carrier wants it: from, or asserted (RFC 3325) too
+
+	User     string `toml:"user"`     // of the digest, where the carrier challenges our calls or our registration
+	Password string `toml:"password"` // of the same
+	Register string `toml:"register"` // the account we register at target; "": the carrier knows where we are
+	Domain   string `toml:"domain"`   // of the account's address; "": target's address
 }
 
 // RTPConfig is the range of ports that sound may use.
@@ -234,6 +240,10 @@ type trunk struct {
 	target   netip.AddrPort // not valid: it takes no calls of ours
 	caller   string
 	asserted bool // caller stands in P-Asserted-Identity too
+
+	account  sip.Account
+	register string // "": no registration
+	domain   string
 }
 
 // out is the trunk that takes our calls, the first that does.
@@ -356,8 +366,20 @@ func (t TrunkConfig) outbound(to *trunk) (err error) {
 		if t.Caller != "" || t.Identity != "" {
 			return errors.New("caller and identity are for calls of ours: without target there are none")
 		}
+		if t.User != "" || t.Password != "" || t.Register != "" || t.Domain != "" {
+			return errors.New("user, password, register and domain are said to target: without it nobody hears them")
+		}
 		return nil
 	}
+	if (t.User == "") != (t.Password == "") {
+		return errors.New("user and password belong together")
+	}
+	for name, value := range map[string]string{"user": t.User, "register": t.Register, "domain": t.Domain} {
+		if len(value) > 128 || strings.ContainsAny(value, " \t\r\n\"<>@") {
+			return fmt.Errorf("%s: at most 128 characters, without spaces, quotes and @", name)
+		}
+	}
+	to.account, to.register, to.domain = sip.Account{User: t.User, Password: t.Password}, t.Register, t.Domain
 	if to.target, err = netip.ParseAddrPort(t.Target); err != nil || to.target.Addr().IsUnspecified() || to.target.Port() == 0 {
 		return fmt.Errorf("target: %q is not an address and a port, like 192.0.2.1:5060", t.Target)
 	}

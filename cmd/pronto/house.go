@@ -65,6 +65,7 @@ type house struct {
 	peers    *peers
 	desk     *ivr.Desk
 	mos      *prometheus.HistogramVec
+	regs     *prometheus.GaugeVec
 	hooks    *outbox.Webhooks
 	web      *web.Server
 	front    *front
@@ -76,7 +77,7 @@ type house struct {
 
 // build makes the parts on an open, migrated database.
 func build(s settings, d *db.DB, e edges) (*house, error) {
-	h := &house{settings: s, log: e.log, db: d, http: e.http, listen: e.listen, mos: newMOS()}
+	h := &house{settings: s, log: e.log, db: d, http: e.http, listen: e.listen, mos: newMOS(), regs: newRegs()}
 	var err error
 	if h.node, err = nodeName(s.data); err != nil {
 		return nil, err
@@ -249,6 +250,11 @@ func (h *house) run(ctx context.Context) error {
 	start("media", rest, h.engine.Run)
 	start("events", rest, h.web.Run)
 	start("telephone", calls, h.agent.Run)
+	for _, t := range h.trunks {
+		if t.register != "" { // until we close: then the carrier is to send calls elsewhere
+			start("registration", ctx, func(ctx context.Context) error { h.keepRegistered(ctx, t); return nil })
+		}
+	}
 	if h.front.run != nil {
 		start("certificate", rest, h.front.run)
 	}

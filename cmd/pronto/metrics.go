@@ -23,6 +23,13 @@ func newMOS() *prometheus.HistogramVec {
 	}, []string{"leg", "way"})
 }
 
+// newRegs says of each trunk that we register at whether it knows us now.
+func newRegs() *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "pronto", Name: "trunk_registered", Help: "1 while the carrier has our registration; 0: calls do not come.",
+	}, []string{"trunk"})
+}
+
 // metrics are the desk's figures in Prometheus' form. They are read when they
 // are asked for: nothing is counted twice.
 func (h *house) metrics() http.Handler {
@@ -46,7 +53,7 @@ func (h *house) metrics() http.Handler {
 		}
 		return float64(n)
 	})
-	r.MustRegister(h.mos)
+	r.MustRegister(h.mos, h.regs)
 	gauge("spool_pending", "1 while facts wait on disk for the database.", func() float64 {
 		if h.archive.Pending() {
 			return 1

@@ -146,7 +146,7 @@ type lines struct {
 
 // Dial rings a customer until they answer; an *ivr.Unreached says why they do not.
 func (l *lines) Dial(ctx context.Context, number, id string) (ivr.Line, error) {
-	o := sip.DialOptions{ID: id, Trunk: l.out.name, Via: l.out.target, From: l.out.caller}
+	o := sip.DialOptions{ID: id, Trunk: l.out.name, Account: l.out.account, Via: l.out.target, From: l.out.caller}
 	if l.out.asserted {
 		o.Asserted = l.out.caller
 	}
@@ -158,6 +158,33 @@ func (l *lines) Dial(ctx context.Context, number, id string) (ivr.Line, error) {
 		return nil, context.Cause(ctx)
 	}
 	return nil, &ivr.Unreached{Outcome: outcomeOf(err), Err: err}
+}
+
+// registrationLasts is asked of a carrier; most give less.
+const registrationLasts = 10 * time.Minute
+
+// keepRegistered tells a carrier where we are until ctx ends. The log and the
+// metrics know how that goes.
+func (h *house) keepRegistered(ctx context.Context, t trunk) {
+	known := h.regs.WithLabelValues(t.name)
+	var before string // what went wrong last
+	first := true
+	h.agent.KeepRegistered(ctx, sip.RegisterOptions{
+		Extension: t.register, User: t.account.User, Password: t.account.Password,
+		Registrar: t.target, Domain: t.domain, Expires: registrationLasts,
+	}, func(err error) {
+		switch {
+		case err != nil && err.Error() != before:
+			known.Set(0)
+			before = err.Error()
+			h.log.Warn("a trunk has not registered us: its calls do not come", "trunk", t.name, "error", err)
+		case err == nil && (first || before != ""):
+			known.Set(1)
+			before = ""
+			h.log.Info("a trunk has registered us", "trunk", t.name)
+		}
+		first = false
+	})
 }
 
 // outcomeOf says what a carrier's answer means for somebody who is rung back.

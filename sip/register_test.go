@@ -1,0 +1,169 @@
+package sip
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// answersChallenge says whether a request carries the answer that HA1 by an
+// algorithm makes to a nonce.
+func answersChallenge(t *testing.T, m, name, method, realm, nonce, algorithm string) {
+	t.Helper()
+	c, ok := parseCredentials(headerOf(m, name))
+	if !ok || c.username != "account" || c.realm != realm || c.nonce != nonce || c.algorithm != algorithm || c.opaque != "o1" {
+		t.Errorf("%s: %q", name, headerOf(m, name))
+		return
+	}
+	short, long := HA1("account", realm, "geheim")
+	if algorithm == algorithmSHA256 {
+		short = long
+	}
+	if c.response != c.digestResponse(short, method) {
+		t.Errorf("a wrong answer: %q", headerOf(m, name))
+	}
+}
+
+const twoChallenges = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", opaque=\"o1\", qop=\"auth\"\r\n" +
+	"WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", opaque=\"o1\", algorithm=SHA-256, qop=\"auth\"\r\n"
+
+// TestKeepRegistered registers at a carrier that challenges by two algorithms,
+// finds the nonce stale, wants a longer time, fails for a while, and is told
+// goodbye at the end.
+func TestKeepRegistered(t *testing.T) {
+	bubble(t, ring, func(h *house) {
+		p := h.peer(trunkIP)
+		ctx, cancel := context.WithCancel(h.t.Context())
+		defer cancel()
+		tries := make(chan error, 1)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			h.a.KeepRegistered(ctx, RegisterOptions{Extension: "0551234567", User: "account", Password: "geheim",
+				Registrar: p.addr, Domain: "voip.example.it", Expires: time.Minute}, func(err error) { tries <- err })
+		}()
+		m := p.expect("REGISTER sip:voip.example.it SIP/2.0")
+		if to := headerOf(m, "To"); !strings.Contains(to, "<sip:0551234567@voip.example.it>") || headerOf(m, "Authorization") != "" {
+			h.t.Errorf("registers %q", m)
+		}
+		p.reply(m, "401 Unauthorized", "r", twoChallenges, "")
+		m = p.expect("REGISTER")
+		answersChallenge(h.t, m, "Authorization", "REGISTER", "carrier", "n1", algorithmSHA256)
+		p.reply(m, "401 Unauthorized", "r", "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n2\", opaque=\"o1\", stale=TRUE\r\n", "")
+		m = p.expect("REGISTER")
+		answersChallenge(h.t, m, "Authorization", "REGISTER", "carrier", "n2", algorithmMD5)
+		p.reply(m, "423 Interval Too Brief", "r", "Min-Expires: 300\r\n", "")
+		m = p.expect("REGISTER")
+		if headerOf(m, "Expires") != "300" || headerOf(m, "CSeq") == "" {
+			h.t.Errorf("asks again with %q", m)
+		}
+		p.reply(m, "200 OK", "r", "Contact: "+headerOf(m, "Contact")+";expires=200\r\n", "")
+		if err := <-tries; err != nil {
+			h.t.Fatalf("registered: %v", err)
+		}
+
+		granted := time.Now()
+		<-time.After(130 * time.Second)
+		m = p.expect("REGISTER")
+		if since := time.Since(granted); since < 100*time.Second || since > 150*time.Second {
+			h.t.Errorf("renewed after %s of 200 s", since)
+		}
+		p.reply(m, "403 Forbidden", "r", "", "")
+		var s *StatusError
+		if err := <-tries; !errors.As(err, &s) || s.Code != 403 {
+			h.t.Errorf("refused: %v", err)
+		}
+		refused := time.Now()
+		m = p.expect("REGISTER")
+		if since := time.Since(refused); since < 4*time.Second || since > 6*time.Second {
+			h.t.Errorf("tried again after %s", since)
+		}
+		p.reply(m, "200 OK", "r", "", "")
+		if err := <-tries; err != nil {
+			h.t.Fatal(err)
+		}
+		cancel()
+		m = p.expect("REGISTER")
+		if headerOf(m, "Expires") != "0" {
+			h.t.Errorf("the goodbye is %q", m)
+		}
+		p.reply(m, "200 OK", "r", "", "")
+		<-ended
+	})
+}
+
+// TestRegisterRefused: refusals that cannot be mended are errors, each
+// with its status, after as few requests as can be.
+func TestRegisterRefused(t *testing.T) {
+	for name, answers := range map[string][]string{
+		"wrong password":       {"401 Unauthorized", twoChallenges, "401 Unauthorized", twoChallenges},
+		"always stale":         {"401 Unauthorized", twoChallenges, "401 Unauthorized", staleChallenge, "401 Unauthorized", staleChallenge, "401 Unauthorized", staleChallenge},
+		"no algorithm of ours": {"401 Unauthorized", "WWW-Authenticate: Digest realm=\"c\", nonce=\"n\", algorithm=MD5-sess\r\n"},
+		"too brief, no time":   {"423 Interval Too Brief", ""},
+		"too brief, a year":    {"423 Interval Too Brief", "Min-Expires: 31536000\r\n"},
+		"too brief, words":     {"423 Interval Too Brief", "Min-Expires: long\r\n"},
+		"too brief, shorter":   {"423 Interval Too Brief", "Min-Expires: 5\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, ring, func(h *house) {
+				p := h.peer(trunkIP)
+				done := make(chan error, 1)
+				go func() {
+					_, err := h.a.Register(h.t.Context(), RegisterOptions{Extension: "0551234567", User: "account", Password: "geheim", Registrar: p.addr, Expires: time.Minute})
+					done <- err
+				}()
+				for i := 0; i < len(answers); i += 2 {
+					p.reply(p.expect("REGISTER"), answers[i], "r", answers[i+1], "")
+				}
+				if err := <-done; err == nil {
+					h.t.Error("registered")
+				}
+			})
+		})
+	}
+}
+
+const staleChallenge = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n2\", opaque=\"o1\", stale=true\r\n"
+
+// TestACarrierChallengesOurCall: a 407 is answered once, with a new CSeq and the
+// same Call-ID; a wrong password is a refusal.
+func TestACarrierChallengesOurCall(t *testing.T) {
+	both(t, ring, func(h *house) {
+		p := h.peer(trunkIP)
+		dial := func(ctx context.Context) <-chan error {
+			done := make(chan error, 1)
+			go func() {
+				_, err := h.a.Dial(ctx, "+390551234567", DialOptions{Via: p.addr, From: "+39055400500", Account: Account{"account", "geheim"}})
+				done <- err
+			}()
+			return done
+		}
+		const proxyChallenge = "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", opaque=\"o1\", algorithm=MD5, qop=\"auth\"\r\n"
+		done := dial(h.t.Context())
+		first := p.calling()
+		p.reply(first, "407 Proxy Authentication Required", "x", proxyChallenge, "")
+		p.expect("ACK")
+		second := p.calling()
+		answersChallenge(h.t, second, "Proxy-Authorization", "INVITE", "carrier", "n1", algorithmMD5)
+		if headerOf(second, "Call-ID") != headerOf(first, "Call-ID") || headerOf(second, "CSeq") == headerOf(first, "CSeq") || tagOf(second, "To") != "" {
+			h.t.Errorf("asked again with %q", second)
+		}
+		p.reply(second, "180 Ringing", "a", p.contact(), "")
+		p.lift(second, "a")
+		if err := <-done; err != nil {
+			h.t.Fatalf("dial: %v", err)
+		}
+
+		done = dial(h.t.Context())
+		for range 2 {
+			p.reply(p.calling(), "407 Proxy Authentication Required", "y", proxyChallenge, "")
+			p.expect("ACK")
+		}
+		var s *StatusError
+		if err := <-done; !errors.As(err, &s) || s.Code != 407 {
+			h.t.Errorf("a wrong password: %v", err)
+		}
+	})
+}
