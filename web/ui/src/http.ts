@@ -213,7 +213,7 @@ export const services = {
   routes: () => request<{ items: TopicRoute[] }>('GET', '/topics/routes'),
   route: (code: string, base: Route, route: Route) => request<void>('PUT', `/topics/${q(code)}/route`, { base, route }),
 
-  beginEmergency: (until: string | null) => request<Emergency>('PUT', '/emergency', until ? { until } : {}),
+  beginEmergency: (clip: string, until: string | null) => request<Emergency>('PUT', '/emergency', { ...(clip ? { clip } : {}), ...(until ? { until } : {}) }),
   endEmergency: () => request<void>('DELETE', '/emergency'),
 }
 
