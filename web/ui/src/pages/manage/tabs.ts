@@ -19,11 +19,11 @@ export interface Tab {
 }
 
 export const tabs: readonly Tab[] = [
-  { path: 'utenti', label: { it: 'Utenti', en: 'Users' }, supervisors: true, view: Users },
-  { path: 'integrazioni', label: { it: 'Integrazioni', en: 'Integrations' }, supervisors: false, view: Integrations },
+  { path: 'anagrafica', label: { it: 'Anagrafica', en: 'Register' }, supervisors: false, view: Register },
   { path: 'servizi', label: { it: 'Servizi', en: 'Services' }, supervisors: true, view: Services },
   { path: 'argomenti', label: { it: 'Argomenti', en: 'Topics' }, supervisors: true, view: Topics },
-  { path: 'anagrafica', label: { it: 'Anagrafica', en: 'Register' }, supervisors: false, view: Register },
   { path: 'messaggi-vocali', label: { it: 'Messaggi vocali', en: 'Prompts' }, supervisors: true, view: Prompts },
+  { path: 'utenti', label: { it: 'Utenti', en: 'Users' }, supervisors: true, view: Users },
   { path: 'ascolti', label: { it: 'Ascolti', en: 'Listenings' }, supervisors: true, view: Listenings },
+  { path: 'integrazioni', label: { it: 'Integrazioni', en: 'Integrations' }, supervisors: false, view: Integrations },
 ]
