@@ -203,6 +203,11 @@ func (q *Queue) book(ctx context.Context, tx *db.Tx, e CallbackEntry) error {
 		values (@id, @contact, @origin, @number, @asked, @at, nullif(@by, 0::bigint), nullif(@only, 0::bigint))`,
 		args{"id": id, "contact": e.Contact, "origin": e.Origin, "number": e.Number, "asked": e.Asked, "at": e.At, "by": e.By, "only": e.only})
 	w.booked(e, id)
+	if e.Origin == FromQueue || e.Origin == FromFault {
+		if err := w.renew(ctx, e.Contact); err != nil {
+			return err
+		}
+	}
 	w.wake(TopicMatch, TopicCallbacks)
 	return w.do(ctx)
 }
@@ -260,13 +265,121 @@ func (q *Queue) AcceptCallback(ctx context.Context, tx *db.Tx, offer, attempt uu
 	return nil
 }
 
+// againSQL finds the callbacks of a caller (me) who has rung again, as far as they
+// wait. A number that several people share is no sign of who it is. One that is
+// just being offered or dialled ends by itself: see attempted.
+const againSQL = `
+	join callbacks b on b.number = me.caller and b.outcome is null and b.contact_id <> me.id and me.caller <> '' and me.match <> 'several'
+	join places p on p.contact_id = b.contact_id and p.kind = 'callback' and p.state = 'waiting'`
+
+// onLineSQL says of somebody who is to be rung back (p) that their number is on the
+// line with us, wherever they are in their call.
+const onLineSQL = `exists (
+	select from callbacks b join contacts c on c.caller = b.number and c.ending is null and c.direction = 'inbound' and c.id <> b.contact_id
+	where b.contact_id = p.contact_id and b.outcome is null)`
+
+// overtaken is a callback that its customer did not wait for.
+type overtaken struct {
+	Callback uuid.UUID
+	Contact  uuid.UUID // the first
+	Topic    int64
+}
+
+func readOvertaken(ctx context.Context, tx *db.Tx, contact uuid.UUID) ([]overtaken, error) {
+	rows, err := tx.Query(ctx, `select b.id as callback, b.contact_id as contact, p.topic_id as topic from contacts me `+againSQL+`
+		where me.id = @contact order by b.contact_id for update of p, b`, args{"contact": contact})
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[overtaken])
+}
+
+// settle ends the callbacks of a caller who has rung again and is served now:
+// they have said what they wanted to say, and their tickets are on the screen.
+func (w *work) settle(ctx context.Context, o Offer) error {
+	list, err := readOvertaken(ctx, w.tx, o.Contact)
+	for _, c := range list {
+		w.servedMeanwhile(c.Callback, c.Contact, o.Contact, o.Operator)
+	}
+	return err
+}
+
+// renew ends the callbacks of a caller who rang again and would again rather be
+// rung back about the same topic: once is enough.
+func (w *work) renew(ctx context.Context, contact uuid.UUID) error {
+	list, err := readOvertaken(ctx, w.tx, contact)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	var topic int64
+	if err := w.tx.QueryRow(ctx, `select topic_id from places where contact_id = @contact`, args{"contact": contact}).Scan(&topic); err != nil {
+		return err
+	}
+	for _, c := range list {
+		if c.Topic != topic {
+			continue
+		}
+		w.closeCallback(c.Callback, "cancelled", w.at)
+		w.gone(c.Contact)
+		w.contact(journal.Cancelled, c.Contact, map[string]any{"callback": c.Callback, "reason": "again", "again": contact})
+	}
+	return nil
+}
+
+// servedSinceSQL is the call in which the customer of a callback (b) was served
+// since it was booked, null when they were not.
+const servedSinceSQL = `(
+	select c.id from contacts c where c.caller = b.number and c.direction = 'inbound' and c.match <> 'several' and c.operator_id is not null
+		and c.t0 > b.booked_at and c.id <> b.contact_id order by c.t0 desc limit 1)`
+
+// unneeded ends a callback whose offer came to nothing, when its customer was
+// served while it rang.
+func (w *work) unneeded(ctx context.Context, contact uuid.UUID) error {
+	rows, err := w.tx.Query(ctx, `
+		select b.id, s.id, s.operator_id from callbacks b, lateral `+servedSinceSQL+` served join contacts s on s.id = served.id
+		where b.contact_id = @contact and b.outcome is null and b.user_id is null`, args{"contact": contact})
+	if err != nil {
+		return err
+	}
+	var callback, served uuid.UUID
+	var operator int64
+	_, err = pgx.ForEachRow(rows, []any{&callback, &served, &operator}, func() error {
+		w.servedMeanwhile(callback, contact, served, operator)
+		return nil
+	})
+	return err
+}
+
+// gone gives up the place of somebody who is no longer to be rung back.
+func (w *work) gone(contact uuid.UUID) {
+	w.batch.Queue(`update places set state = 'left', attempt = null, left_at = @at where contact_id = @contact and kind = 'callback'`,
+		args{"contact": contact, "at": w.at})
+}
+
+// servedMeanwhile ends a callback whose customer was served in a call of their
+// own; a call that was lost is no longer to be rung back.
+func (w *work) servedMeanwhile(callback, first, served uuid.UUID, operator int64) {
+	w.closeCallback(callback, "served", w.at)
+	w.gone(first)
+	w.settled(first, operator)
+	w.contact(journal.Cancelled, first, map[string]any{"callback": callback, "reason": "served", "served": served})
+	w.lines[len(w.lines)-1].User = operator
+}
+
+// settled takes a contact from the list of calls to ring back.
+func (w *work) settled(contact uuid.UUID, by int64) {
+	w.batch.Queue(`update contacts set ring_back = 'taken', ring_back_by = nullif(@by, 0::bigint), ring_back_at = @at where id = @contact and ring_back = 'due'`,
+		args{"contact": contact, "by": by, "at": w.at})
+}
+
 // attempted is a callback in the middle of an attempt.
 type attempted struct {
 	Callback uuid.UUID
 	Contact  uuid.UUID // the first
 	Attempts int
-	Only     bool  // somebody's own, with one click
-	Operator int64 // of this attempt
+	Only     bool          // somebody's own, with one click
+	Operator int64         // of this attempt
+	Served   uuid.NullUUID // the call in which the customer was served since they were to be rung back
 }
 
 // Attempted notes what came of an attempt, named by its outbound contact. Who was
@@ -285,7 +398,8 @@ func (q *Queue) Attempted(ctx context.Context, attempt uuid.UUID, outcome Outcom
 func (q *Queue) attempted(ctx context.Context, tx *db.Tx, attempt uuid.UUID, outcome Outcome, at time.Time) error {
 	rows, err := tx.Query(ctx, `
 		select b.id as callback, b.contact_id as contact, b.attempts, b.user_id is not null as only,
-			coalesce((select operator_id from contacts where id = @attempt), 0) as operator
+			coalesce((select operator_id from contacts where id = @attempt), 0) as operator,
+			`+servedSinceSQL+` as served
 		from places p join callbacks b on b.contact_id = p.contact_id and b.outcome is null
 		where p.attempt = @attempt for update of p, b`, args{"attempt": attempt})
 	if err != nil {
@@ -305,8 +419,9 @@ func (q *Queue) attempted(ctx context.Context, tx *db.Tx, attempt uuid.UUID, out
 	switch {
 	case outcome == Reached:
 		w.closeCallback(a.Callback, "reached", at)
-		w.batch.Queue(`update contacts set ring_back = 'taken', ring_back_by = nullif(@by, 0::bigint), ring_back_at = @at where id = @contact and ring_back = 'due'`,
-			args{"contact": a.Contact, "by": a.Operator, "at": at})
+		w.settled(a.Contact, a.Operator)
+	case a.Served.Valid && !a.Only:
+		w.servedMeanwhile(a.Callback, a.Contact, a.Served.UUID, a.Operator)
 	case !a.Only && a.Attempts < CallbackTries && !hopeless[outcome]:
 		next := at.Add(CallbackAgain)
 		if outcome == SystemFault {
@@ -317,7 +432,7 @@ func (q *Queue) attempted(ctx context.Context, tx *db.Tx, attempt uuid.UUID, out
 		w.wake(TopicMatch)
 	default:
 		w.closeCallback(a.Callback, "not_reached", at)
-		w.batch.Queue(`update places set state = 'left', attempt = null, left_at = @at where contact_id = @contact`, args{"contact": a.Contact, "at": at})
+		w.gone(a.Contact)
 		if !a.Only { // a ringing back with one click came from a list: it stands there still
 			w.owe(a.Contact)
 		}

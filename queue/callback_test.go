@@ -273,6 +273,152 @@ func TestServedThenRungBack(t *testing.T) {
 	d.attempt(d.pendingFor(rossi.contact), after(7))
 }
 
+// rossi makes a contact of rossi's own number: he rings, once more.
+func (d *desk) rossi(t0 time.Time) uuid.UUID {
+	d.tb.Helper()
+	id := d.call(t0)
+	d.exec(`update contacts set caller = $2, caller_source = 'asserted', match = 'certain' where id = $1`, id, rossisNumber)
+	return id
+}
+
+// booksRossi is rossi, who waited, asked to be rung back and hung up.
+func (d *desk) booksRossi(topic string, t0 time.Time) uuid.UUID {
+	d.tb.Helper()
+	id := d.rossi(t0)
+	d.ok(d.join(id, topic, 2, t0, t0).ToCallback(background, rossisNumber, t0.Add(time.Second)))
+	d.ends(id, "callback_booked", t0.Add(2*time.Second))
+	return id
+}
+
+// TestServedMeanwhile: who did not wait to be rung back and rings again waits once,
+// where they stood, is not dialled meanwhile, and is not rung back when an operator
+// has spoken with them.
+func TestServedMeanwhile(t *testing.T) {
+	d := newDesk(t)
+	d.DialsOut(true)
+	first := d.booksRossi("software", after(0))
+	d.exec(`update contacts set ring_back = 'due' where id = $1`, first)
+	later := d.waits("software", 2, after(10))
+	again := d.rossi(after(60))
+	anna := d.sits("anna", after(61), 0, "software")
+	d.match(after(61), 1) // he is in the menu: nobody dials a number that is on the line
+	d.ok(d.Withdraw(background, d.offerOf(later).ID, after(62)))
+	rossi := d.join(again, "software", 2, after(60), after(63))
+	if f, err := d.Forecast(background, again, after(63)); err != nil || f.Position != 1 {
+		t.Fatalf("he is told to be number %d (%v): his own place counts once", f.Position, err)
+	}
+	o := d.offered(rossi, after(64)) // before the one who came after his first call
+	d.ok(d.Accept(background, o.ID, after(65)))
+	id, outcome, attempts := d.booked(first)
+	if outcome != "served" || attempts != 0 || d.standsAt(first) != placeLeft {
+		t.Fatalf("the callback: %q after %d attempts, its place is %s", outcome, attempts, d.standsAt(first))
+	}
+	var due string
+	var by int64
+	d.ok(d.db.Pool.QueryRow(background, `select ring_back, ring_back_by from contacts where id = $1`, first).Scan(&due, &by))
+	if due != "taken" || by != anna {
+		t.Fatalf("the first call is still to be rung back: %s by %d", due, by)
+	}
+	d.refuses(d.CancelCallback(background, id, 0, after(66)), ErrNotBooked)
+	d.told(journal.ContactStream(first), "waiting", "booked", "cancelled")
+}
+
+// TestServedByAnother: a callback stands when somebody else is served, or when the
+// number says nothing about who rings, or when nobody was served.
+func TestServedByAnother(t *testing.T) {
+	for _, c := range []struct {
+		name, number, match string
+		accepted            bool
+	}{
+		{"another number", "+390559999999", "certain", true},
+		{"withheld", "", "withheld", true},
+		{"a practice's telephone", rossisNumber, "several", true},
+		{"gave up again", rossisNumber, "certain", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDesk(t)
+			d.DialsOut(true)
+			first := d.booksRossi("software", after(0))
+			d.topic("rete")
+			again := d.call(after(60))
+			d.exec(`update contacts set caller = $2, match = $3 where id = $1`, again, c.number, c.match)
+			p := d.join(again, "rete", 2, after(60), after(60))
+			d.sits("anna", after(61), 0, "rete")
+			o := d.offered(p, after(62))
+			if c.accepted {
+				d.ok(d.Accept(background, o.ID, after(63)))
+				d.ok(d.Release(background, o.ID, after(70)))
+			} else {
+				d.ok(p.Leave(background, after(63)))
+			}
+			d.ends(again, "served", after(70))
+			if _, outcome, _ := d.booked(first); outcome != "" {
+				t.Fatalf("the callback is over: %q", outcome)
+			}
+			d.sits("bruno", after(71), 0, "software")
+			d.match(after(72), 1)
+			d.pendingFor(first)
+		})
+	}
+}
+
+// TestServedWhileDialled: he is served on his other line while we ring the first,
+// or while the telephone of who is to ring him rings. Neither is tried again.
+func TestServedWhileDialled(t *testing.T) {
+	for name, dialled := range map[string]bool{"dialled": true, "offered": false} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			d.DialsOut(true)
+			first := d.booksRossi("software", after(0))
+			d.sits("anna", after(1), 0, "software")
+			d.match(after(2), 1)
+			o := d.pendingFor(first)
+			var attempt uuid.UUID
+			if dialled {
+				attempt = d.attempt(o, after(3))
+			}
+			rossi := d.join(d.rossi(after(4)), "software", 2, after(4), after(4))
+			d.sits("bruno", after(5), 0, "software")
+			live := d.offered(rossi, after(6))
+			d.ok(d.Accept(background, live.ID, after(7)))
+			if _, outcome, _ := d.booked(first); outcome != "" {
+				t.Fatalf("over in the middle of an attempt: %q", outcome)
+			}
+			if dialled {
+				d.ok(d.Attempted(background, attempt, Engaged, after(8)))
+			} else {
+				d.ok(d.Withdraw(background, o.ID, after(8)))
+			}
+			if _, outcome, _ := d.booked(first); outcome != "served" || d.standsAt(first) != placeLeft {
+				t.Fatalf("the callback is %q, its place %s", outcome, d.standsAt(first))
+			}
+		})
+	}
+}
+
+// TestCallbackAgain: who rings again and asks again to be rung back is rung back
+// once, and keeps the first place; about another topic it is another matter.
+func TestCallbackAgain(t *testing.T) {
+	d := newDesk(t)
+	d.DialsOut(true)
+	first := d.booksRossi("software", after(0))
+	other := d.booksRossi("rete", after(5))
+	between := d.waits("software", 2, after(10))
+	second := d.booksRossi("software", after(60))
+	if _, outcome, _ := d.booked(first); outcome != "cancelled" || d.standsAt(first) != placeLeft {
+		t.Fatalf("the first callback is %q, its place %s", outcome, d.standsAt(first))
+	}
+	if _, outcome, _ := d.booked(other); outcome != "" {
+		t.Fatalf("the other matter's callback is %q", outcome)
+	}
+	d.sits("anna", after(70), 0, "software")
+	d.match(after(71), 1)
+	d.pendingFor(second)
+	if d.state(between) != placeWaiting {
+		t.Fatal("whoever came in between was served first")
+	}
+}
+
 // TestRecoverCallbacks: a crash keeps every callback, one in the middle of an
 // attempt is tried again at once, and the attempt counts.
 func TestRecoverCallbacks(t *testing.T) {

@@ -13,10 +13,13 @@ import (
 )
 
 const (
-	recentFor    = 7 * 24 * time.Hour // handling times older than a week say little about today
-	recentMost   = 200                // of each topic: more do not make the estimate better
-	recentLeast  = 3                  // fewer are no experience: nothing is said of the wait
-	outlookFresh = 5 * time.Second    // all callers of a node are told from one outlook
+	recentFor   = 7 * 24 * time.Hour // handling times older than a week say little about today
+	recentMost  = 200                // of each topic: more do not make the estimate better
+	recentLeast = 3                  // fewer are no experience: nothing is said of the wait
+
+	// OutlookFresh is how old a forecast may be: all callers of a node are told
+	// from one, and so are the screens.
+	OutlookFresh = 5 * time.Second
 
 	// The outlook plays the queue to its end so often: the longer it is, the more
 	// its own length evens out.
@@ -202,11 +205,14 @@ func (q *Queue) Forecast(ctx context.Context, contact uuid.UUID, at time.Time) (
 	return all[contact], err
 }
 
-// Forecasts is what all who wait can be told, by contact. Do not change it.
-func (q *Queue) Forecasts(ctx context.Context, at time.Time) (map[uuid.UUID]Forecast, error) {
+// Forecasts is what all who wait can be told, by contact. Do not change it. It is
+// some seconds old at most, and never older than one of those it is asked about:
+// who has just joined is told at once.
+func (q *Queue) Forecasts(ctx context.Context, at time.Time, about ...uuid.UUID) (map[uuid.UUID]Forecast, error) {
 	q.outlook.mu.Lock()
 	defer q.outlook.mu.Unlock()
-	if age := at.Sub(q.outlook.at); q.outlook.known != nil && age >= 0 && age < outlookFresh {
+	unheard := slices.ContainsFunc(about, func(id uuid.UUID) bool { _, known := q.outlook.known[id]; return !known })
+	if age := at.Sub(q.outlook.at); q.outlook.known != nil && age >= 0 && age < OutlookFresh && !unheard {
 		return q.outlook.known, nil
 	}
 	r, err := q.scene(ctx, at)
@@ -224,10 +230,12 @@ const workersSQL = `
 	from seats s join users u on u.id = s.user_id left join places p on p.contact_id = s.contact_id
 	where s.declared <> 'off' and u.active order by s.idle_since, s.user_id`
 
-// Who is to be rung back stands in the same order, from when on they are to be.
+// Who is to be rung back stands in the same order, from when on they are to be,
+// unless they are on the line again: they wait once.
 const linesSQL = `
-	select contact_id, topic_id, joined_at from places where state = 'waiting' and (kind = 'live' or next_at <= @at)
-	order by urgency, t0, contact_id`
+	select p.contact_id, p.topic_id, p.joined_at from places p
+	where p.state = 'waiting' and (p.kind = 'live' or p.next_at <= @at and not ` + onLineSQL + `)
+	order by p.urgency, p.t0, p.contact_id`
 
 const handledSQL = `
 	select t.id, h.took from topics t, lateral (

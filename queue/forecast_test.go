@@ -105,7 +105,7 @@ func TestForecastOfTheRows(t *testing.T) {
 		{"talking", talking, now, Forecast{}},
 		{"urgent", second, now, Forecast{1, 1, 125 * time.Second}},
 		{"behind", first, now, Forecast{2, 1, 250 * time.Second}},
-		{"still the same", first, now.Add(outlookFresh - 1), Forecast{2, 1, 250 * time.Second}},
+		{"still the same", first, now.Add(OutlookFresh - 1), Forecast{2, 1, 250 * time.Second}},
 		{"later", first, now.Add(25 * time.Second), Forecast{2, 1, 225 * time.Second}},
 	} {
 		got, err := d.Forecast(background, c.p.contact, c.at)

@@ -129,7 +129,6 @@ func (p *pairing) reunite() {
 }
 
 const freeSQL = `select ` + seatColumns + `,
-		array(select topic_id from user_topics k where k.user_id = s.user_id order by topic_id),
 		array(select level from user_topics k where k.user_id = s.user_id order by topic_id)` + seatsFirst + `
 	where s.doing = 'idle' and s.declared = 'available' and u.active order by s.idle_since, s.user_id for update of s skip locked`
 
@@ -163,8 +162,9 @@ const callersSQL = `
 		p.kind = 'callback', coalesce((select users from refusals r where r.contact_id = p.contact_id), '{}')
 	from firsts p order by p.urgency, p.t0, p.contact_id`
 
-// heldSQL says whether there is a node that conducts what an offer leads to.
-const heldSQL = `case when p.kind = 'callback' then @dials and p.next_at <= @at else p.node <> all(@silent) end`
+// heldSQL says whether there is a node that conducts what an offer leads to. Who
+// has a callback booked and is on the line with us again is not dialled meanwhile.
+const heldSQL = `case when p.kind = 'callback' then @dials and p.next_at <= @at and not ` + onLineSQL + ` else p.node <> all(@silent) end`
 
 // How often, and after which pause (doubled each time), Match looks again at what
 // somebody else had locked: short transactions, of which some change nothing and
@@ -296,13 +296,12 @@ func (q *Queue) firsts(ctx context.Context, tx *db.Tx, seats []free, routes map[
 
 func scanFree(row pgx.CollectableRow) (f free, err error) {
 	var wrapUp int
-	var topics []int64
 	var levels []int
 	s := &f.seat
-	err = row.Scan(&s.User, &s.Operator, &s.DisplayName, &s.Extension, &wrapUp, &s.Declared, &s.Reason, &s.DeclaredAt, &s.Doing, &s.DoingAt,
-		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &topics, &levels)
+	err = row.Scan(&s.User, &s.Operator, &s.DisplayName, &s.Extension, &wrapUp, &s.Declared, &s.Reason, &s.DeclaredAt, &s.DeclaredBy, &s.ForcedBy, &s.Doing, &s.DoingAt,
+		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &s.Topics, &levels)
 	s.WrapUp = time.Duration(wrapUp) * time.Second
-	f.skills = skills(topics, levels)
+	f.skills = skills(s.Topics, levels)
 	return f, err
 }
 

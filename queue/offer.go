@@ -85,15 +85,18 @@ func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at
 	w := q.work(tx, at)
 	w.both(kind[e.to], o, why(e.reason))
 	w.place(o.Contact, placeOffered, e.place, at)
-	if e.to != Accepted {
-		w.unreserve(o.Contact, at)
-	}
 	if e.to == Accepted {
 		seat = seat.talking(at)
 		w.operator(o)
+		err = w.settle(ctx, o)
 	} else {
 		seat = seat.spared(at)
+		w.unreserve(o.Contact, at)
+		err = w.unneeded(ctx, o.Contact)
 		w.wake(TopicMatch)
+	}
+	if err != nil {
+		return seat, err
 	}
 	if e.pause != "" && seat.Declared == Available {
 		seat = seat.paused(e.pause, at)

@@ -55,14 +55,18 @@ type Place struct {
 func (p *Place) Contact() uuid.UUID { return p.contact }
 
 // Join takes a place within a transaction of the caller's own, so that ticket
-// and place come into being together. Who has left may join again.
+// and place come into being together. Who has left may join again. Who has a
+// callback booked about the same topic has a place already, and stands no further
+// behind than that: to wait on the line must not cost them their turn.
 func (q *Queue) Join(ctx context.Context, tx *db.Tx, e Entry) (*Place, error) {
 	if e.Urgency != 1 && e.Urgency != 2 {
 		return nil, fmt.Errorf("join the queue: no such urgency %d", e.Urgency)
 	}
 	tag, err := tx.Exec(ctx, `
 		insert into places (contact_id, node, topic_id, urgency, t0, joined_at, state, sticky_id)
-		values (@contact, @node, @topic, @urgency, @t0, @at, 'waiting', (
+		values (@contact, @node, @topic, @urgency, least(@t0, (
+			select min(p.t0) from contacts me `+againSQL+`
+			where me.id = @contact and p.topic_id = @topic and p.urgency = @urgency)), @at, 'waiting', (
 			select c.operator_id from contacts me join contacts c on c.caller = me.caller
 			where me.id = @contact and me.caller <> '' and c.ending = 'served' and c.te > @served_since and c.t0 > @begun_since
 			order by c.t0 desc limit 1))

@@ -59,6 +59,8 @@ type Seat struct {
 	Declared   Declared
 	Reason     string // Pausa, Pranzo, …; Missed, Busy, Unreachable when the desk paused them
 	DeclaredAt time.Time
+	DeclaredBy int64  // the supervisor who said it for them; 0: themselves, or the desk
+	ForcedBy   string // that supervisor's name as shown
 	Doing      Doing
 	DoingAt    time.Time
 	DoingUntil *time.Time // nil when idle
@@ -68,6 +70,7 @@ type Seat struct {
 	Ticket     string        // the contact's ticket, "" when there is none
 	Node       string        // who holds the call
 	Version    int64         // counts the changes
+	Topics     []int64       // that the operator has skills for
 }
 
 // offered is the seat with an offer ringing.
@@ -96,7 +99,7 @@ func (s Seat) spared(at time.Time) Seat {
 // operator has declared themselves stands.
 func (s Seat) paused(reason string, at time.Time) Seat {
 	if s.Declared == Available {
-		s.Declared, s.Reason, s.DeclaredAt = Break, reason, at
+		s.Declared, s.Reason, s.DeclaredAt, s.DeclaredBy = Break, reason, at, 0
 	}
 	return s
 }
@@ -151,6 +154,17 @@ func (s Seat) extended(d time.Duration) Seat {
 // goes while an offer rings is not waited for: the offer is withdrawn. During a
 // talk it is kept for afterwards. ErrState, ErrNoSeat.
 func (q *Queue) Declare(ctx context.Context, user int64, declared, reason string, at time.Time) error {
+	return q.declare(ctx, user, 0, declared, reason, at)
+}
+
+// Force is Declare in a supervisor's name: it takes effect as the operator's own
+// word would, the journal says who spoke, and so does the operator's page until
+// they choose for themselves. A state they are in already stays their own.
+func (q *Queue) Force(ctx context.Context, user, by int64, declared, reason string, at time.Time) error {
+	return q.declare(ctx, user, by, declared, reason, at)
+}
+
+func (q *Queue) declare(ctx context.Context, user, by int64, declared, reason string, at time.Time) error {
 	d := Declared(declared)
 	switch d {
 	case Available, Break, Admin, Off:
@@ -163,7 +177,7 @@ func (q *Queue) Declare(ctx context.Context, user int64, declared, reason string
 		}
 		seat, err := lockSeat(ctx, tx, user)
 		if err == nil {
-			err = q.declareIn(ctx, tx, seat, d, reason, at)
+			err = q.declareIn(ctx, tx, seat, d, reason, by, at)
 		}
 		if err != nil {
 			return fmt.Errorf("declare %s: %w", declared, err)
@@ -180,7 +194,7 @@ func (q *Queue) Dismiss(ctx context.Context, tx *db.Tx, user int64, at time.Time
 		return nil
 	}
 	if err == nil {
-		err = q.declareIn(ctx, tx, seat, Off, "", at)
+		err = q.declareIn(ctx, tx, seat, Off, "", 0, at)
 	}
 	if err != nil {
 		return fmt.Errorf("dismiss: %w", err)
@@ -188,8 +202,9 @@ func (q *Queue) Dismiss(ctx context.Context, tx *db.Tx, user int64, at time.Time
 	return nil
 }
 
-// declareIn is Declare for a seat that the transaction has locked.
-func (q *Queue) declareIn(ctx context.Context, tx *db.Tx, seat Seat, d Declared, reason string, at time.Time) (err error) {
+// declareIn is Declare, or Force by somebody, for a seat that the transaction has
+// locked.
+func (q *Queue) declareIn(ctx context.Context, tx *db.Tx, seat Seat, d Declared, reason string, by int64, at time.Time) (err error) {
 	if seat.Doing == Offered && d != Available {
 		if seat, err = q.conclude(ctx, tx, seat.Offer.UUID, end{to: Withdrawn, reason: string(d), place: placeWaiting}, at); err != nil {
 			return err
@@ -199,6 +214,9 @@ func (q *Queue) declareIn(ctx context.Context, tx *db.Tx, seat Seat, d Declared,
 	changed := next.Declared != seat.Declared || next.Reason != seat.Reason
 	if !changed && next.Doing == seat.Doing {
 		return nil
+	}
+	if changed {
+		next.DeclaredBy = by
 	}
 	w := q.work(tx, at)
 	if seat.Doing == Wrapping && next.Doing == Idle {

@@ -115,6 +115,59 @@ func TestDeclareWhileRinging(t *testing.T) {
 	d.told(journal.SeatStream(anna), "declared", "offered", "withdrawn", "declared")
 }
 
+// TestForce: a supervisor's word is an operator's own, and it is known whose it
+// was until they, or the desk, say something else.
+func TestForce(t *testing.T) {
+	d := newDesk(t)
+	anna := d.sits("anna", after(0), 60, "software")
+	carla := d.operator("carla", 0)
+	rossi := d.waits("software", 2, after(1))
+	forced := func(by string, at time.Time) {
+		t.Helper()
+		s := d.seat(anna)
+		if s.ForcedBy != by || (s.DeclaredBy == carla) != (by == "carla") || !s.DeclaredAt.Equal(at) {
+			t.Fatalf("forced by %q (%d) at %v, want %q at %v", s.ForcedBy, s.DeclaredBy, s.DeclaredAt, by, at)
+		}
+	}
+	d.ok(d.Force(background, anna, carla, "available", "", after(1))) // they are: it stays their own
+	forced("", after(0))
+
+	o := d.offered(rossi, after(2))
+	d.ok(d.Force(background, anna, carla, "break", "Riunione", after(3))) // the telephone stops ringing
+	d.stands(anna, "break/Riunione idle")
+	d.refuses(d.Accept(background, o.ID, after(4)), ErrTooLate)
+	forced("carla", after(3))
+
+	d.ok(d.Force(background, anna, carla, "available", "", after(5)))
+	o = d.offered(rossi, after(6))
+	d.ok(d.Accept(background, o.ID, after(7)))
+	d.ok(d.Force(background, anna, carla, "off", "", after(8))) // the talk goes on
+	d.stands(anna, "off/ talking")
+	forced("carla", after(8))
+	d.ok(d.Release(background, o.ID, after(20)))
+	d.stands(anna, "off/ wrapping")
+	d.ok(d.Force(background, anna, carla, "available", "", after(21))) // ends the wrap-up
+	d.stands(anna, "available/ idle")
+	forced("carla", after(21))
+
+	verdi := d.offered(d.waits("software", 2, after(22)), after(23))
+	d.ok(d.TimeOut(background, verdi.ID, after(43)))
+	d.stands(anna, "break/missed idle")
+	forced("", after(43)) // the desk's own doing
+	d.ok(d.Force(background, anna, carla, "off", "", after(50)))
+	d.ok(d.Declare(background, anna, "available", "", after(51)))
+	forced("", after(51))
+
+	var by, own int
+	d.ok(d.db.Pool.QueryRow(background, `select count(*) filter (where data->>'by' = $2), count(*) filter (where data->>'by' is null)
+		from journal where stream = $1 and kind = 'declared'`, journal.SeatStream(anna), itoa(carla)).Scan(&by, &own))
+	if by != 5 || own != 3 {
+		t.Fatalf("the journal names her %d times and not %d times", by, own)
+	}
+	d.refuses(d.Force(background, anna, carla, "asleep", "", after(60)), ErrState)
+	d.refuses(d.Force(background, carla+100, carla, "off", "", after(60)), ErrNoSeat)
+}
+
 // TestTalk follows one call to the end of the wrap-up.
 func TestTalk(t *testing.T) {
 	d := newDesk(t)

@@ -90,6 +90,9 @@ func (w *work) declared(s Seat) {
 	case Missed, Busy, Unreachable:
 		data["reason"] = s.Reason
 	}
+	if s.DeclaredBy != 0 {
+		data["by"] = s.DeclaredBy
+	}
 	w.line(journal.Line{Stream: journal.SeatStream(s.User), Kind: journal.Declared, User: s.User, Data: data})
 }
 
@@ -105,10 +108,10 @@ func (w *work) wrapped(was Seat, at time.Time) {
 func (w *work) seat(s Seat) {
 	w.wake(SeatTopic(s.User))
 	w.batch.Queue(`
-		update seats set declared = @declared, reason = @reason, declared_at = @declared_at, doing = @doing, doing_at = @doing_at,
+		update seats set declared = @declared, reason = @reason, declared_at = @declared_at, declared_by = nullif(@by, 0::bigint), doing = @doing, doing_at = @doing_at,
 			doing_until = @doing_until, idle_since = @idle_since, offer_id = @offer, contact_id = @contact, node = @node, version = version + 1
 		where user_id = @user`,
-		args{"user": s.User, "declared": s.Declared, "reason": s.Reason, "declared_at": s.DeclaredAt, "doing": s.Doing, "doing_at": s.DoingAt,
+		args{"user": s.User, "declared": s.Declared, "reason": s.Reason, "declared_at": s.DeclaredAt, "by": s.DeclaredBy, "doing": s.Doing, "doing_at": s.DoingAt,
 			"doing_until": s.DoingUntil, "idle_since": s.IdleSince, "offer": s.Offer, "contact": s.Contact, "node": s.Node})
 }
 
@@ -143,8 +146,10 @@ func (w *work) offer(o Offer, callback bool) {
 }
 
 const seatColumns = `u.id, u.name, u.display_name, coalesce(u.extension, ''), u.wrap_up,
-	coalesce(s.declared, 'off'), coalesce(s.reason, ''), coalesce(s.declared_at, u.created_at), coalesce(s.doing, 'idle'), coalesce(s.doing_at, u.created_at),
-	s.doing_until, coalesce(s.idle_since, u.created_at), s.offer_id, s.contact_id, coalesce(t.number, ''), coalesce(s.node, ''), coalesce(s.version, 0)`
+	coalesce(s.declared, 'off'), coalesce(s.reason, ''), coalesce(s.declared_at, u.created_at),
+	coalesce(s.declared_by, 0), coalesce((select f.display_name from users f where f.id = s.declared_by), ''), coalesce(s.doing, 'idle'), coalesce(s.doing_at, u.created_at),
+	s.doing_until, coalesce(s.idle_since, u.created_at), s.offer_id, s.contact_id, coalesce(t.number, ''), coalesce(s.node, ''), coalesce(s.version, 0),
+	array(select topic_id from user_topics k where k.user_id = u.id order by topic_id)`
 
 // seatTables come after "from seats s" or "from users u".
 const (
@@ -155,8 +160,8 @@ const (
 func scanSeat(row pgx.CollectableRow) (Seat, error) {
 	var s Seat
 	var wrapUp int
-	err := row.Scan(&s.User, &s.Operator, &s.DisplayName, &s.Extension, &wrapUp, &s.Declared, &s.Reason, &s.DeclaredAt, &s.Doing, &s.DoingAt,
-		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version)
+	err := row.Scan(&s.User, &s.Operator, &s.DisplayName, &s.Extension, &wrapUp, &s.Declared, &s.Reason, &s.DeclaredAt, &s.DeclaredBy, &s.ForcedBy, &s.Doing, &s.DoingAt,
+		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &s.Topics)
 	s.WrapUp = time.Duration(wrapUp) * time.Second
 	return s, err
 }

@@ -113,9 +113,9 @@ type Callback struct {
 	BookedAt     time.Time  `json:"booked_at"`
 	BookedBy     *Person    `json:"booked_by"` // null: the caller, or the desk itself
 	State        string     `json:"state" enum:"waiting,ringing,dialling,ended"`
-	NextAt       *time.Time `json:"next_at"`  // when it is offered, or offered again
-	Attempts     []Attempt  `json:"attempts"` // oldest first
-	Outcome      *string    `json:"outcome" enum:"reached,not_reached,no_operator,cancelled"`
+	NextAt       *time.Time `json:"next_at"`                                                         // when it is offered, or offered again
+	Attempts     []Attempt  `json:"attempts"`                                                        // oldest first
+	Outcome      *string    `json:"outcome" enum:"reached,not_reached,no_operator,cancelled,served"` // served: in a call of their own, before we rang
 	EndedAt      *time.Time `json:"ended_at"`
 	WithinAnHour *bool      `json:"within_an_hour"` // the first attempt, of working time; null: none yet
 	OutOfTime    bool       `json:"out_of_time"`    // no attempt yet, and the working hour is over
@@ -156,6 +156,7 @@ type callbackRow struct {
 	Callback
 	service int64
 	first   *time.Time
+	missed  bool // the working hour passed without an attempt
 }
 
 func scanCallback(row pgx.CollectableRow) (r callbackRow, err error) {
@@ -262,12 +263,15 @@ func (b *Book) callbacks(ctx context.Context, where string, args pgx.StrictNamed
 		until := at
 		if attempted {
 			until = *r.first
+		} else if r.EndedAt != nil {
+			until = *r.EndedAt
 		}
 		within := known.worked(r.service, r.AskedAt, until) <= firstAttemptWithin
 		if attempted {
 			r.WithinAnHour = &within
 		}
-		r.OutOfTime = !attempted && r.Outcome == nil && !within
+		r.missed = !attempted && !within
+		r.OutOfTime = r.missed && r.Outcome == nil
 	}
 	return list, nil
 }
@@ -300,6 +304,7 @@ type CallbackFigures struct {
 	Attempts        int       `json:"attempts"`        // all attempts
 	Reached         int       `json:"reached"`         // handled by callback
 	NotReached      int       `json:"not_reached"`     // given up, and not reached later
+	Served          int       `json:"served"`          // rang again, and were served before we reached them
 	Cancelled       int       `json:"cancelled"`       // settled otherwise
 	Open            int       `json:"open"`            // still to be rung back
 	Within          int       `json:"within"`          // first attempt within one working hour
@@ -323,7 +328,9 @@ type Edition struct {
 }
 
 // callbackDefinition changes its version with what is counted below.
-const callbackDefinition = "callbacks/1"
+// 2: who was served in a call of their own is counted apart; an hour that passed
+// without an attempt counts also when the promise was ended later.
+const callbackDefinition = "callbacks/2"
 
 // figuresMost bounds the callbacks of one report: a year of a large desk.
 const figuresMost = 200_000
@@ -373,13 +380,15 @@ func (f *CallbackFigures) count(of []callbackRow) {
 		if first == nil && r.first != nil {
 			first = r
 		}
-		out = out || r.OutOfTime
+		out = out || r.missed
 	}
 	switch last := of[len(of)-1].Outcome; {
 	case slices.ContainsFunc(of, func(r callbackRow) bool { return r.Outcome != nil && *r.Outcome == "reached" }):
 		f.Reached++
 	case last == nil:
 		f.Open++
+	case *last == "served":
+		f.Served++
 	case *last == "cancelled":
 		f.Cancelled++
 	default:

@@ -349,7 +349,15 @@ var told = map[journal.Kind]func(e journal.Entry, contacts map[uuid.UUID]Record,
 		outcome, _ := e.Data["outcome"].(string)
 		return "Richiamata: " + strings.ToLower(attemptName(outcome))
 	},
-	journal.Cancelled: says("Richiamata annullata"),
+	journal.Cancelled: func(e journal.Entry, _ map[uuid.UUID]Record, _ map[int64]string) string {
+		switch e.Data["reason"] {
+		case "served":
+			return "Servito in un'altra chiamata: la richiamata non serve più"
+		case "again":
+			return "Ha chiesto di nuovo la richiamata: ne resta una"
+		}
+		return "Richiamata annullata"
+	},
 	journal.Ended: func(e journal.Entry, contacts map[uuid.UUID]Record, _ map[int64]string) string {
 		ending, _ := e.Data["ending"].(string)
 		text := "Fine della chiamata: " + strings.ToLower(Ending(ending).Label())

@@ -170,6 +170,10 @@ func (s *Server) operatorsAPI(a *operations) {
 		func(ctx context.Context, me User, _ *nothing) (*state, error) { return s.state(ctx, me) })
 	provide(a, operation{at: "GET /operators", id: "listOperators", does: "Everybody at work, as screens show them."},
 		func(ctx context.Context, _ User, _ *nothing) (list[seatView], error) { return listed(s.seats(ctx)) })
+	provide(a, operation{at: "GET /figures/today", id: "countToday", does: "The calls of today so far: received, answered, abandoned, also by topic.", by: supervisors},
+		func(ctx context.Context, _ User, _ *nothing) (*tickets.Today, error) {
+			return s.Book.Today(ctx, s.Now())
+		})
 	provide(a, operation{at: "PUT /operators/{name}/state", id: "declareState", does: "Declares what somebody is ready for: oneself, or with a supervisor's role anybody."}, s.putState)
 	provide(a, operation{at: "POST /operators/{name}/wrapup", id: "extendWrapUp", does: "Gives more time after a call."}, s.postWrapUp)
 	provide(a, operation{at: "POST /offers/{id}/painted", id: "notePainted", does: "Tells that the page shows who is calling."}, s.postPainted)
@@ -221,7 +225,12 @@ func (s *Server) putState(ctx context.Context, me User, in *stateInput) (seatVie
 			return seatView{}, problemf(http.StatusConflict, "%s", why)
 		}
 	}
-	if err := s.Queue.Declare(ctx, u.ID, string(in.Body.Declared), in.Body.Reason, s.Now()); err != nil {
+	if u.ID == me.ID {
+		err = s.Queue.Declare(ctx, u.ID, string(in.Body.Declared), in.Body.Reason, s.Now())
+	} else {
+		err = s.Queue.Force(ctx, u.ID, me.ID, string(in.Body.Declared), in.Body.Reason, s.Now())
+	}
+	if err != nil {
 		return seatView{}, err
 	}
 	return s.seatOf(ctx, u.ID)

@@ -42,7 +42,13 @@ func TestStateOfOperators(t *testing.T) {
 	}
 	anna.ask(http.MethodPut, "/api/v1/operators/bruno/state", map[string]string{"declared": "off"}).problem(t, http.StatusForbidden)
 	anna.ask(http.MethodPut, "/api/v1/operators/nessuno/state", map[string]string{"declared": "off"}).problem(t, http.StatusForbidden)
-	carla.ask(http.MethodPut, "/api/v1/operators/bruno/state", map[string]string{"declared": "break", "reason": "Riunione"}).want(t, http.StatusOK)
+	forced := decoded[seatView](t, carla.ask(http.MethodPut, "/api/v1/operators/bruno/state", map[string]string{"declared": "break", "reason": "Riunione"}).want(t, http.StatusOK).body)
+	if forced.Declared != "break" || forced.Reason != "Riunione" || forced.ForcedBy != "Carla Verdi" {
+		t.Errorf("forced: %+v", forced)
+	}
+	if mine := decoded[seatView](t, carla.ask(http.MethodPut, "/api/v1/operators/carla/state", map[string]string{"declared": "admin"}).want(t, http.StatusOK).body); mine.ForcedBy != "" {
+		t.Errorf("her own word was forced by %q", mine.ForcedBy)
+	}
 	carla.ask(http.MethodPut, "/api/v1/operators/nessuno/state", map[string]string{"declared": "off"}).problem(t, http.StatusNotFound)
 
 	d.mu.Lock()

@@ -110,7 +110,7 @@ func (s *Server) callbacksAPI(a *operations) {
 	provide(a, operation{at: "GET /callbacks/figures", id: "countCallbacks", does: "Callbacks of a period: booked, attempted, reached, first attempt within one working hour.", by: supervisors},
 		func(ctx context.Context, _ User, in *periodInput) (*tickets.CallbackFigures, error) {
 			if !in.From.Before(in.To) || in.To.Sub(in.From) > figuresLongest {
-				return nil, &tickets.Refusal{Field: "to", Reason: "Il periodo va da un istante a uno successivo, al massimo un anno dopo."}
+				return nil, &tickets.Refusal{Field: "to", Reason: "Il periodo finisce dopo il suo inizio e dura al massimo un anno."}
 			}
 			return s.Book.CallbackFigures(ctx, in.From, in.To, s.Now())
 		})

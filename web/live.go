@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -79,6 +80,9 @@ func (s *Server) follow(ctx context.Context) {
 				return teller.learnRings(ctx)
 			}
 			if err = teller.tellRings(ctx); err != nil {
+				return err
+			}
+			if err = teller.tellForecasts(ctx); err != nil {
 				return err
 			}
 			var next journal.Cursor
@@ -160,6 +164,9 @@ type teller struct {
 	s     *Server
 	clear map[int64]bool // operators whose pages have been told that nobody is calling
 	rings map[int64]ringing
+
+	waits   []waitingView // who waits, as pages were last told
+	waitsAt time.Time
 }
 
 // ringing is what pages were last told of a seat's telephone. Telephones come and
@@ -399,6 +406,25 @@ func (t *teller) tellWaiting(ctx context.Context) error {
 	list, err := t.s.waiting(ctx)
 	if err != nil {
 		return err
+	}
+	t.waits, t.waitsAt = list, t.s.Now()
+	return t.s.hub.publish(0, "waiting", items(list))
+}
+
+// tellForecasts tells again what those who wait can expect, when it is old: time
+// passes without a journal line.
+func (t *teller) tellForecasts(ctx context.Context) error {
+	if len(t.waits) == 0 || t.s.Now().Sub(t.waitsAt) < queue.OutlookFresh || len(t.s.hub.list()) == 0 {
+		return nil
+	}
+	list, err := t.s.waiting(ctx)
+	if err != nil {
+		return err
+	}
+	told := t.waits
+	t.waits, t.waitsAt = list, t.s.Now()
+	if reflect.DeepEqual(list, told) {
+		return nil
 	}
 	return t.s.hub.publish(0, "waiting", items(list))
 }

@@ -27,6 +27,7 @@ type seatView struct {
 	Declared      queue.Declared `json:"declared"`
 	Reason        string         `json:"reason"`
 	DeclaredAt    time.Time      `json:"declared_at"`
+	ForcedBy      string         `json:"forced_by"` // the supervisor who put them into this state; "": they chose it, or the desk did
 	Doing         queue.Doing    `json:"doing"`
 	DoingAt       time.Time      `json:"doing_at"`
 	DoingUntil    *time.Time     `json:"doing_until"`
@@ -34,14 +35,15 @@ type seatView struct {
 	Ticket        *string        `json:"ticket"`
 	CanRing       bool           `json:"can_ring"`
 	CannotRingWhy string         `json:"cannot_ring_why"` // Italian; "" when it can
+	Topics        []int64        `json:"topics"`          // that they answer
 	Version       int64          `json:"version"`
 }
 
 func (s *Server) seatView(seat *queue.Seat) seatView {
 	v := seatView{
 		Operator: seat.Operator, DisplayName: seat.DisplayName, Extension: seat.Extension,
-		Declared: seat.Declared, Reason: seat.Reason, DeclaredAt: seat.DeclaredAt.UTC(),
-		Doing: seat.Doing, DoingAt: seat.DoingAt.UTC(), DoingUntil: seat.DoingUntil, Version: seat.Version,
+		Declared: seat.Declared, Reason: seat.Reason, DeclaredAt: seat.DeclaredAt.UTC(), ForcedBy: seat.ForcedBy,
+		Doing: seat.Doing, DoingAt: seat.DoingAt.UTC(), DoingUntil: seat.DoingUntil, Topics: seat.Topics, Version: seat.Version,
 	}
 	if seat.Contact.Valid {
 		v.ContactID = &seat.Contact.UUID
@@ -122,15 +124,18 @@ func (s *Server) waiting(ctx context.Context) ([]waitingView, error) {
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]uuid.UUID, 0, len(places))
+	ids, live := make([]uuid.UUID, 0, len(places)), []uuid.UUID{}
 	for _, p := range places {
 		ids = append(ids, p.Contact)
+		if p.State == "waiting" && !p.Callback {
+			live = append(live, p.Contact)
+		}
 	}
 	who, err := s.callers(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	forecasts, err := s.Queue.Forecasts(ctx, s.Now())
+	forecasts, err := s.Queue.Forecasts(ctx, s.Now(), live...)
 	if err != nil {
 		return nil, err
 	}

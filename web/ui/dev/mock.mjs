@@ -46,14 +46,14 @@ export function mock(port, { as = 'anna' } = {}) {
   const person = (name) => { const p = people.find((x) => x[0] === name); return p ? { name, display_name: p[1] } : name === 'carla' ? { name, display_name: 'Carla Neri' } : null }
   const seat = (name, declared, reason, since, doing = 'idle', doingSince = since, more = {}) => {
     const p = people.find((x) => x[0] === name)
-    return { operator: name, display_name: p?.[1] ?? 'Carla Neri', extension: p?.[2] ?? null, declared, reason, declared_at: ago(since), doing, doing_at: ago(doingSince), doing_until: null, contact_id: null, ticket: null, can_ring: true, version: 1, ...more }
+    return { operator: name, display_name: p?.[1] ?? 'Carla Neri', extension: p?.[2] ?? null, declared, reason, declared_at: ago(since), doing, doing_at: ago(doingSince), doing_until: null, contact_id: null, ticket: null, forced_by: '', can_ring: true, cannot_ring_why: '', topics: [1, 2, 3, 4], version: 1, ...more }
   }
   const seats = new Map([
     ['anna', seat('anna', 'available', '', 723)],
     ['bruno', seat('bruno', 'available', '', 5400, 'talking', 194, { ticket: '2026-119', doing_until: hence(3600) })],
-    ['op3', seat('op3', 'break', 'Pranzo', 1260)],
+    ['op3', seat('op3', 'break', 'Pranzo', 1260, 'idle', 1260, { forced_by: 'Carla Neri' })],
     ['op4', seat('op4', 'available', '', 8100, 'wrapping', 22, { ticket: '2026-118', doing_until: hence(38) })],
-    ['op5', seat('op5', 'admin', '', 2411)],
+    ['op5', seat('op5', 'admin', '', 2411, 'idle', 2411, { can_ring: false, cannot_ring_why: 'Il telefono 1005 non è registrato.', topics: [3] })],
     ['op6', seat('op6', 'off', '', 52000, 'idle', 52000, { can_ring: false })],
   ])
   if (as === 'carla') seats.set('carla', seat('carla', 'off', '', 900, 'idle', 900, { can_ring: false }))
@@ -93,7 +93,7 @@ export function mock(port, { as = 'anna' } = {}) {
   const contact = (c, more = {}) => ({
     id: randomUUID(), call_id: randomUUID(), channel: 'phone', caller: c?.numbers[0] ?? '+393331122334', caller_source: 'asserted', dialled: '800123456', service: 'Assistenza medici',
     customer: c ?? null, match: c ? 'certain' : 'none', topic: topics[0], urgency: 2, t0: ago(95), ta: ago(95), ts: ago(80), tq: ago(80), tr: ago(3), tc: null, te: null, tw: null, tk: null,
-    ending: null, ticket: null, operator: null, number_told: true, ring_back: null, has_recording: false, ...more,
+    ending: null, ticket: null, operator: null, number_told: true, ring_back: null, direction: 'inbound', outcome: '', settings_version: 1, has_recording: false, ...more,
   })
   let ringBacks = [
     contact(customers[4], { t0: ago(2300), te: ago(2100), ending: 'abandoned_queue', ring_back: 'due', ticket: '2026-112', urgency: 1, topic: topics[1] }),
@@ -101,9 +101,23 @@ export function mock(port, { as = 'anna' } = {}) {
     contact(customers[3], { t0: ago(91000), te: ago(90800), ending: 'system_fault', ring_back: 'due', ticket: '2026-104' }),
   ]
   let waiting = [
-    { contact_id: randomUUID(), caller: '+390557654321', name: '', topic: topics[0], urgency: 2, t0: ago(245), joined_at: ago(221), state: 'waiting' },
-    { contact_id: randomUUID(), caller: '+390587123456', name: customers[3].name, topic: topics[1], urgency: 1, t0: ago(61), joined_at: ago(40), state: 'offered' },
-    { contact_id: randomUUID(), caller: '', name: '', topic: topics[2], urgency: 2, t0: ago(33), joined_at: ago(12), state: 'waiting' },
+    { contact_id: randomUUID(), caller: '+390557654321', name: '', topic: topics[0], urgency: 2, t0: ago(245), joined_at: ago(221), state: 'waiting', callback: false, next_at: null, position: 1, expected: 140 },
+    { contact_id: randomUUID(), caller: '+390587123456', name: customers[3].name, topic: topics[1], urgency: 1, t0: ago(61), joined_at: ago(40), state: 'offered', callback: false, next_at: null, position: 0, expected: null },
+    { contact_id: randomUUID(), caller: '', name: '', topic: topics[2], urgency: 2, t0: ago(33), joined_at: ago(12), state: 'waiting', callback: false, next_at: null, position: 1, expected: null },
+    { contact_id: randomUUID(), caller: '+39055445566', name: 'Paolo Conti', topic: topics[1], urgency: 2, t0: ago(2900), joined_at: ago(2880), state: 'waiting', callback: true, next_at: ago(2700), position: 2, expected: 310 },
+    { contact_id: randomUUID(), caller: '+390551234567', name: 'Mario Rossi', topic: topics[0], urgency: 2, t0: ago(1500), joined_at: ago(1480), state: 'waiting', callback: true, next_at: hence(640), position: 0, expected: null },
+  ]
+  const attempt = (s, by, outcome) => ({ contact_id: randomUUID(), at: ago(s), by, outcome })
+  const callback = (c, more = {}) => ({
+    id: randomUUID(), contact_id: randomUUID(), ticket: '2026-115', origin: 'queue', number: c?.numbers[0] ?? '+393331122334', name: c?.name ?? '', service: 'Assistenza medici',
+    topic: topics[0], urgency: 2, t0: ago(2900), asked_at: ago(2850), booked_at: ago(2850), booked_by: null, state: 'waiting', next_at: ago(2850), attempts: [], outcome: null,
+    ended_at: null, within_an_hour: null, out_of_time: false, ...more,
+  })
+  let callbacks = [
+    callback(customers[4], { topic: topics[1], urgency: 1, state: 'dialling' }),
+    callback(customers[0], { attempts: [attempt(1100, 'Anna Martini', 'no_answer'), attempt(200, 'Elisabetta Alessandra Montecuccoli della Torre', 'busy')], next_at: hence(640), within_an_hour: true, ticket: '2026-111' }),
+    callback(customers[3], { origin: 'lost', booked_by: person('bruno'), t0: ago(9000), out_of_time: true, ticket: null }),
+    callback(null, { origin: 'fault', topic: null, state: 'ringing' }),
   ]
   let pop = null
   let timer
@@ -119,7 +133,7 @@ export function mock(port, { as = 'anna' } = {}) {
   let ticking = true
   const due = () => ringBacks.length
   const fresh = () => messages.filter((m) => m.state === 'new').length
-  const state = () => ({ me, seat: seats.get(me.name) ?? null, operators: [...seats.values()], waiting, pop, messages_new: fresh(), ringbacks_due: due(), now: new Date().toISOString() })
+  const state = () => ({ me, seat: seats.get(me.name) ?? null, operators: [...seats.values()], waiting, pop, messages_new: fresh(), ringbacks_due: due(), callbacks_open: callbacks.length, can_dial: true, cannot_dial_why: '', now: new Date().toISOString() })
   function tell(kind, data) {
     seq++
     log.push({ seq, kind, data })
@@ -190,7 +204,7 @@ export function mock(port, { as = 'anna' } = {}) {
       none: 'Il numero non è nell’anagrafica.', withheld: 'Chi chiama ha nascosto il numero.',
     }[sure]
     const mine = open && one ? [...tickets.values()].filter((t) => t.customer?.id === one.id && t.status !== 'closed' && t.number !== number).slice(0, 3) : []
-    pop = { offer: { id: randomUUID(), offered_at: ago(0), expires_at: hence(seconds) }, contact: c, match: { sure, why, customers: who }, open_tickets: mine, calls_today: one ? 2 : 1, ticket: tickets.get(number) }
+    pop = { offer: { id: randomUUID(), offered_at: ago(0), expires_at: hence(seconds) }, contact: c, match: { sure, why, customers: who }, open_tickets: mine, calls_today: one ? 2 : 1, ticket: tickets.get(number), callback: null }
     setSeat('anna', { doing: 'offered', doing_at: ago(0), doing_until: hence(seconds), contact_id: c.id, ticket: number })
     tell('call.offered', pop)
     timer = setTimeout(() => scenes.miss(), seconds * 1000)
@@ -235,7 +249,7 @@ export function mock(port, { as = 'anna' } = {}) {
     meddle({ field = 'subject', value = 'Certificato bloccato: già segnalato ieri', number } = {}) { setTicket(number ?? pop.ticket.number, { [field]: value }); meddled.set(field, { by: 'Bruno Galli', at: ago(0) }) },
     state(change) { setSeat('anna', { ...change, declared_at: ago(change.since ?? 61), doing_at: ago(change.since ?? 61) }) },
     quiet() { waiting = []; tell('waiting', { items: [] }) },
-    empty() { tickets.clear(); messages.length = 0; ringBacks = []; waiting = []; tell('waiting', { items: [] }); tell('messages', { new: 0 }); tell('ringbacks', { due: 0 }) },
+    empty() { tickets.clear(); messages.length = 0; ringBacks = []; callbacks = []; waiting = []; tell('waiting', { items: [] }); tell('messages', { new: 0 }); tell('ringbacks', { due: 0, callbacks: 0 }) },
     faults(f) { faults = { ...faults, ...f } },
     stale({ away = true } = {}) { for (const s of sockets) s.send(JSON.stringify({ type: 'tick', at: new Date().toISOString(), away })) },
     drop() { down = true; ticking = false; for (const s of sockets) s.terminate() },
@@ -268,7 +282,7 @@ export function mock(port, { as = 'anna' } = {}) {
         const s = seats.get(b)
         const ends = body.declared === 'available' && s.doing === 'wrapping'
         if (ends) { clearTimeout(timer); pop = null; tell('pop.cleared', {}) }
-        return ok(setSeat(b, { declared: body.declared, reason: body.reason ?? '', declared_at: ago(0), ...(ends ? { doing: 'idle', doing_at: ago(0), doing_until: null } : {}) }))
+        return ok(setSeat(b, { declared: body.declared, reason: body.reason ?? '', declared_at: ago(0), forced_by: b === me.name ? '' : me.display_name, ...(ends ? { doing: 'idle', doing_at: ago(0), doing_until: null } : {}) }))
       }
       if (c === 'wrapup') {
         const until = new Date(Date.parse(seats.get(b).doing_until) + body.extend * 1000).toISOString()
@@ -335,8 +349,37 @@ export function mock(port, { as = 'anna' } = {}) {
       const found = ringBacks.find((x) => x.id === b)
       if (!found) return problem(409, 'Qualcuno è stato più veloce.')
       ringBacks = ringBacks.filter((x) => x.id !== b)
-      tell('ringbacks', { due: due() })
+      tell('ringbacks', { due: due(), callbacks: callbacks.length })
       return ok({ ...found, ring_back: 'taken' })
+    }
+    if (a === 'callbacks') {
+      if (b === 'figures') {
+        if (!(params.get('from') < params.get('to'))) return problem(422, 'Il periodo finisce dopo il suo inizio e dura al massimo un anno.', { field: 'to' })
+        return ok({
+          definition: 'callbacks/2', from: params.get('from'), to: params.get('to'), asked: 31, attempted: 27, attempts: 38, reached: 22, served: 3, not_reached: 2, cancelled: 1, open: 3,
+          within: 25, within_share: 0.8929, never_attempted: 1, working_minutes: 60, calendars: [{ service: 'Assistenza medici', version: 4 }],
+          outcomes: [['reached', 22], ['no_answer', 11], ['busy', 4], ['wrong_number', 1]].map(([code, count]) => ({ code, count })),
+        })
+      }
+      if (!b) return ok({ items: callbacks })
+      callbacks = callbacks.filter((x) => x.id !== b)
+      tell('ringbacks', { due: due(), callbacks: callbacks.length })
+      return none
+    }
+    if (a === 'figures') {
+      const rows = topics.map((t, i) => ({ topic: t.id, received: 40 - 9 * i, answered: 34 - 8 * i, abandoned: 3 - i }))
+      return ok({ definition: 'today/1', from: ago(40_000), received: 131, answered: 88, abandoned: 6, short_abandoned: 2, short_seconds: 5, topics: rows })
+    }
+    if (a === 'search') {
+      const q = (params.get('q') ?? '').toLowerCase()
+      const has = (...texts) => q !== '' && texts.some((x) => x.toLowerCase().includes(q))
+      const page = (items, key) => (!params.get('in') || params.get('in') === key ? { items, near: [], next: null } : { items: [], near: [], next: null })
+      const found = [...tickets.values()].filter((t) => has(t.number, t.subject, t.requester_name)).slice(0, 10)
+      const doctors = customers.filter((c) => has(c.name, c.practice, ...c.numbers))
+      return ok({
+        tickets: page(found, 'tickets'), people: page(doctors, 'people'),
+        numbers: page(doctors.flatMap((c) => c.numbers.map((number) => ({ number, people: [c], calls: 3, last_call: ago(90_000) }))), 'numbers'),
+      })
     }
     return problem(404, 'Non trovato.')
   }

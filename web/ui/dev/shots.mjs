@@ -216,7 +216,29 @@ await story('empty', async ({ shot, page, scenes }) => {
     await shot(name)
   }
 })
-await story('operators', async ({ shot, page }) => { await page.waitForSelector('tbody tr'); await shot() }, { as: 'carla' })
+for (const size of ['small', { width: 900, height: 768 }]) {
+  await story('room', async ({ shot, page, scenes }) => {
+    await page.waitForSelector('.alarms.some')
+    await page.waitForTimeout(300)
+    await shot('', true)
+    await page.getByRole('button', { name: 'Forza stato di Bruno Galli' }).click()
+    await shot('force')
+    await page.getByRole('button', { name: 'Conferma' }).click()
+    await page.waitForSelector('.notice')
+    await shot('forced', true)
+    scenes.empty()
+    await shot('empty', true)
+  }, { as: 'carla', hash: '#/sala', size })
+  await story('callbacks', async ({ shot, page }) => {
+    await page.waitForSelector('.figures-tables')
+    await shot('', true)
+    await page.getByLabel('Periodo').selectOption('other')
+    await page.getByLabel('Dal').fill('2030-01-01')
+    await page.waitForSelector('.figures .problem')
+    await shot('period', true)
+  }, { as: 'carla', hash: '#/richiamare', size })
+}
+await story('forced', async ({ shot, scenes }) => { scenes.state({ declared: 'break', reason: 'Riunione', forced_by: 'Carla Neri' }); await shot() })
 await story('english', async ({ page, scenes, shot }) => {
   await page.getByRole('button', { name: 'Switch to English' }).click()
   scenes.ring({ urgency: 1 })

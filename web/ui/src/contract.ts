@@ -36,6 +36,9 @@ export type Waiting = Schemas['Waiting']
 export type Message = Schemas['Message']
 /** A promise to ring somebody back. */
 export type Callback = Schemas['Callback']
+export type CallbackFigures = Schemas['CallbackFigures']
+/** The calls of today so far. */
+export type Today = Schemas['Today']
 export type Sure = Schemas['Match']['sure']
 /** Everything a screen starts from; the seat is null for who has never declared anything. */
 export type State = Schemas['State']

@@ -8,7 +8,9 @@ import { nothing, phase, withSeat, withTicket, type Model, type Phase } from './
 import { Draft, type Answer, type Store } from './draft'
 import { ServerClock } from './clock'
 import { words, type Words } from './words'
-import { nameOf, personName, type CallType, type Contact, type Declared, type Emergency, type Event, type Outcome, type Person, type Pop, type Seat, type State, type Ticket, type Topic } from './contract'
+import { words as room } from './words/room'
+import { declaredWords } from './seat'
+import { nameOf, personName, type CallType, type Contact, type Declared, type Emergency, type Event, type Outcome, type Person, type Pop, type Seat, type State, type Ticket, type Topic, type Waiting } from './contract'
 import type { Language } from './format'
 import { phone } from './format'
 
@@ -16,8 +18,6 @@ import { phone } from './format'
 const NOTICE_FOR = 6000
 /** Screens tick this often, in ms. */
 const BEAT = 500
-/** A telephone that registers or falls silent is no event: seats are read again so often, in ms. */
-const PHONES = 20_000
 /** A hidden tab paints no frames: its pop counts as painted after this, in ms. */
 const HIDDEN_PAINT = 100
 
@@ -53,8 +53,8 @@ export interface Notice {
 
 function unseated(state: State): Seat {
   return {
-    operator: state.me.name, display_name: state.me.display_name, extension: state.me.extension, declared: 'off', reason: '', declared_at: '',
-    doing: 'idle', doing_at: '', doing_until: null, contact_id: null, ticket: null, can_ring: true, cannot_ring_why: '', version: 0,
+    operator: state.me.name, display_name: state.me.display_name, extension: state.me.extension, declared: 'off', reason: '', declared_at: '', forced_by: '',
+    doing: 'idle', doing_at: '', doing_until: null, contact_id: null, ticket: null, can_ring: true, cannot_ring_why: '', topics: [], version: 0,
   }
 }
 
@@ -91,6 +91,9 @@ export class Desk {
   messageNews = $state(0)
   ringBackNews = $state(0)
   serviceNews = $state(0)
+  callNews = $state(0)
+  /** The supervisor's word that the operator has read, by its instant. */
+  forcedRead = $state('')
 
   readonly clock = new ServerClock()
   /** What survives a reload, for forms that keep what is typed. */
@@ -98,7 +101,6 @@ export class Desk {
   private readonly drafts = new Map<string, Draft>()
   private link: Link | null = null
   private beat: ReturnType<typeof setInterval> | undefined
-  private look: ReturnType<typeof setInterval> | undefined
   private noticeTimer: ReturnType<typeof setTimeout> | undefined
   private paintedOffer = ''
   /** Where the last model stood: amendments do not move it. */
@@ -152,7 +154,6 @@ export class Desk {
     })
     this.link.start()
     void this.read()
-    this.look = setInterval(() => void this.lookAtPhones(), PHONES)
     window.addEventListener('online', () => this.link?.nudge())
     document.addEventListener('visibilitychange', () => {
       if (document.visibilityState === 'visible') {
@@ -165,7 +166,6 @@ export class Desk {
 
   stop(): void {
     clearInterval(this.beat)
-    clearInterval(this.look)
     clearTimeout(this.noticeTimer)
     this.link?.stop()
     for (const d of this.drafts.values()) d.stop()
@@ -238,6 +238,11 @@ export class Desk {
     return c.caller ? this.w.caller.unknown : this.w.caller.withheld
   }
 
+  /** Who waits in the queue. */
+  waiter(x: Waiting): string {
+    return x.name || (x.caller ? phone(x.caller) : this.w.caller.withheld)
+  }
+
   // Commands.
 
   /** One's own state, chosen on the page. False: it was refused, and the page says why. */
@@ -255,6 +260,18 @@ export class Desk {
       this.amendSeat(await api.declare(name, declared, reason))
       this.missed = null
       this.settle()
+      return ''
+    } catch (e) {
+      return this.wrong(e)
+    }
+  }
+
+  /** A supervisor's word for a colleague; what was wrong with it, or ''. */
+  async force(operator: string, declared: Declared, reason: string): Promise<string> {
+    try {
+      const seat = await api.declare(operator, declared, reason)
+      this.amendSeat(seat)
+      this.tell(room[this.language].forced(seat.display_name, declaredWords(seat, this.w)))
       return ''
     } catch (e) {
       return this.wrong(e)
@@ -501,16 +518,6 @@ export class Desk {
     this.amend((m) => (m.state ? { ...m, state: withSeat(m.state, seat) } : m))
   }
 
-  private async lookAtPhones(): Promise<void> {
-    if (this.light !== 'connected' || document.visibilityState === 'hidden') return
-    try {
-      const seats = (await api.operators()).items
-      this.amend((m) => (m.state ? { ...m, state: seats.reduce(withSeat, m.state) } : m))
-    } catch (e) {
-      this.wrong(e) // the light tells the rest
-    }
-  }
-
   private lightTurned(light: Light): void {
     if (light === this.light) return
     const was = this.light
@@ -537,12 +544,14 @@ export class Desk {
     } else if (event?.kind === 'messages') this.messageNews++
     else if (event?.kind === 'ringbacks') this.ringBackNews++
     else if (event?.kind === 'services') this.serviceNews++
+    else if (event?.kind === 'call.ended') this.callNews++
     else if (event === null && model.epoch + model.seq !== this.stood) {
       // A snapshot: whatever was missed may be in any list.
       this.ticketNews++
       this.messageNews++
       this.ringBackNews++
       this.serviceNews++
+      this.callNews++
     }
     this.stood = model.epoch + model.seq
     if (after.pop && after.pop !== before?.pop) {
@@ -550,6 +559,8 @@ export class Desk {
       for (const t of after.pop.open_tickets) this.learn(t)
     }
     this.announce(before?.pop ?? null, phase(before), after.pop, phase(after))
+    const seat = after.seat
+    if (seat?.forced_by && before?.seat && seat.declared_at !== before.seat.declared_at) this.assertive = room[this.language].forcedYou(seat.forced_by, declaredWords(seat, this.w))
     const number = after.pop?.ticket?.number
     if (number && !after.pop?.offer) {
       // Talked to: the ticket is on the desk until it is closed or put aside, whatever else rings.

@@ -55,6 +55,15 @@ export function day(at: string | number): string {
   return `${part('year')}-${part('month')}-${part('day')}`
 }
 
+/** The instant at which a calendar day begins in Rome, which is one or two hours east; days are counted on from it. */
+export function midnight(date: string, later = 0): string {
+  const at = new Date(`${date}T12:00:00Z`)
+  at.setUTCDate(at.getUTCDate() + later)
+  const on = at.toISOString().slice(0, 10)
+  const winter = new Date(`${on}T00:00:00+01:00`)
+  return (clockTime(winter.getTime(), 'it') === '00:00' ? winter : new Date(`${on}T00:00:00+02:00`)).toISOString()
+}
+
 /** `oggi 09:41`, `ieri 18:20`, `lun 2 mar 18:20`, `2 mar 2025 18:20`. */
 export function moment(at: string | number | null | undefined, now: number, language: Language): string {
   if (at === null || at === undefined || at === '') return ''

@@ -4,6 +4,7 @@ import type {
   Callback,
   CallType, Contact, Found, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict, Emergency, Fault, ServiceOverview, ServicePage, ServiceSettings, ServiceVersion, Route, TopicRoute,
 } from './contract'
+import type { CallbackFigures, Today } from './contract'
 import type { BadLine, Customer, Imported, Listening, ListeningsPage, Preview, Prompt, RegisterEntry } from './contract'
 
 const PREFIX = '/api/v1'
@@ -124,7 +125,6 @@ export const api = {
   topics: () => request<{ items: Topic[] }>('GET', '/topics'),
   callTypes: () => request<{ items: CallType[] }>('GET', '/call-types'),
 
-  operators: () => request<{ items: Seat[] }>('GET', '/operators'),
   declare: (operator: string, declared: Declared, reason: string) =>
     request<Seat>('PUT', `/operators/${q(operator)}/state`, { declared, reason }),
   /** seconds */
@@ -195,6 +195,9 @@ export const api = {
   callMessage: (id: string) => request<unknown>('POST', `/messages/${q(id)}/call`),
   callTicket: (number: string) => request<unknown>('POST', `/tickets/${q(number)}/call`),
   bookRingBack: (contact: string) => request<unknown>('POST', `/ringbacks/${q(contact)}/book`),
+  /** Both instants in ISO form; the second no longer belongs to it. */
+  callbackFigures: (from: string, to: string) => request<CallbackFigures>('GET', `/callbacks/figures?${new URLSearchParams({ from, to })}`),
+  today: () => request<Today>('GET', '/figures/today'),
   callbacks: () => request<{ items: Callback[] }>('GET', '/callbacks'),
   cancelCallback: (id: string) => request<unknown>('POST', `/callbacks/${q(id)}/cancel`),
 }

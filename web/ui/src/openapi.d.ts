@@ -264,6 +264,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/figures/today": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The calls of today so far: received, answered, abandoned, also by topic. */
+        get: operations["countToday"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/listenings": {
         parameters: {
             query?: never;
@@ -1160,7 +1177,7 @@ export interface components {
             origin: "queue" | "lost" | "message" | "ticket" | "fault";
             out_of_time: boolean;
             /** @enum {string|null} */
-            outcome: "reached" | "not_reached" | "no_operator" | "cancelled" | null;
+            outcome: "reached" | "not_reached" | "no_operator" | "cancelled" | "served" | null;
             service: string;
             /** @enum {string} */
             state: "waiting" | "ringing" | "dialling" | "ended";
@@ -1194,6 +1211,8 @@ export interface components {
             outcomes: components["schemas"]["Tally"][];
             /** Format: int64 */
             reached: number;
+            /** Format: int64 */
+            served: number;
             /** Format: date-time */
             to: string;
             /** Format: int64 */
@@ -1755,9 +1774,11 @@ export interface components {
             /** Format: date-time */
             doing_until: string | null;
             extension: string;
+            forced_by: string;
             operator: string;
             reason: string;
             ticket: string | null;
+            topics: number[];
             /** Format: int64 */
             version: number;
         };
@@ -1969,6 +1990,22 @@ export interface components {
             kind: string;
             text: string;
         };
+        Today: {
+            /** Format: int64 */
+            abandoned: number;
+            /** Format: int64 */
+            answered: number;
+            definition: string;
+            /** Format: date-time */
+            from: string;
+            /** Format: int64 */
+            received: number;
+            /** Format: int64 */
+            short_abandoned: number;
+            /** Format: int64 */
+            short_seconds: number;
+            topics: components["schemas"]["TopicToday"][];
+        };
         Token: {
             /** Format: date-time */
             created_at: string;
@@ -2013,6 +2050,16 @@ export interface components {
         };
         TopicRouteList: {
             items: components["schemas"]["TopicRoute"][];
+        };
+        TopicToday: {
+            /** Format: int64 */
+            abandoned: number;
+            /** Format: int64 */
+            answered: number;
+            /** Format: int64 */
+            received: number;
+            /** Format: int64 */
+            topic: number;
         };
         Waiting: {
             callback: boolean;
@@ -2741,6 +2788,35 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    countToday: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Today"];
+                };
             };
             /** @description A refusal or a fault. */
             default: {

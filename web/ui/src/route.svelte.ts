@@ -33,7 +33,8 @@ export function parse(hash: string): Route {
       return { page: 'ringbacks' }
     case 'cerca':
       return { page: 'search', q: params.get('q') ?? '' }
-    case 'operatori':
+    case 'sala':
+    case 'operatori': // its name in 0.1
       return { page: 'operators' }
     case 'gestione':
       return { page: 'manage', tab: parts[1] ?? '', rest: parts.slice(2).map(decoded).join('/') }
@@ -67,7 +68,7 @@ export function href(route: Route): string {
     case 'ringbacks':
       return '#/richiamare'
     case 'operators':
-      return '#/operatori'
+      return '#/sala'
     case 'manage':
       return `#/gestione/${route.tab}${route.rest ? '/' + route.rest.split('/').map(encodeURIComponent).join('/') : ''}`
     case 'search':

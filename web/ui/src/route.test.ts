@@ -11,6 +11,7 @@ test.each<[string, Route]>([
   ['#/ticket/%E0', { page: 'ticket', number: '%E0' }],
   ['#/segreteria?f=all', { page: 'messages', all: true }],
   ['#/richiamare', { page: 'ringbacks' }],
+  ['#/sala', { page: 'operators' }],
   ['#/operatori', { page: 'operators' }],
   ['#/altro', { page: 'unknown' }],
 ])('%s', (hash, route) => expect(parse(hash)).toEqual(route))

@@ -18,7 +18,7 @@ const it = {
     tickets: 'Ticket',
     messages: 'Segreteria',
     ringBacks: 'Da richiamare',
-    operators: 'Operatori',
+    operators: 'Sala',
     manage: 'Gestione',
     search: 'Cerca',
   },
@@ -428,21 +428,6 @@ const it = {
     failed: 'L’elenco non si è caricato.',
   },
 
-  operators: {
-    title: 'Operatori',
-    name: 'Operatore',
-    extension: 'Telefono',
-    state: 'Stato',
-    since: 'Da',
-    doing: 'Attività',
-    ticket: 'Ticket',
-    none: 'Nessun operatore.',
-    unreachable: 'non raggiungibile',
-    available: (n: number) => (n === 1 ? '1 libero' : `${n} liberi`),
-    talking: (n: number) => `${n} in conversazione`,
-    paused: (n: number) => (n === 1 ? '1 in pausa' : `${n} in pausa`),
-  },
-
   errors: {
     away: 'Il server non risponde. Riprova tra poco.',
     failed: 'Operazione non riuscita.',
@@ -469,7 +454,7 @@ const en: Words = {
     tickets: 'Tickets',
     messages: 'Voicemail',
     ringBacks: 'To ring back',
-    operators: 'Operators',
+    operators: 'Floor',
     manage: 'Manage',
     search: 'Search',
   },
@@ -854,21 +839,6 @@ const en: Words = {
     taken: (number) => `Taken in charge: ring ${number} from your telephone`,
     none: 'Nobody to ring back.',
     failed: 'The list could not be loaded.',
-  },
-
-  operators: {
-    title: 'Operators',
-    name: 'Operator',
-    extension: 'Telephone',
-    state: 'State',
-    since: 'Since',
-    doing: 'Doing',
-    ticket: 'Ticket',
-    none: 'No operators.',
-    unreachable: 'unreachable',
-    available: (n) => `${n} free`,
-    talking: (n) => `${n} talking`,
-    paused: (n) => `${n} on break`,
   },
 
   errors: {
