@@ -55,9 +55,10 @@ type TrunkConfig struct {
 	Networks []string `toml:"networks"` // 203.0.113.0/28, 2001:db8::/64, or one address
 	Lines    int      `toml:"lines"`    // calls at once, in and out; 0: as many as come
 
-	Target   string `toml:"target"`   // ip:port where its switch takes our calls; "": it takes none
-	Caller   string `toml:"caller"`   // the number that is shown, E.164
-	Identity string `toml:"identity"` // where the carrier wants it: from, or asserted (RFC 3325) too
+	Target   string   `toml:"target"`   // ip:port where its switch takes our calls; "": it takes none
+	Standby  []string `toml:"standby"`  // more of them, for when target does not answer
+	Caller   string   `toml:"caller"`   // the number that is shown, E.164
+	Identity string   `toml:"identity"` // where the carrier wants it: from, or asserted (RFC 3325) too
 
 	User     string `toml:"user"`     // of the digest, where the carrier challenges our calls or our registration
 	Password string `toml:"password"` // of the same
@@ -238,6 +239,7 @@ type trunk struct {
 	lines    int // 0: no limit
 
 	target   netip.AddrPort // not valid: it takes no calls of ours
+	standby  []netip.AddrPort
 	caller   string
 	asserted bool // caller stands in P-Asserted-Identity too
 
@@ -363,8 +365,8 @@ func (c Config) check() (settings, error) {
 // outbound reads how calls of ours go out by a trunk, if they do.
 func (t TrunkConfig) outbound(to *trunk) (err error) {
 	if t.Target == "" {
-		if t.Caller != "" || t.Identity != "" {
-			return errors.New("caller and identity are for calls of ours: without target there are none")
+		if t.Caller != "" || t.Identity != "" || len(t.Standby) > 0 {
+			return errors.New("standby, caller and identity are for calls of ours: without target there are none")
 		}
 		if t.User != "" || t.Password != "" || t.Register != "" || t.Domain != "" {
 			return errors.New("user, password, register and domain are said to target: without it nobody hears them")
@@ -382,6 +384,13 @@ func (t TrunkConfig) outbound(to *trunk) (err error) {
 	to.account, to.register, to.domain = sip.Account{User: t.User, Password: t.Password}, t.Register, t.Domain
 	if to.target, err = netip.ParseAddrPort(t.Target); err != nil || to.target.Addr().IsUnspecified() || to.target.Port() == 0 {
 		return fmt.Errorf("target: %q is not an address and a port, like 192.0.2.1:5060", t.Target)
+	}
+	for _, other := range t.Standby {
+		at, err := netip.ParseAddrPort(other)
+		if err != nil || at.Addr().IsUnspecified() || at.Port() == 0 || at == to.target || slices.Contains(to.standby, at) {
+			return fmt.Errorf("standby: %q is not another address and port, like 192.0.2.2:5060", other)
+		}
+		to.standby = append(to.standby, at)
 	}
 	if to.caller = tickets.Normalise(t.Caller); !strings.HasPrefix(to.caller, "+") {
 		return fmt.Errorf("caller: %q is not a number in E.164, like +390551234567: it is what people see when they are rung back", t.Caller)

@@ -27,6 +27,7 @@ func TestConfigRefuses(t *testing.T) {
 		"user, no password":   {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\ntarget = \"192.0.2.1:5060\"\ncaller = \"+390551234567\"\nuser = \"u\"\n", "belong together"},
 		"registers nowhere":   {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\nregister = \"0551234567\"\n", "without it nobody"},
 		"account of two":      {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\ntarget = \"192.0.2.1:5060\"\ncaller = \"+390551234567\"\nregister = \"a@b\"\n", "register: at most"},
+		"standby is target":   {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\ntarget = \"192.0.2.1:5060\"\nstandby = [\"192.0.2.1:5060\"]\ncaller = \"+390551234567\"\n", "standby:"},
 		"lines below none":    {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\nlines = -1\n", "lines: -1"},
 		"identity of nobody":  {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\ntarget = \"192.0.2.1:5060\"\ncaller = \"+390551234567\"\nidentity = \"both\"\n", "none of from, asserted"},
 		"prefix in words":     {"[sip]\ndial_prefixes = [\"Italia\"]\n", "sip.dial_prefixes"},

@@ -66,6 +66,8 @@ type house struct {
 	desk     *ivr.Desk
 	mos      *prometheus.HistogramVec
 	regs     *prometheus.GaugeVec
+	ups      *prometheus.GaugeVec
+	lines    *lines // nil: no trunk takes calls of ours
 	hooks    *outbox.Webhooks
 	web      *web.Server
 	front    *front
@@ -77,7 +79,7 @@ type house struct {
 
 // build makes the parts on an open, migrated database.
 func build(s settings, d *db.DB, e edges) (*house, error) {
-	h := &house{settings: s, log: e.log, db: d, http: e.http, listen: e.listen, mos: newMOS(), regs: newRegs()}
+	h := &house{settings: s, log: e.log, db: d, http: e.http, listen: e.listen, mos: newMOS(), regs: newRegs(), ups: newUps()}
 	var err error
 	if h.node, err = nodeName(s.data); err != nil {
 		return nil, err
@@ -126,7 +128,8 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	})
 	h.desk.Phones = &phones{agent: h.agent, queue: h.queue, web: h.web, log: e.log}
 	if out, ok := s.out(); ok {
-		h.desk.Lines = &lines{agent: h.agent, out: out}
+		h.lines = &lines{agent: h.agent, out: out, ups: h.ups, log: e.log, silent: map[netip.AddrPort]bool{}}
+		h.desk.Lines = h.lines
 		h.queue.DialsOut(true)
 	}
 	return h, nil
@@ -250,6 +253,9 @@ func (h *house) run(ctx context.Context) error {
 	start("media", rest, h.engine.Run)
 	start("events", rest, h.web.Run)
 	start("telephone", calls, h.agent.Run)
+	if h.lines != nil && len(h.lines.out.standby) > 0 { // with one switch there is nothing to choose
+		start("pings", calls, h.lines.ping)
+	}
 	for _, t := range h.trunks {
 		if t.register != "" { // until we close: then the carrier is to send calls elsewhere
 			start("registration", ctx, func(ctx context.Context) error { h.keepRegistered(ctx, t); return nil })

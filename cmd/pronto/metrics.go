@@ -30,6 +30,13 @@ func newRegs() *prometheus.GaugeVec {
 	}, []string{"trunk"})
 }
 
+// newUps says of each switch of a trunk with several whether it takes calls of ours.
+func newUps() *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "pronto", Name: "trunk_target_up", Help: "1 while the carrier's switch answers our OPTIONS.",
+	}, []string{"trunk", "target"})
+}
+
 // metrics are the desk's figures in Prometheus' form. They are read when they
 // are asked for: nothing is counted twice.
 func (h *house) metrics() http.Handler {
@@ -53,7 +60,7 @@ func (h *house) metrics() http.Handler {
 		}
 		return float64(n)
 	})
-	r.MustRegister(h.mos, h.regs)
+	r.MustRegister(h.mos, h.regs, h.ups)
 	gauge("spool_pending", "1 while facts wait on disk for the database.", func() float64 {
 		if h.archive.Pending() {
 			return 1

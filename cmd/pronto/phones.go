@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/pronto-desk/pronto/db"
-	"github.com/pronto-desk/pronto/ivr"
 	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/sip"
 	"github.com/pronto-desk/pronto/sip/media"
@@ -135,91 +134,5 @@ func (p *phones) unanswered(ctx, pending context.Context, offer *queue.Offer, er
 		p.log.Warn("the queue was not told of an unanswered telephone", "offer", offer.ID, "error", told)
 	}
 	p.log.Info("a telephone was not answered", "contact", offer.Contact, "extension", offer.Extension, "error", err)
-	return err
-}
-
-// lines dials customers out by the trunk that takes our calls.
-type lines struct {
-	agent *sip.Agent
-	out   trunk
-}
-
-// Dial rings a customer until they answer; an *ivr.Unreached says why they do not.
-func (l *lines) Dial(ctx context.Context, number, id string) (ivr.Line, error) {
-	o := sip.DialOptions{ID: id, Trunk: l.out.name, Account: l.out.account, Via: l.out.target, From: l.out.caller}
-	if l.out.asserted {
-		o.Asserted = l.out.caller
-	}
-	call, err := l.agent.Dial(ctx, number, o)
-	switch {
-	case err == nil:
-		return caller{call}, nil
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	}
-	return nil, &ivr.Unreached{Outcome: outcomeOf(err), Err: err}
-}
-
-// registrationLasts is asked of a carrier; most give less.
-const registrationLasts = 10 * time.Minute
-
-// keepRegistered tells a carrier where we are until ctx ends. The log and the
-// metrics know how that goes.
-func (h *house) keepRegistered(ctx context.Context, t trunk) {
-	known := h.regs.WithLabelValues(t.name)
-	var before string // what went wrong last
-	first := true
-	h.agent.KeepRegistered(ctx, sip.RegisterOptions{
-		Extension: t.register, User: t.account.User, Password: t.account.Password,
-		Registrar: t.target, Domain: t.domain, Expires: registrationLasts,
-	}, func(err error) {
-		switch {
-		case err != nil && err.Error() != before:
-			known.Set(0)
-			before = err.Error()
-			h.log.Warn("a trunk has not registered us: its calls do not come", "trunk", t.name, "error", err)
-		case err == nil && (first || before != ""):
-			known.Set(1)
-			before = ""
-			h.log.Info("a trunk has registered us", "trunk", t.name)
-		}
-		first = false
-	})
-}
-
-// outcomeOf says what a carrier's answer means for somebody who is rung back.
-func outcomeOf(err error) queue.Outcome {
-	var status *sip.StatusError
-	if !errors.As(err, &status) {
-		if errors.Is(err, sip.ErrNoAnswer) {
-			return queue.NoAnswer
-		}
-		return queue.NoLine // the carrier's switch said nothing at all
-	}
-	switch status.Code {
-	case 486, 600:
-		return queue.Engaged
-	case 408, 480, 487:
-		return queue.NoAnswer
-	case 404, 410, 484, 604:
-		return queue.WrongNumber
-	case 401, 402, 403, 407: // of us, not of the customer
-		return queue.NoLine
-	}
-	if status.Code >= 500 && status.Code < 600 {
-		return queue.NoLine
-	}
-	return queue.Rejected
-}
-
-// caller is a *sip.Call in the words of ivr.Call.
-type caller struct{ *sip.Call }
-
-// Answer says in ivr's words that there is no common codec.
-func (c caller) Answer(ctx context.Context) error {
-	err := c.Call.Answer(ctx)
-	if errors.Is(err, sip.ErrNoCodec) {
-		return fmt.Errorf("%w: %w", ivr.ErrNoCodec, err)
-	}
 	return err
 }

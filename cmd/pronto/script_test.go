@@ -162,7 +162,11 @@ var deskAddr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, 1}), deskPor
 
 // open sets the clock and opens the desk with the demo's data.
 func (s *stage) open(url, dir string, words []string) error {
-	bought := 0
+	bought, target, standby := 0, exchangeAddr, []netip.AddrPort(nil)
+	if len(words) == 3 && words[2] == "standby" { // at 2026-03-02 09:00 standby: the carrier's first switch is dead, the second lives
+		target, standby = netip.AddrPortFrom(exchangeAddr.Addr().Next(), deskPort), []netip.AddrPort{exchangeAddr}
+		words = words[:2]
+	}
 	if len(words) == 4 && words[2] == "lines" { // at 2026-03-02 09:00 lines 2: of the trunk
 		var err error
 		if bought, err = strconv.Atoi(words[3]); err != nil {
@@ -193,7 +197,7 @@ func (s *stage) open(url, dir string, words []string) error {
 	}
 	s.house, err = build(settings{
 		data: dir, realm: "pronto", minPort: 20000, maxPort: 21999, grace: time.Minute, logLevel: "info",
-		trunks: []trunk{{name: "carrier", networks: []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24")}, lines: bought, target: exchangeAddr, caller: "+39055400500", asserted: true}},
+		trunks: []trunk{{name: "carrier", networks: []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24")}, lines: bought, target: target, standby: standby, caller: "+39055400500", asserted: true}},
 		plan:   tickets.DialPlan{Prefixes: tickets.DefaultPrefixes()},
 	}, s.db, edges{packet: []net.PacketConn{conn}, rtp: s.wire.Media, prompts: s.lib, http: s.browsers, log: slog.New(slog.NewTextHandler(logTo{s.t}, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pronto-desk/pronto/ivr"
+	"github.com/pronto-desk/pronto/queue"
+	"github.com/pronto-desk/pronto/sip"
+)
+
+// lines dials customers out by the trunk that takes our calls.
+type lines struct {
+	agent *sip.Agent
+	out   trunk
+	ups   *prometheus.GaugeVec // by target: whether it takes calls
+	log   *slog.Logger
+
+	mu     sync.Mutex // guards silent
+	silent map[netip.AddrPort]bool
+}
+
+// Dial rings a customer until they answer; an *ivr.Unreached says why they do not.
+// A switch of the carrier that does not take the call leaves it to the next
+// (RFC 3263 §4.3).
+func (l *lines) Dial(ctx context.Context, number, id string) (ivr.Line, error) {
+	o := sip.DialOptions{ID: id, Trunk: l.out.name, Account: l.out.account, From: l.out.caller}
+	if l.out.asserted {
+		o.Asserted = l.out.caller
+	}
+	var err error
+	for _, o.Via = range l.targets() {
+		var call *sip.Call
+		call, err = l.agent.Dial(ctx, number, o)
+		switch {
+		case err == nil:
+			return caller{call}, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case !notTaken(err):
+			return nil, &ivr.Unreached{Outcome: outcomeOf(err), Err: err}
+		}
+		l.log.Warn("a carrier's switch did not take a call", "trunk", l.out.name, "target", o.Via, "error", err)
+	}
+	return nil, &ivr.Unreached{Outcome: outcomeOf(err), Err: err}
+}
+
+// targets are the carrier's switches: those that answer first.
+func (l *lines) targets() []netip.AddrPort {
+	list := append([]netip.AddrPort{l.out.target}, l.out.standby...)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	slices.SortStableFunc(list, func(a, b netip.AddrPort) int {
+		switch {
+		case l.silent[a] == l.silent[b]:
+			return 0
+		case l.silent[b]:
+			return -1
+		}
+		return 1
+	})
+	return list
+}
+
+// notTaken says whether it was the switch that failed, not the customer: no
+// answer at all, or 5xx.
+func notTaken(err error) bool {
+	var status *sip.StatusError
+	if errors.As(err, &status) {
+		return status.Code >= 500 && status.Code < 600
+	}
+	return errors.Is(err, sip.ErrUnreachable)
+}
+
+// pingEvery is how long a switch that has died can cost a call five seconds.
+const pingEvery = 30 * time.Second
+
+// ping asks the switches whether they take calls, until ctx ends.
+func (l *lines) ping(ctx context.Context) error {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		for _, target := range append([]netip.AddrPort{l.out.target}, l.out.standby...) {
+			err := l.agent.Ping(ctx, target)
+			if ctx.Err() != nil {
+				return nil
+			}
+			l.mu.Lock()
+			was := l.silent[target]
+			l.silent[target] = err != nil
+			l.mu.Unlock()
+			up := l.ups.WithLabelValues(l.out.name, target.String())
+			if up.Set(1); err != nil {
+				up.Set(0)
+			}
+			switch {
+			case err != nil && !was:
+				l.log.Warn("a carrier's switch takes no calls", "trunk", l.out.name, "target", target, "error", err)
+			case err == nil && was:
+				l.log.Info("a carrier's switch takes calls again", "trunk", l.out.name, "target", target)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// registrationLasts is asked of a carrier; most give less.
+const registrationLasts = 10 * time.Minute
+
+// keepRegistered tells a carrier where we are until ctx ends. The log and the
+// metrics know how that goes.
+func (h *house) keepRegistered(ctx context.Context, t trunk) {
+	known := h.regs.WithLabelValues(t.name)
+	var before string // what went wrong last
+	first := true
+	h.agent.KeepRegistered(ctx, sip.RegisterOptions{
+		Extension: t.register, User: t.account.User, Password: t.account.Password,
+		Registrar: t.target, Domain: t.domain, Expires: registrationLasts,
+	}, func(err error) {
+		switch {
+		case err != nil && err.Error() != before:
+			known.Set(0)
+			before = err.Error()
+			h.log.Warn("a trunk has not registered us: its calls do not come", "trunk", t.name, "error", err)
+		case err == nil && (first || before != ""):
+			known.Set(1)
+			before = ""
+			h.log.Info("a trunk has registered us", "trunk", t.name)
+		}
+		first = false
+	})
+}
+
+// outcomeOf says what a carrier's answer means for somebody who is rung back.
+func outcomeOf(err error) queue.Outcome {
+	var status *sip.StatusError
+	if !errors.As(err, &status) {
+		if errors.Is(err, sip.ErrNoAnswer) {
+			return queue.NoAnswer
+		}
+		return queue.NoLine // the carrier's switch said nothing at all
+	}
+	switch status.Code {
+	case 486, 600:
+		return queue.Engaged
+	case 408, 480, 487:
+		return queue.NoAnswer
+	case 404, 410, 484, 604:
+		return queue.WrongNumber
+	case 401, 402, 403, 407: // of us, not of the customer
+		return queue.NoLine
+	}
+	if status.Code >= 500 && status.Code < 600 {
+		return queue.NoLine
+	}
+	return queue.Rejected
+}
+
+// caller is a *sip.Call in the words of ivr.Call.
+type caller struct{ *sip.Call }
+
+// Answer says in ivr's words that there is no common codec.
+func (c caller) Answer(ctx context.Context) error {
+	err := c.Call.Answer(ctx)
+	if errors.Is(err, sip.ErrNoCodec) {
+		return fmt.Errorf("%w: %w", ivr.ErrNoCodec, err)
+	}
+	return err
+}
