@@ -266,10 +266,11 @@ func (q *Queue) AcceptCallback(ctx context.Context, tx *db.Tx, offer, attempt uu
 }
 
 // againSQL finds the callbacks of a caller (me) who has rung again, as far as they
-// wait. A number that several people share is no sign of who it is. One that is
-// just being offered or dialled ends by itself: see attempted.
+// wait. A number that several people share is no sign of who it is, and of two
+// calls at the same time neither is the other's caller: they had asked before they
+// rang again. One that is just being offered or dialled ends by itself: see attempted.
 const againSQL = `
-	join callbacks b on b.number = me.caller and b.outcome is null and b.contact_id <> me.id and me.caller <> '' and me.match <> 'several'
+	join callbacks b on b.number = me.caller and b.outcome is null and b.asked_at <= me.t0 and b.contact_id <> me.id and me.caller <> '' and me.match <> 'several'
 	join places p on p.contact_id = b.contact_id and p.kind = 'callback' and p.state = 'waiting'`
 
 // onLineSQL says of somebody who is to be rung back (p) that their number is on the

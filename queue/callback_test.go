@@ -419,6 +419,29 @@ func TestCallbackAgain(t *testing.T) {
 	}
 }
 
+// TestTwoOnOneNumber: of two who call at the same time from one number, as two
+// doctors of one practice do, each keeps what was promised to them.
+func TestTwoOnOneNumber(t *testing.T) {
+	d := newDesk(t)
+	d.DialsOut(true)
+	first, second, third := d.rossi(after(0)), d.rossi(after(1)), d.rossi(after(2))
+	places := []*Place{d.join(first, "software", 2, after(0), after(3)), d.join(second, "software", 2, after(1), after(4))}
+	waiting := d.join(third, "software", 2, after(2), after(5))
+	for i, p := range places {
+		d.ok(p.ToCallback(background, rossisNumber, after(6+float64(i))))
+	}
+	d.ends(first, "callback_booked", after(8))
+	d.ends(second, "callback_booked", after(8))
+	d.sits("anna", after(9), 0, "software")
+	d.match(after(10), 1) // nobody dials a number that is on the line
+	d.ok(d.Accept(background, d.offerOf(waiting).ID, after(11)))
+	for _, contact := range []uuid.UUID{first, second} {
+		if _, outcome, _ := d.booked(contact); outcome != "" || d.standsAt(contact) != placeWaiting {
+			t.Errorf("a promise of another's is %q, its place %s", outcome, d.standsAt(contact))
+		}
+	}
+}
+
 // TestRecoverCallbacks: a crash keeps every callback, one in the middle of an
 // attempt is tried again at once, and the attempt counts.
 func TestRecoverCallbacks(t *testing.T) {

@@ -143,7 +143,7 @@ func (b *Book) PutCustomer(ctx context.Context, c Customer, at time.Time) (*Cust
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.putCustomers(ctx, []Customer{c}, 0, at); err != nil {
+	if _, err := b.putCustomers(ctx, []Customer{c}, nil, 0, at); err != nil {
 		return nil, fmt.Errorf("put customer %s: %w", c.Code, err)
 	}
 	list, err := b.collectCustomers(ctx, `where c.code = $1`, c.Code)
@@ -179,7 +179,7 @@ func (c Customer) checked() (Customer, error) {
 			return c, &Refusal{f.name, "manca il " + f.label}
 		case utf8.RuneCountInString(*f.value) > f.longest:
 			return c, &Refusal{f.name, fmt.Sprintf("%s più lungo di %d caratteri", f.label, f.longest)}
-		case !utf8.ValidString(*f.value) || strings.ContainsFunc(*f.value, unicode.IsControl):
+		case !utf8.ValidString(*f.value) || strings.ContainsFunc(*f.value, unseen):
 			return c, &Refusal{f.name, f.label + " con caratteri non ammessi"}
 		}
 	}
@@ -204,6 +204,10 @@ func (c Customer) checked() (Customer, error) {
 	return c, nil
 }
 
+// unseen says that a character shows nothing: it would hide what a name is, or turn
+// it round.
+func unseen(r rune) bool { return !unicode.IsPrint(r) && r != ' ' && r != '\u00a0' }
+
 const shortMost = 24 // characters of somebody's input that an error repeats
 
 func short(s string) string {
@@ -215,9 +219,9 @@ func short(s string) string {
 
 // putCustomers creates or replaces checked customers with different codes, in
 // one transaction, and says what it did.
-func (b *Book) putCustomers(ctx context.Context, list []Customer, by int64, at time.Time) (done Imported, err error) {
+func (b *Book) putCustomers(ctx context.Context, list []Customer, absent []string, by int64, at time.Time) (done Imported, err error) {
 	err = b.db.Tx(ctx, func(tx *db.Tx) error {
-		done, err = mergeCustomers(ctx, tx, list, by, at)
+		done, err = mergeCustomers(ctx, tx, list, absent, by, at)
 		return err
 	})
 	return done, err

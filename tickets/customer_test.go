@@ -121,7 +121,7 @@ func TestImport(t *testing.T) {
 		"international and doubled": "codice,nome,ambulatorio,azienda,email,numeri\n7,Niccolò D'Amì,\"Via Roma, 1\",Toscana Centro,n.dami@example.it,0039 055 1112223; +39 333 1112223;0551112223\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			list, bad, err := parseCustomers(strings.NewReader(file))
+			list, _, bad, err := parseCustomers(strings.NewReader(file))
 			if err != nil || len(bad) > 0 || len(list) != 1 {
 				t.Fatalf("%+v, %+v, %v", list, bad, err)
 			}
@@ -130,6 +130,49 @@ func TestImport(t *testing.T) {
 				t.Errorf("%+v", list[0])
 			}
 		})
+	}
+}
+
+// TestImportOfSomeColumns: what a file does not speak of stays as it is known, also
+// in the preview; an empty field empties.
+func TestImportOfSomeColumns(t *testing.T) {
+	d := newDesk(t)
+	load := func(file string) Imported {
+		t.Helper()
+		got, err := d.ImportCustomers(t.Context(), strings.NewReader(file), 0, monday)
+		must(t, err)
+		return got
+	}
+	load("codice;nome;ambulatorio;azienda;email;numeri\n7;Ada;Via Roma 1;Centro;ada@example.it;0551112223\n")
+	known := func() Customer {
+		t.Helper()
+		page, err := d.MatchOf(t.Context(), "0551112223")
+		must(t, err)
+		if len(page.Customers) != 1 {
+			t.Fatalf("%+v", page)
+		}
+		return page.Customers[0]
+	}
+	before := known()
+	preview, err := d.PreviewCustomers(t.Context(), strings.NewReader("codice;nome\n7;Ada\n8;Bea\n"))
+	must(t, err)
+	if preview.Imported.Unchanged != 1 || preview.Imported.Created != 1 || preview.Imported.Updated != 0 {
+		t.Errorf("the preview says %+v", preview.Imported)
+	}
+	if got := load("nome;codice\nAda Neri;7\n"); got.Updated != 1 {
+		t.Errorf("%+v", got)
+	}
+	before.Name = "Ada Neri"
+	if now := known(); asJSON(t, now) != asJSON(t, before) {
+		t.Errorf("%+v, want %+v", now, before)
+	}
+	load("codice;nome;email\n7;Ada Neri;\n")
+	before.Email = ""
+	if now := known(); asJSON(t, now) != asJSON(t, before) {
+		t.Errorf("%+v, want %+v", now, before)
+	}
+	if _, err := d.ImportCustomers(t.Context(), strings.NewReader("codice;nome\n9;Z\u200bita\n"), 0, monday); !errors.As(err, new(*Refusal)) {
+		t.Errorf("a name with what nobody sees: %v", err)
 	}
 }
 
@@ -211,16 +254,16 @@ func TestImportRefusesFiles(t *testing.T) {
 		"quotes in header":  {"\"codice\nnome", "prima riga"},
 		"header with a NUL": {"codice,nome\x00\n", "UTF-8"},
 	} {
-		_, _, err := parseCustomers(strings.NewReader(c.file))
+		_, _, _, err := parseCustomers(strings.NewReader(c.file))
 		var refused *Refusal
 		if !errors.As(err, &refused) || !strings.Contains(refused.Reason, c.reason) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if list, bad, err := parseCustomers(strings.NewReader(register + strings.Repeat("\n", importLines-1))); err != nil || len(list)+len(bad) > 0 {
+	if list, _, bad, err := parseCustomers(strings.NewReader(register + strings.Repeat("\n", importLines-1))); err != nil || len(list)+len(bad) > 0 {
 		t.Errorf("as many lines as allowed: %v, %v, %v", list, bad, err)
 	}
-	if _, _, err := parseCustomers(brokenReader{}); err == nil || errors.As(err, new(*Refusal)) {
+	if _, _, _, err := parseCustomers(brokenReader{}); err == nil || errors.As(err, new(*Refusal)) {
 		t.Errorf("a broken upload: %v", err)
 	}
 }
@@ -276,7 +319,7 @@ func FuzzImport(f *testing.F) {
 	f.Add([]byte("\ufeffcodice,nome\r1,Niccol\xf2\r"))
 	f.Add([]byte("codice,nome\n\n\"\",\"\"\n1"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		list, bad, err := parseCustomers(strings.NewReader(string(raw)))
+		list, _, bad, err := parseCustomers(strings.NewReader(string(raw)))
 		if err != nil {
 			if !errors.As(err, new(*Refusal)) {
 				t.Fatal(err)

@@ -60,7 +60,7 @@ type Imported struct {
 // When any line is bad nothing is imported: Imported.Bad lists every one and
 // err is a *Refusal. by is who imports, 0 for the command line.
 func (b *Book) ImportCustomers(ctx context.Context, r io.Reader, by int64, at time.Time) (Imported, error) {
-	list, bad, err := parseCustomers(r)
+	list, absent, bad, err := parseCustomers(r)
 	switch {
 	case err != nil:
 		return Imported{Bad: []BadLine{}}, err
@@ -69,7 +69,7 @@ func (b *Book) ImportCustomers(ctx context.Context, r io.Reader, by int64, at ti
 	}
 	ctx, cancel := context.WithTimeout(ctx, ImportLongest)
 	defer cancel()
-	done, err := b.putCustomers(ctx, list, by, at)
+	done, err := b.putCustomers(ctx, list, absent, by, at)
 	if err != nil {
 		return Imported{Bad: []BadLine{}}, fmt.Errorf("import customers: %w", err)
 	}
@@ -77,47 +77,52 @@ func (b *Book) ImportCustomers(ctx context.Context, r io.Reader, by int64, at ti
 }
 
 // parseCustomers reads a file into customers that can be written, or lists its
-// bad lines; err is about the file as a whole and a *Refusal unless reading
+// bad lines. absent are the columns it has not: what is known there stays. err is about the file as a whole and a *Refusal unless reading
 // itself failed.
-func parseCustomers(r io.Reader) (list []Customer, bad []BadLine, err error) {
+func parseCustomers(r io.Reader) (list []Customer, absent []string, bad []BadLine, err error) {
 	raw, err := io.ReadAll(io.LimitReader(r, ImportBytes+1))
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the file: %w", err)
+		return nil, nil, nil, fmt.Errorf("read the file: %w", err)
 	}
 	if len(raw) > ImportBytes {
-		return nil, nil, &Refusal{"file", fmt.Sprintf("Il file supera %d MiB.", ImportBytes>>20)}
+		return nil, nil, nil, &Refusal{"file", fmt.Sprintf("Il file supera %d MiB.", ImportBytes>>20)}
 	}
 	text, err := decode(raw)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if bytes.Count(text, []byte("\n")) > importLines {
-		return nil, nil, &Refusal{"file", fmt.Sprintf("Il file supera %d righe.", importLines)}
+		return nil, nil, nil, &Refusal{"file", fmt.Sprintf("Il file supera %d righe.", importLines)}
 	}
 	comma := separator(text)
 	lines := csv.NewReader(bytes.NewReader(text))
 	lines.Comma, lines.FieldsPerRecord, lines.ReuseRecord = comma, -1, true
 	header, err := lines.Read()
 	if err != nil {
-		return nil, nil, &Refusal{"file", "Il file è vuoto o la prima riga non si legge."}
+		return nil, nil, nil, &Refusal{"file", "Il file è vuoto o la prima riga non si legge."}
 	}
 	columns, err := readHeader(header)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	for _, name := range importColumns {
+		if n, ok := columns[name]; !ok || n < 0 {
+			absent = append(absent, name)
+		}
 	}
 	width := len(header)
 	seen := map[string]int{} // the line of each code
 	for {
 		fields, err := lines.Read()
 		if errors.Is(err, io.EOF) {
-			return list, bad, nil
+			return list, absent, bad, nil
 		}
 		var broken *csv.ParseError
 		if errors.As(err, &broken) {
 			bad = append(bad, BadLine{broken.StartLine, "virgolette non chiuse o fuori posto"})
 			continue
 		} else if err != nil {
-			return nil, nil, fmt.Errorf("read the file: %w", err)
+			return nil, nil, nil, fmt.Errorf("read the file: %w", err)
 		}
 		at, _ := lines.FieldPos(0)
 		// Numbers separated by ";" in a file whose separator it is.
@@ -251,12 +256,12 @@ func splitNumbers(s string) []string {
 
 // mergeCustomers writes customers by way of a temporary table: a hundred
 // thousand in some seconds, and in the same statements as one.
-func mergeCustomers(ctx context.Context, tx *db.Tx, list []Customer, by int64, at time.Time) (Imported, error) {
+func mergeCustomers(ctx context.Context, tx *db.Tx, list []Customer, absent []string, by int64, at time.Time) (Imported, error) {
 	// Two imports at once wait for each other instead of deadlocking on rows.
 	if _, err := tx.Exec(ctx, `lock table customers in share row exclusive mode`); err != nil {
 		return Imported{Bad: []BadLine{}}, err
 	}
-	done, err := stageCustomers(ctx, tx, list)
+	done, err := stageCustomers(ctx, tx, list, absent)
 	if err != nil {
 		return done, err
 	}
@@ -277,9 +282,17 @@ func mergeCustomers(ctx context.Context, tx *db.Tx, list []Customer, by int64, a
 	return done, tx.SendBatch(ctx, &batch).Close()
 }
 
+// asKnown fills a column that a file has not with what is known of each person.
+var asKnown = map[string]string{
+	colPractice:  `practice = c.practice`,
+	colAuthority: `authority = c.authority`,
+	colEmail:     `email = c.email`,
+	colNumbers:   `numbers = array(select n.number from customer_numbers n where n.customer_id = c.id order by n.number collate "C")`,
+}
+
 // stageCustomers puts those that are new or differ into the temporary table
-// incoming, and counts them.
-func stageCustomers(ctx context.Context, tx *db.Tx, list []Customer) (Imported, error) {
+// incoming, and counts them. In absent columns they do not differ.
+func stageCustomers(ctx context.Context, tx *db.Tx, list []Customer, absent []string) (Imported, error) {
 	done := Imported{Bad: []BadLine{}}
 	if _, err := tx.Exec(ctx, `create temporary table incoming (code text primary key, name text, practice text, authority text, email text, numbers text[]) on commit drop`); err != nil {
 		return done, err
@@ -290,6 +303,11 @@ func stageCustomers(ctx context.Context, tx *db.Tx, list []Customer) (Imported, 
 			return []any{c.Code, c.Name, c.Practice, c.Authority, c.Email, c.Numbers}, nil
 		})); err != nil {
 		return done, err
+	}
+	for _, column := range absent {
+		if _, err := tx.Exec(ctx, `update incoming i set `+asKnown[column]+` from customers c where c.code = i.code`); err != nil {
+			return done, err
+		}
 	}
 	same, err := tx.Exec(ctx, `delete from incoming i using customers c where c.code = i.code
 		and (c.name, c.practice, c.authority, c.email) = (i.name, i.practice, i.authority, i.email)

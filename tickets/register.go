@@ -396,14 +396,14 @@ var errOnlyLooking = errors.New("only looking")
 // lines are listed without an error; a file that is none is a *Refusal.
 func (b *Book) PreviewCustomers(ctx context.Context, r io.Reader) (Preview, error) {
 	p := Preview{Changes: []Change{}}
-	list, bad, err := parseCustomers(r)
+	list, absent, bad, err := parseCustomers(r)
 	if p.Bad = orEmpty(bad); err != nil || len(bad) > 0 {
 		return p, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, ImportLongest)
 	defer cancel()
 	err = b.db.Tx(ctx, func(tx *db.Tx) error {
-		if p.Imported, err = stageCustomers(ctx, tx, list); err != nil {
+		if p.Imported, err = stageCustomers(ctx, tx, list, absent); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, `select i.code, i.name, c.id is null as new, array_remove(array[

@@ -195,6 +195,8 @@ func (s Settings) service(topics map[string]Topic, f *faults) *Service {
 		f.add("name", placeService, "Il nome del servizio è obbligatorio.")
 	case utf8.RuneCountInString(s.Name) > nameLongest:
 		f.add("name", placeService, "Il nome supera %d caratteri.", nameLongest)
+	case strings.ContainsFunc(s.Name, unseen):
+		f.add("name", placeService, "Nel nome ci sono caratteri che non si vedono: riscrivilo.")
 	}
 	if s.AtClosing != AtClosingServe && s.AtClosing != AtClosingCallback {
 		f.add("at_closing", placeQueue, "Alla chiusura chi aspetta si serve (serve) o si richiama (callback).")

@@ -84,12 +84,14 @@ func (s *Users) Accounts(ctx context.Context) ([]Account, error) {
 	return pgx.CollectRows(rows, scanAccount)
 }
 
-// lockAccount reads an account that the transaction is about to change. First it
-// locks who administers, always in the same order: of two who would each make
+// lockAccount reads an account that the transaction is about to change, and says
+// whether it is the last that administers: one who has not chosen a password yet
+// does not, the link may lapse unused. First it locks who administers, always in the same order: of two who would each make
 // the other the last, one waits and then sees what the other did. Calls write
 // rows that refer to users; they are not waited for.
 func lockAccount(ctx context.Context, tx *db.Tx, name string) (a Account, last bool, err error) {
-	rows, err := tx.Query(ctx, `select name from users where role = 'admin' and active order by id for no key update`)
+	rows, err := tx.Query(ctx, `select name from users where role = 'admin' and active and password_hash <> @nobody order by id for no key update`,
+		pgx.StrictNamedArgs{"nobody": nobody})
 	if err != nil {
 		return a, false, err
 	}

@@ -233,6 +233,11 @@ func TestOneAdministratorStays(t *testing.T) {
 			t.Errorf("the last administrator goes: %d %s", bad.StatusCode, bad.body)
 		}
 	}
+	dora.ask(http.MethodPost, usersPath, profile(map[string]any{"name": "gino", "display_name": "Gino", "extension": "", "role": "admin"})).want(t, http.StatusOK)
+	if bad := dora.ask(http.MethodPost, usersPath+"/dora/deactivate", nil); bad.StatusCode < 400 {
+		t.Error("the last leaves whose successor has not chosen a password")
+	}
+	d.exec(`update users set active = false where name = 'gino'`)
 	d.admin("elio")
 	d.admin("fede")
 	names := []string{"dora", "elio", "fede"}

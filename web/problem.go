@@ -150,6 +150,9 @@ func hasKind(r *http.Request, want string) bool {
 // strict reads one JSON value of a type we know: nothing unknown, nothing after
 // it. Its errors are sentences that name fields, never values.
 func strict(data []byte, v any) error {
+	if string(bytes.TrimSpace(data)) == "null" { // it decodes into anything, and says nothing
+		return errors.New(errNoBody.Detail)
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {

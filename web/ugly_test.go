@@ -70,6 +70,21 @@ func TestUglyRequests(t *testing.T) {
 	}
 }
 
+// TestNullIsNoBody: null decodes into anything, and would switch on, or empty, what
+// it is sent to.
+func TestNullIsNoBody(t *testing.T) {
+	d := newDesk(t)
+	carla := d.bearer("carla")
+	for _, at := range operationsOf(t, d.Server) {
+		if at[0] != http.MethodPut && at[0] != http.MethodPatch {
+			continue
+		}
+		if answer := asks(d, carla, at[0], at[1], " null\n"); answer.Code < http.StatusBadRequest {
+			t.Errorf("%s %s takes null: %d %s", at[0], at[1], answer.Code, answer.Body)
+		}
+	}
+}
+
 // asks goes to the handler without a network between: thousands of requests.
 func asks(d *desk, p *person, method, path, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))

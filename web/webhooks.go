@@ -61,7 +61,7 @@ func webhookError(err error) error {
 	case errors.Is(err, outbox.ErrNotFound):
 		return errNotFound
 	case errors.Is(err, outbox.ErrURL):
-		return refused("url", "Un indirizzo https://… senza utente né frammento.")
+		return refused("url", "Un indirizzo pubblico, https://… senza utente né frammento.")
 	case errors.Is(err, outbox.ErrEvent):
 		return refused("events", fmt.Sprintf("Uno o più di: %s.", strings.Join(outbox.Events(), ", ")))
 	case errors.Is(err, outbox.ErrMany):

@@ -296,9 +296,9 @@ func readSound(name string, wav []byte) ([]byte, error) {
 	case !bytes.HasPrefix(wav, []byte("RIFF")):
 		return nil, &Refused{"file", "Il file non è un WAV: esportalo come WAV (PCM a 16 bit) e riprova."}
 	}
-	sound, err := audio.ReadWAV(bytes.NewReader(wav))
+	sound, err := audio.ReadWholeWAV(bytes.NewReader(wav))
 	if err != nil {
-		return nil, &Refused{"file", "Questo WAV non si può usare: è rovinato o di un tipo che il banco non legge. Va bene PCM a 8 o 16 bit, A-law o µ-law, mono o stereo, da 4 a 48 kHz."}
+		return nil, &Refused{"file", "Questo WAV non si può usare: è rovinato, incompleto o di un tipo che il banco non legge. Va bene PCM a 8 o 16 bit, A-law o µ-law, mono o stereo, da 4 a 48 kHz."}
 	}
 	c := audio.Clip{ALaw: sound}
 	longest := longestClip

@@ -75,6 +75,7 @@ func TestUglyFilesChangeNothing(t *testing.T) {
 		{"an MP3", Welcome, "x", []byte("ID3\x04\x00 not a WAV at all"), "file", "non è un WAV"},
 		{"another RIFF", Welcome, "x", []byte("RIFF\x04\x00\x00\x00AVI LIST"), "file", "non si può usare"},
 		{"its header only", Welcome, "x", good[:30], "file", "non si può usare"},
+		{"half of it", Welcome, "x", good[:len(good)/2], "file", "incompleto"},
 		{"nine channels", Welcome, "x", cut, "file", "non si può usare"},
 		{"no sound", Welcome, "x", wav(t, 0, 8000, 1, loud), "file", "non contiene suono"},
 		{"silence", Welcome, "x", wav(t, 2, 44100, 2, 0), "file", "silenzio"},

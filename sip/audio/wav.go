@@ -42,7 +42,13 @@ type wavFormat struct {
 // claims more than there is (programs that write to a pipe cannot know) ends with
 // the file. A file of another kind is an error that wraps ErrNotWAV and says what
 // was found; a failing r is returned as it failed.
-func ReadWAV(r io.Reader) ([]byte, error) {
+func ReadWAV(r io.Reader) ([]byte, error) { return readWAV(r, false) }
+
+// ReadWholeWAV is ReadWAV for a file that somebody hands over: one that was cut off
+// on its way, before its data chunk ends, is refused too.
+func ReadWholeWAV(r io.Reader) ([]byte, error) { return readWAV(r, true) }
+
+func readWAV(r io.Reader, whole bool) ([]byte, error) {
 	limited := &io.LimitedReader{R: r, N: LargestWAV + 1}
 	in := bufio.NewReader(limited)
 	var head [12]byte
@@ -76,6 +82,9 @@ func ReadWAV(r io.Reader) ([]byte, error) {
 			}
 			if limited.N <= 0 {
 				return nil, fmt.Errorf("%w: larger than %d MiB", ErrNotWAV, LargestWAV>>20)
+			}
+			if whole && int64(len(data)) < size {
+				return nil, fmt.Errorf("%w: it ends after %d of %d bytes of sound", ErrNotWAV, len(data), size)
 			}
 			return format.toALaw(data), nil
 		default:

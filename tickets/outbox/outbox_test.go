@@ -308,6 +308,7 @@ func TestWhatCanBeRegistered(t *testing.T) {
 	d := newDesk(t, dbtest.New(t), false)
 	for _, bad := range []string{
 		"", "http://example.org/", "ftp://example.org", "https://", "https://anna:segreto@example.org/", "https://example.org/#x", "//example.org", "https://" + strings.Repeat("x", urlMost), "https://a b/", "javascript:alert(1)",
+		"https://127.0.0.1/", "https://10.0.0.1/", "https://[::1]/", "https://[fd00::1]:8443/", "https://example.org:99999/", "https://example.org:0/",
 	} {
 		if _, _, err := d.Add(t.Context(), d.user, bad, []string{"ticket.opened"}); !errors.Is(err, ErrURL) {
 			t.Errorf("%.40q: %v", bad, err)

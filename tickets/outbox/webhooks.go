@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -242,6 +244,14 @@ func (w *Webhooks) check(address string, names []string) error {
 	u, err := url.Parse(address)
 	if err != nil || len(address) > urlMost || u.Hostname() == "" || u.User != nil || u.Fragment != "" ||
 		(u.Scheme != "https" && (u.Scheme != "http" || !w.AllowPrivate)) {
+		return ErrURL
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return ErrURL
+		}
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && !w.AllowPrivate && !public(ip) { // a name is looked up at each delivery
 		return ErrURL
 	}
 	known := Events()
