@@ -107,7 +107,7 @@ test('the figures of callbacks, of a period that makes sense', async ({ page, ho
   await page.getByRole('link', { name: /^Da richiamare/ }).click()
   const figures = page.getByRole('region', { name: 'Numeri delle richiamate' })
   await expect(figures).toContainText('Nessuna richiamata nel periodo.')
-  await page.getByRole('button', { name: /Metti in coda la richiamata di .*057 7111222|Metti in coda/ }).first().click()
+  await page.getByRole('button', { name: /Metti in coda.*0577 111222/ }).click()
   await expect(page.getByRole('region', { name: 'Richiamate prenotate' })).toContainText('+39 0577 111222')
   await expect(figures.getByRole('row', { name: /^Da richiamare/ })).toContainText('1')
   await expect(figures.getByRole('row', { name: /^Ancora da fare/ })).toContainText('1')
