@@ -218,6 +218,7 @@ export class House {
   }
 
   async contact(callID: string): Promise<Contact> {
+    if (!callID) throw new Error('the call has no Call-ID yet') // or the newest contact of all would be found
     const found = await this.api<{ items: Contact[] }>(`/contacts?call_id=${encodeURIComponent(callID)}`)
     if (!found.items[0]) throw new Error(`no contact for call ${callID}`)
     return found.items[0]
