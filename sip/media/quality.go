@@ -24,13 +24,13 @@ func (q Quality) Known() bool { return q.Packets > 0 }
 const (
 	ratingDefault = 93.2
 	lossRobust    = 25.1 // Bpl of G.711 with concealment
-	lossWorst     = 95   // what is left to lose, G.107 §3.5
+	lossWorst     = 95   // what is left to lose: Ie,eff = 95·Ppl/(Ppl + Bpl) of G.107
 	delayUnheard  = 100 * time.Millisecond
 )
 
 // MOS estimates how good a talk in this direction sounds, from 1 (bad) to 4.5
-// (as good as a telephone can), by the E-model: ITU-T G.107 (06/2015) §7.5 and
-// §7.6 with Ie = 0, losses at random, no echo and no advantage, Annex B from
+// (as good as a telephone can), by the E-model: ITU-T G.107 (Idd and Ie,eff)
+// with Ie = 0, losses at random, no echo and no advantage, Annex B from
 // rating to mean opinion score. What delays is half a round trip, a packet, and a
 // jitter buffer of twice the jitter.
 func (q Quality) MOS() float64 {
@@ -45,7 +45,7 @@ func (q Quality) MOS() float64 {
 	return max(1, 1+0.035*r+r*(r-60)*(100-r)*7e-6)
 }
 
-// delayed is the impairment Idd by the mouth-to-ear delay, G.107 (7-27).
+// delayed is the impairment Idd by the mouth-to-ear delay, ITU-T G.107.
 func delayed(d time.Duration) float64 {
 	if d <= delayUnheard {
 		return 0
