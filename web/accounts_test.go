@@ -167,25 +167,28 @@ func TestWhoMayChangePeople(t *testing.T) {
 		must(t, err)
 		return &person{d: d, token: secret, header: http.Header{}}
 	}
-	for who, c := range map[*person]struct{ list, change int }{
-		d.browser("anna"):      {http.StatusForbidden, http.StatusForbidden},
-		d.browser("carla"):     {http.StatusOK, http.StatusForbidden},
-		bearer("dora", Read):   {http.StatusOK, http.StatusForbidden},
-		bearer("dora", Manage): {http.StatusOK, http.StatusOK},
-		dora:                   {http.StatusOK, http.StatusOK},
+	for _, c := range []struct { // those who may not come first: a person taken off duty loses her sessions
+		who          *person
+		list, change int
+	}{
+		{d.browser("anna"), http.StatusForbidden, http.StatusForbidden},
+		{d.browser("carla"), http.StatusOK, http.StatusForbidden},
+		{bearer("dora", Read), http.StatusOK, http.StatusForbidden},
+		{bearer("dora", Manage), http.StatusOK, http.StatusOK},
+		{dora, http.StatusOK, http.StatusOK},
 	} {
-		listed := who.get(usersPath)
+		listed := c.who.get(usersPath)
 		listed.want(t, c.list)
 		if strings.Contains(listed.body, "argon2") {
 			t.Errorf("the list carries password hashes: %s", listed.body)
 		}
-		who.ask(http.MethodPut, usersPath+"/anna", profile(map[string]any{"version": dora.account("anna").Version, "role": "operator"})).want(t, c.change)
+		c.who.ask(http.MethodPut, usersPath+"/anna", profile(map[string]any{"version": dora.account("anna").Version, "role": "operator"})).want(t, c.change)
 		for _, what := range []string{"deactivate", "activate"} {
-			who.ask(http.MethodPost, usersPath+"/anna/"+what, nil).want(t, c.change)
+			c.who.ask(http.MethodPost, usersPath+"/anna/"+what, nil).want(t, c.change)
 		}
 		if c.change == http.StatusForbidden {
-			who.ask(http.MethodPost, usersPath, profile(map[string]any{"name": "elio"})).problem(t, c.change)
-			who.ask(http.MethodPost, usersPath+"/anna/signout", nil).problem(t, c.change)
+			c.who.ask(http.MethodPost, usersPath, profile(map[string]any{"name": "elio"})).problem(t, c.change)
+			c.who.ask(http.MethodPost, usersPath+"/anna/signout", nil).problem(t, c.change)
 		}
 	}
 }
