@@ -16,8 +16,11 @@ import (
 
 const (
 	defaultMaxConns = 20               // fewer than PostgreSQL's own 100, enough for 20 calls/s of short transactions
+	keptConns       = 4                // that stay open through a quiet night, for the first call of the morning
+	listConns       = 4                // for lists and searches
 	connectTimeout  = 2 * time.Second  // a caller waits behind this: longer is the same as away
 	healthPeriod    = 30 * time.Second // idle connections are looked at this often
+	ageJitter       = 10 * time.Minute // connections that began together do not all end at the hour, in the middle of a call
 	txLongest       = 10 * time.Second // a transaction whose caller set no deadline
 	endLongest      = 5 * time.Second  // COMMIT and ROLLBACK, which no hang-up may cut short
 	txTries         = 4                // the first and three more after 40001 or 40P01
@@ -30,31 +33,55 @@ const (
 // Config says where the database is.
 type Config struct {
 	URL      string       // postgres://…, or keywords and values
-	MaxConns int32        // upper bound of the pool; 0: 20
+	MaxConns int32        // upper bound of Pool; 0: 20. Lists has 4 more
 	Log      *slog.Logger // nil: slog.Default()
 }
 
-// DB is the pool and the wake-ups of one process.
+// DB is the connections and the wake-ups of one process.
+//
+// What calls, operators and clocks ask goes through Pool: the same statements over
+// and over, planned once on a connection and not for their values. Lists and
+// searches, whose best plan depends on what is looked for, go through Lists, are
+// planned each time, and however slow they are, no call waits behind them.
 type DB struct {
 	Pool    *pgxpool.Pool
+	Lists   *pgxpool.Pool
 	Wakeups *Wakeups
 
 	log  *slog.Logger
 	self string // marks our own notifications, so that Listen leaves them out
 }
 
-// Open makes the pool. The server need not be there yet: connections are made
+// Open makes the pools. The server need not be there yet: connections are made
 // when they are needed. Only a URL that cannot be read is an error.
 func Open(ctx context.Context, c Config) (*DB, error) {
-	pc, err := pgxpool.ParseConfig(c.URL)
+	if c.MaxConns <= 0 {
+		c.MaxConns = defaultMaxConns
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	pool, err := open(ctx, c.URL, "force_generic_plan", min(keptConns, c.MaxConns), c.MaxConns)
+	if err != nil {
+		return nil, err
+	}
+	lists, err := open(ctx, c.URL, "force_custom_plan", 0, listConns)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return &DB{Pool: pool, Lists: lists, Wakeups: newWakeups(), log: c.Log, self: newSelf()}, nil
+}
+
+// open makes a pool of at least and at most so many connections, on which
+// statements are planned in one way (PostgreSQL's plan_cache_mode).
+func open(ctx context.Context, url, plans string, least, most int32) (*pgxpool.Pool, error) {
+	pc, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("read the database's address: %w", err)
 	}
-	pc.MaxConns = c.MaxConns
-	if pc.MaxConns <= 0 {
-		pc.MaxConns = defaultMaxConns
-	}
-	pc.HealthCheckPeriod = healthPeriod
+	pc.MinConns, pc.MaxConns = least, most
+	pc.HealthCheckPeriod, pc.MaxConnLifetimeJitter = healthPeriod, ageJitter
 	if pc.ConnConfig.ConnectTimeout == 0 || pc.ConnConfig.ConnectTimeout > connectTimeout {
 		pc.ConnConfig.ConnectTimeout = connectTimeout
 	}
@@ -63,14 +90,12 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	setDefault(params, "application_name", "pronto")
 	setDefault(params, "statement_timeout", statementTimeout)
 	setDefault(params, "idle_in_transaction_session_timeout", idleTxTimeout)
+	setDefault(params, "plan_cache_mode", plans)
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("make the pool: %w", err)
 	}
-	if c.Log == nil {
-		c.Log = slog.Default()
-	}
-	return &DB{Pool: pool, Wakeups: newWakeups(), log: c.Log, self: newSelf()}, nil
+	return pool, nil
 }
 
 func setDefault(params map[string]string, key, value string) {
@@ -79,8 +104,11 @@ func setDefault(params map[string]string, key, value string) {
 	}
 }
 
-// Close gives up the pool once its connections are back.
-func (d *DB) Close() { d.Pool.Close() }
+// Close gives up the connections once they are back.
+func (d *DB) Close() {
+	d.Lists.Close()
+	d.Pool.Close()
+}
 
 // Tx is one transaction and the topics that its commit will wake.
 type Tx struct {

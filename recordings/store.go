@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -182,16 +183,20 @@ func (a *Archive) Messages(ctx context.Context, f Filter) ([]Message, error) {
 	if limit <= 0 {
 		limit = pageDefault
 	}
+	where, args := []string{`true`}, pgx.StrictNamedArgs{"limit": min(limit, pageMost)}
+	if f.State == "new" {
+		where = append(where, `r.taken_at is null and r.heard_at is null`)
+	}
+	if !f.Before.IsZero() {
+		where, args["before"] = append(where, `r.started_at < @before`), f.Before
+	}
 	rows, err := a.db.Pool.Query(ctx, `select r.id, r.contact_id, r.started_at, coalesce(r.length_ms, 0) as length_ms, coalesce(r.sound_ms, 0) as sound_ms,
 			case when r.taken_at is not null then 'taken' when r.heard_at is not null then 'heard' else 'new' end as state,
 			coalesce(u.name, '') as taken_by, r.taken_at, r.heard_at
 		from recordings r left join users u on u.id = r.taken_by
 		where r.kind = 'message' and r.state = 'complete'
-			and (not @new or r.taken_at is null and r.heard_at is null)
-			and (@before::timestamptz is null or r.started_at < @before)
-		order by r.started_at desc, r.id limit @limit`, pgx.StrictNamedArgs{
-		"new": f.State == "new", "before": orNull(f.Before), "limit": min(limit, pageMost),
-	})
+			and `+strings.Join(where, ` and `)+`
+		order by r.started_at desc, r.id limit @limit`, args)
 	if err != nil {
 		return nil, fmt.Errorf("list messages: %w", err)
 	}
@@ -200,13 +205,6 @@ func (a *Archive) Messages(ctx context.Context, f Filter) ([]Message, error) {
 		return nil, fmt.Errorf("list messages: %w", err)
 	}
 	return messages, nil
-}
-
-func orNull(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }
 
 // Elsewhere is the error for sound that is on another node's disk.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -181,9 +182,18 @@ func scanCallback(row pgx.CollectableRow) (r callbackRow, err error) {
 // Callbacks lists callbacks: the open ones in the queue's order, before them the
 // newest of the others.
 func (b *Book) Callbacks(ctx context.Context, f CallbackFilter, at time.Time) ([]Callback, error) {
-	rows, err := b.callbacks(ctx, `where (not @open or b.outcome is null) and (@from::timestamptz is null or b.asked_at >= @from) and (@to::timestamptz is null or b.asked_at < @to)
-		order by b.outcome is not null, case when b.outcome is null then coalesce(c.urgency, 2) end, case when b.outcome is null then c.t0 end, b.booked_at desc, b.id limit @limit`,
-		pgx.StrictNamedArgs{"open": f.Open, "from": orNull(f.From), "to": orNull(f.To), "limit": pageOf(f.Limit)}, at)
+	where, args := []string{`true`}, pgx.StrictNamedArgs{"limit": pageOf(f.Limit)}
+	if f.Open {
+		where = append(where, `b.outcome is null`)
+	}
+	if !f.From.IsZero() {
+		where, args["from"] = append(where, `b.asked_at >= @from`), f.From
+	}
+	if !f.To.IsZero() {
+		where, args["to"] = append(where, `b.asked_at < @to`), f.To
+	}
+	rows, err := b.callbacks(ctx, `where `+strings.Join(where, ` and `)+`
+		order by b.outcome is not null, case when b.outcome is null then coalesce(c.urgency, 2) end, case when b.outcome is null then c.t0 end, b.booked_at desc, b.id limit @limit`, args, at)
 	if err != nil {
 		return nil, fmt.Errorf("list callbacks: %w", err)
 	}
@@ -284,13 +294,6 @@ func (c *catalogue) worked(service int64, from, to time.Time) time.Duration {
 		}
 	}
 	return to.Sub(from)
-}
-
-func orNull(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }
 
 // CallbackFigures are the callbacks asked for in a period: contacts, not promises,

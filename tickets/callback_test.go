@@ -181,3 +181,10 @@ func TestToday(t *testing.T) {
 		t.Errorf("today\n%+v, want\n%+v", got, want)
 	}
 }
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -102,7 +102,7 @@ func customersPage(ctx context.Context, q querier, where string, args pgx.Strict
 		where += ` and (c.sort, c.id) > ((select sort from customers where id = @after), @after)`
 		args["after"] = id
 	}
-	items, err := collectCustomers(ctx, q, `where `+where+` order by c.sort, c.id limit @limit`, pgx.QueryExecModeCacheDescribe, args)
+	items, err := collectCustomers(ctx, q, `where `+where+` order by c.sort, c.id limit @limit`, args)
 	page := Page[Customer]{Items: items}
 	if err == nil && len(items) > limit {
 		page.Items = items[:limit]
@@ -115,7 +115,7 @@ func customersPage(ctx context.Context, q querier, where string, args pgx.Strict
 // Customers searches the register by words, code or number; "" lists it by
 // name. cursor is Page.Next of the page before; limit 0 is PageDefault.
 func (b *Book) Customers(ctx context.Context, query, cursor string, limit int) (Page[Customer], error) {
-	a, err := asked(ctx, b.db.Pool, query, pageOf(limit))
+	a, err := asked(ctx, b.db.Lists, query, pageOf(limit))
 	if err != nil {
 		return Page[Customer]{}, fmt.Errorf("search customers: %w", err)
 	}
@@ -129,7 +129,7 @@ func (b *Book) Customers(ctx context.Context, query, cursor string, limit int) (
 	case a.text != "": // signs alone name nobody
 		where, args["code"] = `c.code = @code`, a.text
 	}
-	page, err := customersPage(ctx, b.db.Pool, where, args, cursor, pageOf(limit))
+	page, err := customersPage(ctx, b.db.Lists, where, args, cursor, pageOf(limit))
 	if err != nil {
 		return Page[Customer]{}, fmt.Errorf("search customers: %w", err)
 	}

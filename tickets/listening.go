@@ -81,7 +81,7 @@ func (b *Book) AllListenings(ctx context.Context, f ListeningFilter) (Page[Liste
 		where = append(where, `(j.at, j.id) < (@at, @id)`)
 		args["at"], args["id"] = at, id
 	}
-	rows, err := b.db.Pool.Query(ctx, `select j.id, j.at, u.name, u.display_name, j.kind = @heard, c.id, c.t0, c.caller, coalesce(d.name, ''), t.number
+	rows, err := b.db.Lists.Query(ctx, `select j.id, j.at, u.name, u.display_name, j.kind = @heard, c.id, c.t0, c.caller, coalesce(d.name, ''), t.number
 		from journal j join users u on u.id = j.user_id join contacts c on c.id = j.contact_id left join customers d on d.id = c.customer_id left join tickets t on t.id = c.ticket_id
 		where `+strings.Join(where, ` and `)+` order by j.at desc, j.id desc limit @limit`, args)
 	if err != nil {

@@ -156,7 +156,7 @@ func (b *Book) Tickets(ctx context.Context, f Filter) (Page[Ticket], error) {
 		where = append(where, "(t.received_at, t.id) < (@at, @id)")
 		args["at"], args["id"] = at, id
 	}
-	items, err := collectTickets(ctx, b.db.Pool, `where `+strings.Join(where, " and ")+` order by t.received_at desc, t.id desc limit @limit`, args)
+	items, err := collectTickets(ctx, b.db.Lists, `where `+strings.Join(where, " and ")+` order by t.received_at desc, t.id desc limit @limit`, args)
 	if err != nil {
 		return Page[Ticket]{}, fmt.Errorf("list tickets: %w", err)
 	}

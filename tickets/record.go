@@ -116,7 +116,7 @@ func records(ctx context.Context, q querier, where string, args ...any) ([]Recor
 
 // withJournal reads contacts and the journal of each.
 func (b *Book) withJournal(ctx context.Context, where string, args ...any) (list []Record, err error) {
-	err = pgx.BeginTxFunc(ctx, b.db.Pool, oneInstant, func(tx pgx.Tx) error {
+	err = pgx.BeginTxFunc(ctx, b.db.Lists, oneInstant, func(tx pgx.Tx) error {
 		if list, err = records(ctx, tx, where, args...); err != nil {
 			return err
 		}

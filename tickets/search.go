@@ -61,7 +61,7 @@ const (
 // is a *Refusal.
 func (b *Book) Search(ctx context.Context, query, in, cursor string, limit int) (Found, error) {
 	f := Found{Tickets: noHits[Ticket](), People: noHits[Customer](), Numbers: noHits[Telephone]()}
-	err := pgx.BeginTxFunc(ctx, b.db.Pool, oneInstant, func(tx pgx.Tx) error {
+	err := pgx.BeginTxFunc(ctx, b.db.Lists, oneInstant, func(tx pgx.Tx) error {
 		a, err := asked(ctx, tx, query, pageOf(limit))
 		if err != nil || a.empty() {
 			return err
@@ -162,7 +162,7 @@ func (a *question) meant(ctx context.Context, q querier) error {
 	for _, w := range a.words {
 		near := []string{w}
 		if len(w) >= nearLeast {
-			rows, err := q.Query(ctx, `select word from search_words order by word <-> $1 limit $2`, pgx.QueryExecModeCacheDescribe, w, nearLooked)
+			rows, err := q.Query(ctx, `select word from search_words order by word <-> $1 limit $2`, w, nearLooked)
 			if err != nil {
 				return err
 			}
@@ -266,7 +266,7 @@ func (a *question) tickets(ctx context.Context, q querier, cursor string, number
 	var err error
 	// The plan is made for these words: a common one is met soon in the newest
 	// tickets, a rare one only through the index.
-	if h.Items, err = collectTickets(ctx, q, `where `+where+order, pgx.QueryExecModeCacheDescribe, args); err != nil {
+	if h.Items, err = collectTickets(ctx, q, `where `+where+order, args); err != nil {
 		return h, err
 	}
 	if len(h.Items) > a.limit {
@@ -286,7 +286,7 @@ func (a *question) tickets(ctx context.Context, q querier, cursor string, number
 		ids = append(ids, t.ID)
 	}
 	h.Near, err = collectTickets(ctx, q, `where t.search @@ to_tsquery('it', @query) and t.id <> all(@ids) order by t.received_at desc, t.id desc limit @limit`,
-		pgx.QueryExecModeCacheDescribe, pgx.StrictNamedArgs{"query": anyOfEach(a.near), "ids": ids, "limit": nearMost})
+		pgx.StrictNamedArgs{"query": anyOfEach(a.near), "ids": ids, "limit": nearMost})
 	return h, err
 }
 
@@ -349,7 +349,7 @@ func (a *question) people(ctx context.Context, q querier, cursor string, numbers
 		near = append(near, `c.words like any(@`+name+`)`)
 		args[name] = parts
 	}
-	h.Near, err = collectCustomers(ctx, q, `where `+strings.Join(near, " and ")+` order by c.sort <-> @text, c.sort, c.id limit @limit`, pgx.QueryExecModeCacheDescribe, args)
+	h.Near, err = collectCustomers(ctx, q, `where `+strings.Join(near, " and ")+` order by c.sort <-> @text, c.sort, c.id limit @limit`, args)
 	return h, err
 }
 
@@ -391,7 +391,7 @@ func (a *question) telephones(ctx context.Context, q querier, cursor string) (Hi
 	rows, err := q.Query(ctx, `with hits as (select distinct number from (`+strings.Join(ways, " union all ")+`) w order by number limit @limit)
 		select h.number, coalesce(k.calls, 0), k.last from hits h
 		left join lateral (select count(*) as calls, max(t0) as last from contacts c where c.caller = h.number) k on true order by h.number`,
-		pgx.QueryExecModeCacheDescribe, args)
+		args)
 	if err != nil {
 		return h, err
 	}

@@ -3,7 +3,9 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -61,7 +63,8 @@ func (s *Server) tidy(ctx context.Context) {
 }
 
 // follow reads the journal from its present end. Subscribed first: a line that
-// is written between the two is read.
+// is written between the two is read. Between two steps of what can wait it looks
+// at the journal again: a pop stands behind one list, never behind all of them.
 func (s *Server) follow(ctx context.Context) {
 	wakes := s.DB.Wakeups.Subscribe("journal")
 	defer wakes.Close()
@@ -70,8 +73,7 @@ func (s *Server) follow(ctx context.Context) {
 	begun := false
 	held := heldFirst
 	for ctx.Err() == nil {
-		var lines []journal.Entry
-		var waits bool
+		var told, waits bool
 		err := s.look(ctx, func(ctx context.Context) (err error) {
 			if !begun {
 				if cursor, err = journal.End(ctx, s.DB.Pool); err != nil {
@@ -82,19 +84,20 @@ func (s *Server) follow(ctx context.Context) {
 			if err = teller.tellRings(ctx); err != nil {
 				return err
 			}
-			if err = teller.tellForecasts(ctx); err != nil {
-				return err
-			}
-			var next journal.Cursor
-			if lines, next, err = journal.After(ctx, s.DB.Pool, cursor, readLines); err != nil {
+			lines, next, err := journal.After(ctx, s.DB.Pool, cursor, readLines)
+			if err != nil {
 				return err
 			}
 			if len(lines) > 0 {
+				told = true
 				if err = teller.tell(ctx, lines); err != nil {
 					return err
 				}
 				cursor = next
 				return nil
+			}
+			if told, err = teller.tellOwed(ctx); told || err != nil {
+				return err
 			}
 			waits, err = journal.Held(ctx, s.DB.Pool)
 			if err == nil && waits {
@@ -122,7 +125,7 @@ func (s *Server) follow(ctx context.Context) {
 			s.Log.Info("the journal can be read again")
 		}
 		switch {
-		case len(lines) > 0:
+		case told:
 			held = heldFirst
 		case waits:
 			held = min(2*held, heldLongest)
@@ -164,9 +167,39 @@ type teller struct {
 	s     *Server
 	clear map[int64]bool // operators whose pages have been told that nobody is calling
 	rings map[int64]ringing
+	owed  []owed
 
 	waits   []waitingView // who waits, as pages were last told
 	waitsAt time.Time
+}
+
+// owed is something that pages are still to be told, and that can wait until the
+// seats have been told.
+type owed struct {
+	what string // told once, however often it has changed
+	tell func(ctx context.Context) error
+}
+
+func (t *teller) owe(what string, tell func(ctx context.Context) error) {
+	if !slices.ContainsFunc(t.owed, func(o owed) bool { return o.what == what }) {
+		t.owed = append(t.owed, owed{what, tell})
+	}
+}
+
+// tellOwed tells the first of what is owed; false when nothing is.
+func (t *teller) tellOwed(ctx context.Context) (bool, error) {
+	if len(t.waits) > 0 && t.s.Now().Sub(t.waitsAt) >= queue.OutlookFresh && len(t.s.hub.list()) > 0 {
+		t.owe("forecasts", t.tellForecasts)
+	}
+	if len(t.owed) == 0 {
+		return false, nil
+	}
+	first := t.owed[0]
+	if err := t.attempt(ctx, func() error { return first.tell(ctx) }); err != nil {
+		return true, err
+	}
+	t.owed = t.owed[1:]
+	return true, nil
 }
 
 // ringing is what pages were last told of a seat's telephone. Telephones come and
@@ -306,8 +339,9 @@ func text(v any) string {
 	return s
 }
 
-// tell tells the pages. Its error is only that the database is away: then the
-// same lines are told again.
+// tell tells the pages how the seats stand, for somebody's telephone is about to
+// ring, and notes what else they are to be told. Its error is only that the
+// database is away: then the same lines are told again.
 func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 	n := gather(lines)
 	for _, id := range n.painted {
@@ -316,35 +350,31 @@ func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 	for _, user := range n.signedOut { // wherever they are: this node may not be the one that was asked
 		t.s.recheck(ctx, user)
 	}
-	var steps []func() error
-	for _, user := range n.seats { // first: somebody's telephone is about to ring
-		steps = append(steps, func() error { return t.tellSeat(ctx, user, n.offered[user], n.talking[user]) })
-	}
-	if n.waiting {
-		steps = append(steps, func() error { return t.tellWaiting(ctx) })
-	}
-	for _, id := range n.tickets {
-		steps = append(steps, func() error { return t.tellTicket(ctx, id) })
-	}
-	for _, e := range n.ended {
-		steps = append(steps, func() error { return t.s.hub.publish(0, "call.ended", e) })
-	}
-	if n.messages {
-		steps = append(steps, func() error { return t.tellMessages(ctx) })
-	}
-	if n.ringback {
-		steps = append(steps, func() error { return t.tellRingBacks(ctx) })
-	}
-	if n.emergency {
-		steps = append(steps, func() error { return t.tellEmergency(ctx) })
-	}
-	if n.services {
-		steps = append(steps, func() error { return t.s.hub.publish(0, "services", struct{}{}) })
-	}
-	for _, step := range steps {
-		if err := t.attempt(ctx, step); err != nil {
+	for _, user := range n.seats {
+		if err := t.attempt(ctx, func() error { return t.tellSeat(ctx, user, n.offered[user], n.talking[user]) }); err != nil {
 			return err
 		}
+	}
+	if n.waiting {
+		t.owe("waiting", t.tellWaiting)
+	}
+	for _, id := range n.tickets {
+		t.owe(fmt.Sprint("ticket ", id), func(ctx context.Context) error { return t.tellTicket(ctx, id) })
+	}
+	for _, e := range n.ended {
+		t.owe(fmt.Sprint("ended ", e.ContactID), func(context.Context) error { return t.s.hub.publish(0, "call.ended", e) })
+	}
+	if n.messages {
+		t.owe("messages", t.tellMessages)
+	}
+	if n.ringback {
+		t.owe("ringbacks", t.tellRingBacks)
+	}
+	if n.emergency {
+		t.owe("emergency", t.tellEmergency)
+	}
+	if n.services {
+		t.owe("services", func(context.Context) error { return t.s.hub.publish(0, "services", struct{}{}) })
 	}
 	return nil
 }
@@ -411,12 +441,10 @@ func (t *teller) tellWaiting(ctx context.Context) error {
 	return t.s.hub.publish(0, "waiting", items(list))
 }
 
-// tellForecasts tells again what those who wait can expect, when it is old: time
-// passes without a journal line.
+// tellForecasts tells again what those who wait can expect, when it has changed:
+// it does with time, without a journal line. (What a line has changed is always
+// told: a page may have opened in between.)
 func (t *teller) tellForecasts(ctx context.Context) error {
-	if len(t.waits) == 0 || t.s.Now().Sub(t.waitsAt) < queue.OutlookFresh || len(t.s.hub.list()) == 0 {
-		return nil
-	}
 	list, err := t.s.waiting(ctx)
 	if err != nil {
 		return err
