@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -48,8 +49,12 @@ type DB struct {
 	Lists   *pgxpool.Pool
 	Wakeups *Wakeups
 
+	url  string
 	log  *slog.Logger
 	self string // marks our own notifications, so that Listen leaves them out
+
+	mu  sync.Mutex // guards own
+	own []*pgxpool.Pool
 }
 
 // Open makes the pools. The server need not be there yet: connections are made
@@ -70,7 +75,21 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		pool.Close()
 		return nil, err
 	}
-	return &DB{Pool: pool, Lists: lists, Wakeups: newWakeups(), log: c.Log, self: newSelf()}, nil
+	return &DB{Pool: pool, Lists: lists, Wakeups: newWakeups(), url: c.URL, log: c.Log, self: newSelf()}, nil
+}
+
+// Own is the same database by a connection of one's own, for who must not wait
+// behind a burst of calls, nor for a connection that has not planned its few
+// statements yet. It is closed with d.
+func (d *DB) Own() *DB {
+	pool, err := open(context.Background(), d.url, "force_generic_plan", 0, 1) // connects when it is needed
+	if err != nil {
+		panic(err) // Open has read the same address
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.own = append(d.own, pool)
+	return &DB{Pool: pool, Lists: d.Lists, Wakeups: d.Wakeups, url: d.url, log: d.log, self: d.self}
 }
 
 // open makes a pool of at least and at most so many connections, on which
@@ -106,6 +125,11 @@ func setDefault(params map[string]string, key, value string) {
 
 // Close gives up the connections once they are back.
 func (d *DB) Close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, pool := range d.own {
+		pool.Close()
+	}
 	d.Lists.Close()
 	d.Pool.Close()
 }

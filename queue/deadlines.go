@@ -175,7 +175,7 @@ func (q *Queue) sweep(ctx context.Context, at time.Time) (next time.Time, err er
 		) deadlines where t > @at`,
 		args{"at": at, "refused_for": refusedFor, "refused": Refused}).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&first) })
-	if err := q.db.Pool.SendBatch(ctx, &b).Close(); err != nil {
+	if err := q.own.Pool.SendBatch(ctx, &b).Close(); err != nil {
 		return next, fmt.Errorf("look for deadlines: %w", err)
 	}
 	if first != nil {

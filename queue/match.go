@@ -183,7 +183,7 @@ func (q *Queue) Match(ctx context.Context, at time.Time) (made int, err error) {
 	for range 1 + lookAgain {
 		var n int
 		var skipped bool
-		err := q.db.Tx(ctx, func(tx *db.Tx) (err error) {
+		err := q.own.Tx(ctx, func(tx *db.Tx) (err error) {
 			n, skipped, err = q.match(ctx, tx, at)
 			return err
 		})

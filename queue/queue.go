@@ -90,6 +90,7 @@ func OfferTopic(offer uuid.UUID) string { return "offer:" + offer.String() }
 // Queue is the one queue of the desk, as seen from one node.
 type Queue struct {
 	db   *db.DB
+	own  *db.DB // for what stands between a decision and a screen: matches, deadlines, one seat
 	node string
 	log  *slog.Logger
 
@@ -113,7 +114,7 @@ func New(d *db.DB, node string, log *slog.Logger) *Queue {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Queue{db: d, node: node, log: log, turn: make(chan struct{}, 1)}
+	return &Queue{db: d, own: d.Own(), node: node, log: log, turn: make(chan struct{}, 1)}
 }
 
 // look runs Match, unless one that began after this call has done it already: a

@@ -324,7 +324,7 @@ func (q *Queue) endWrapUp(ctx context.Context, user int64, at time.Time) error {
 
 // Seat reads one operator's seat; somebody who never declared anything is off.
 func (q *Queue) Seat(ctx context.Context, user int64) (*Seat, error) {
-	seat, err := readSeat(ctx, q.db.Pool, user)
+	seat, err := readSeat(ctx, q.own.Pool, user)
 	if err != nil {
 		return nil, fmt.Errorf("read the seat of user %d: %w", user, err)
 	}

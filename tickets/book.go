@@ -22,7 +22,11 @@ type Book struct {
 	node  string
 	later Later
 	log   *slog.Logger
+	*memory
+}
 
+// memory is what a book remembers of the database.
+type memory struct {
 	changed *db.Subscription // services or topics were edited, here or on another node
 	mu      sync.Mutex       // guards the three below
 	// services as last read; they outlive the database, so that a caller is
@@ -48,7 +52,14 @@ func NewBook(d *db.DB, node string, later Later, log *slog.Logger) *Book {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Book{db: d, node: node, later: later, log: log, changed: d.Wakeups.Subscribe(topicServices), wanted: 1}
+	return &Book{db: d, node: node, later: later, log: log, memory: &memory{changed: d.Wakeups.Subscribe(topicServices), wanted: 1}}
+}
+
+// Through is the same book, read by another way to the same database.
+func (b *Book) Through(d *db.DB) *Book {
+	other := *b
+	other.db = d
+	return &other
 }
 
 // Errors that callers tell apart.

@@ -195,13 +195,13 @@ func (s *Server) pop(ctx context.Context, seat *queue.Seat) (*popView, error) {
 		v.Offer = &offerView{ID: seat.Offer.UUID, OfferedAt: seat.DoingAt.UTC(), ExpiresAt: seat.DoingUntil.UTC()}
 	}
 	var err error
-	if v.Contact, err = s.Book.ContactAlone(ctx, seat.Contact.UUID); err != nil {
+	if v.Contact, err = s.pops.ContactAlone(ctx, seat.Contact.UUID); err != nil {
 		return nil, err
 	}
-	if v.Callback, err = s.Book.CallbackOf(ctx, seat.Contact.UUID, s.Now()); err != nil {
+	if v.Callback, err = s.pops.CallbackOf(ctx, seat.Contact.UUID, s.Now()); err != nil {
 		return nil, err
 	}
-	if v.Match, err = s.Book.MatchOf(ctx, v.Contact.Caller); err != nil {
+	if v.Match, err = s.pops.MatchOf(ctx, v.Contact.Caller); err != nil {
 		return nil, err
 	}
 	asker := tickets.Asker{Number: v.Contact.Caller}
@@ -209,19 +209,19 @@ func (s *Server) pop(ctx context.Context, seat *queue.Seat) (*popView, error) {
 		asker.Customers = append(asker.Customers, c.ID)
 	}
 	if v.Contact.TicketID != 0 {
-		if v.Ticket, err = s.Book.TicketByID(ctx, v.Contact.TicketID); err != nil {
+		if v.Ticket, err = s.pops.TicketByID(ctx, v.Contact.TicketID); err != nil {
 			return nil, err
 		}
 		asker.Except = v.Ticket.Number
 	}
 	if asker.Number != "" || len(asker.Customers) > 0 {
-		found, err := s.Book.OpenTicketsOf(ctx, asker, popTickets)
+		found, err := s.pops.OpenTicketsOf(ctx, asker, popTickets)
 		if err != nil {
 			return nil, err
 		}
 		v.OpenTickets = append(v.OpenTickets, found...)
 	}
-	if v.CallsToday, err = s.Book.CallsToday(ctx, v.Contact.Caller, s.Now()); err != nil {
+	if v.CallsToday, err = s.pops.CallsToday(ctx, v.Contact.Caller, s.Now()); err != nil {
 		return nil, err
 	}
 	return v, nil

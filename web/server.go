@@ -67,6 +67,8 @@ type Server struct {
 	doors    *doors
 	hub      *hub
 	painted  *painted
+	own      *db.DB        // what stands between a change and the screens is read by it, in front of all else
+	pops     *tickets.Book // Config's, by own
 	heard    *heard
 	router   chi.Router
 
@@ -91,6 +93,10 @@ func New(c Config) *Server {
 		c.Alarm = func() string { return "" }
 	}
 	s := &Server{Config: c}
+	if c.DB != nil { // without one the API can be described, and no more
+		s.own = c.DB.Own()
+		s.pops = c.Book.Through(s.own)
+	}
 	s.users = NewUsers(c.DB, c.Now)
 	s.kept = newSessionStore(c.DB, c.Now)
 	s.sessions = newSessions(s.kept, s.secure())
