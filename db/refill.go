@@ -117,15 +117,16 @@ func fits(ctx context.Context, tx pgx.Tx, list []Table) error {
 	return nil
 }
 
-// bare takes away what would be worked out row by row (foreign keys, indexes
-// that are no constraint, triggers) and every row, and returns the statements
+// bare takes away what would be worked out row by row (foreign keys, indexes but
+// for primary keys, triggers) and every row, and returns the statements
 // that bring it back. Keys are checked again as they come back, so a backup that
 // contradicts itself is refused.
 func bare(ctx context.Context, tx pgx.Tx) (rebuild []string, err error) {
 	rows, err := tx.Query(ctx, `
 		select format('alter table %s drop constraint %I', conrelid::regclass, conname),
-			format('alter table %s add constraint %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid)), 2 as place
-		from pg_constraint where contype = 'f' and connamespace = current_schema()::regnamespace
+			format('alter table %s add constraint %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid)),
+			case contype when 'f' then 2 else 1 end as place
+		from pg_constraint where contype in ('f', 'u') and connamespace = current_schema()::regnamespace
 		union all
 		select format('drop index %s', i.indexrelid::regclass), pg_get_indexdef(i.indexrelid), 1
 		from pg_index i join pg_class c on c.oid = i.indrelid
