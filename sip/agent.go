@@ -1,4 +1,4 @@
-// Package sip is Pronto's user agent: it listens on UDP and TCP, knows trunks
+// Package sip is Pronto's user agent: it listens on UDP, TCP and TLS, knows trunks
 // by their address and operators' telephones by their registration, and makes
 // of every INVITE a *Call on a goroutine of its own. Parsing, transports and
 // transactions are sipgo's; the edge before it, dialogs, offers and answers are
@@ -8,6 +8,7 @@ package sip
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/emiago/sipgo"
@@ -50,6 +52,10 @@ type Config struct {
 	// concrete: a wildcard address cannot be named in a Contact (TELEPHONY P9).
 	// Port 0 takes a free one.
 	Addrs []netip.AddrPort
+	// TLSAddrs are the addresses to listen on for TLS, as concrete, and TLS says
+	// with which certificate.
+	TLSAddrs []netip.AddrPort
+	TLS      *tls.Config
 	// Packet are sockets to serve instead of listening (tests, a wire in memory).
 	Packet []net.PacketConn
 	// Trunks are the carriers that may call in, known by address only.
@@ -86,6 +92,9 @@ type Trunk struct {
 	Name     string
 	Networks []netip.Prefix
 	Lines    int // calls at once, in and out, that were bought of the carrier; 0: as many as come
+	// TLS says whom we connect to when a call of theirs outlives its connection;
+	// nil: to nobody.
+	TLS *tls.Config
 }
 
 // Phones knows the operators' telephones: their secrets and where they are.
@@ -107,7 +116,7 @@ type Binding struct {
 	Extension string
 	Contact   string         // the Contact URI as registered
 	Source    netip.AddrPort // where the REGISTER came from
-	Transport string         // "udp" or "tcp"
+	Transport string         // "udp", "tcp" or "tls"
 	Node      string         // whose socket that was; "": ours
 	CallID    string
 	CSeq      uint32
@@ -127,7 +136,8 @@ type Agent struct {
 	server *sipgo.Server
 	client *sipgo.Client
 
-	local     []netip.AddrPort
+	local     []netip.AddrPort // of UDP and TCP
+	safe      []netip.AddrPort // of TLS
 	packets   map[netip.AddrPort]*packetEdge
 	listeners []*streamListener
 	dialled   *dialledListener
@@ -157,14 +167,21 @@ type Agent struct {
 	changed chan struct{}  // closed and made anew when a call ends
 }
 
-var errStopping = errors.New("sip: the server is stopping")
+var (
+	errStopping     = errors.New("sip: the server is stopping")
+	errNoRoom       = errors.New("sip: no room for another connection")
+	errNoConnection = errors.New("sip: the peer's connection is gone")
+)
 
 // New makes an agent; it opens nothing yet.
 func New(c Config) (*Agent, error) {
 	if len(c.Addrs) == 0 && len(c.Packet) == 0 {
 		return nil, errors.New("sip: no address to listen on")
 	}
-	for _, ap := range c.Addrs {
+	if len(c.TLSAddrs) > 0 && c.TLS == nil {
+		return nil, errors.New("sip: TLS without a certificate")
+	}
+	for _, ap := range slices.Concat(c.Addrs, c.TLSAddrs) {
 		if !ap.Addr().IsValid() || ap.Addr().IsUnspecified() {
 			return nil, fmt.Errorf("sip: %s is no concrete address: a telephone could not be told where we are", ap)
 		}
@@ -201,6 +218,9 @@ func New(c Config) (*Agent, error) {
 	ua, err := sipgo.NewUA(
 		sipgo.WithUserAgent(c.UserAgent),
 		sipgo.WithUserAgentTransactionLayerOptions(sip.WithTransactionLayerUnhandledResponseHandler(a.onStray)),
+		// We open connections ourselves. sipgo, finding one gone, would open
+		// another in clear, also in the place of one by TLS.
+		sipgo.WithUserAgentTransportLayerOptions(sip.WithTransportLayerTransports(sip.TransportsConfig{TCP: &sip.TransportTCP{DialerCreate: neverDial}})),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("sip: %w", err)
@@ -246,6 +266,15 @@ func (a *Agent) Listen() (err error) {
 		p := a.addPacket(udp)
 		a.listeners = append(a.listeners, &streamListener{Listener: tcp, a: a, local: p.local})
 	}
+	for _, addr := range a.cfg.TLSAddrs {
+		l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(addr))
+		if err != nil {
+			return fmt.Errorf("sip: listen: %w", err)
+		}
+		at := addrPort(l.Addr())
+		a.safe = append(a.safe, at)
+		a.listeners = append(a.listeners, &streamListener{Listener: l, a: a, local: at, tls: a.cfg.TLS})
+	}
 	a.dialled = &dialledListener{a: a, next: make(chan outbound)}
 	return nil
 }
@@ -284,6 +313,19 @@ func (a *Agent) Addr() netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	return a.local[0]
+}
+
+// TLSAddr is the first address for TLS, after Listen; not valid when there is none.
+func (a *Agent) TLSAddr() netip.AddrPort {
+	if len(a.safe) == 0 {
+		return netip.AddrPort{}
+	}
+	return a.safe[0]
+}
+
+// neverDial is a dialler whose connections fail.
+func neverDial(net.Addr) net.Dialer {
+	return net.Dialer{Control: func(string, string, syscall.RawConn) error { return errNoConnection }}
 }
 
 // Run serves until ctx ends. Then it takes no more calls, hangs up those that
@@ -522,13 +564,25 @@ func (a *Agent) trunkOf(ip netip.Addr) (name string, ok bool) {
 // isOurs tells whether a host name or address can mean this server.
 func (a *Agent) isOurs(host string) bool {
 	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && slices.ContainsFunc(a.local, func(l netip.AddrPort) bool { return l.Addr() == ip.Unmap() })
+	return err == nil && slices.ContainsFunc(slices.Concat(a.local, a.safe), func(l netip.AddrPort) bool { return l.Addr() == ip.Unmap() })
 }
 
 // localFor chooses the address of ours that a peer can reach.
-func (a *Agent) localFor(remote netip.Addr) (netip.AddrPort, bool) {
+func (a *Agent) localFor(remote netip.Addr) (netip.AddrPort, bool) { return nearest(a.local, remote) }
+
+// safeFor is localFor for TLS. Where we do not listen for it, what we are asked
+// comes back over the connection (RFC 5923).
+func (a *Agent) safeFor(remote netip.Addr) (netip.AddrPort, bool) {
+	if l, ok := nearest(a.safe, remote); ok {
+		return l, true
+	}
+	return a.localFor(remote)
+}
+
+// nearest chooses among addresses the one that a peer most likely reaches.
+func nearest(ours []netip.AddrPort, remote netip.Addr) (netip.AddrPort, bool) {
 	best, found, score := netip.AddrPort{}, false, -1
-	for _, l := range a.local {
+	for _, l := range ours {
 		if l.Addr().Is4() != remote.Is4() {
 			continue
 		}
@@ -570,11 +624,10 @@ func (a *Agent) udpFlow(local, remote netip.AddrPort) flow {
 	return f
 }
 
-// tcpFlow is a way over a TCP connection, open or to be opened.
-func (a *Agent) tcpFlow(remote, local netip.AddrPort) flow {
-	f := flow{tcp: true, local: local, remote: remote}
+// streamFlow is a way over a TCP connection, open or to be opened.
+func (a *Agent) streamFlow(f flow) flow {
 	f.write = func(b []byte) error {
-		if c := a.tcpConn(remote); c != nil {
+		if c := a.connOf(f); c != nil {
 			return c.send(b)
 		}
 		return net.ErrClosed
@@ -582,27 +635,56 @@ func (a *Agent) tcpFlow(remote, local netip.AddrPort) flow {
 	return f
 }
 
-func (a *Agent) tcpConn(remote netip.AddrPort) *streamEdge {
+// connOf is the open connection of a flow, or nil.
+func (a *Agent) connOf(f flow) *streamEdge {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c := a.conns[f.remote]; c != nil && c.serves(f) {
+		return c
+	}
+	return nil
+}
+
+// connAt is the connection with an address, whatever its kind, or nil.
+func (a *Agent) connAt(remote netip.AddrPort) *streamEdge {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.conns[remote]
 }
 
+// open connects to the far side of a flow, and by TLS finds out that it is the
+// one that the flow is for.
+func (a *Agent) open(ctx context.Context, f flow) (net.Conn, error) {
+	if f.tls && f.whom == nil {
+		return nil, errNoConnection // they connect to us
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", f.remote.String())
+	if err != nil || !f.tls {
+		return conn, err
+	}
+	secret := tls.Client(conn, f.whom)
+	if err := secret.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("TLS with %s: %w", f.remote, err)
+	}
+	return secret, nil
+}
+
 // connect makes sure that a TCP flow has its connection, and that sipgo knows it.
 func (a *Agent) connect(ctx context.Context, f flow) error {
-	if a.tcpConn(f.remote) != nil {
+	if a.connOf(f) != nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialLongest)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", f.remote.String())
+	conn, err := a.open(ctx, f)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	s, ok := a.admit(conn)
+	s, ok := a.admit(conn, f)
 	if !ok {
 		_ = conn.Close()
-		return errStopping
+		return errNoRoom
 	}
 	s.known.Store(true) // we called them
 	d := outbound{conn: s, taken: make(chan struct{})}

@@ -3,10 +3,12 @@ package sip
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -103,6 +105,9 @@ func (d *dialog) accepts(req *sip.Request, f flow) int {
 			d.target = *c.Address.Clone()
 		}
 	}
+	if d.flow.tls && !f.tls {
+		f = d.flow // what began in secret goes on so
+	}
 	if !f.tcp && !d.flow.tcp {
 		f = d.a.udpFlow(d.flow.local, f.remote) // from the socket that they know
 	}
@@ -151,7 +156,7 @@ func (d *dialog) request(method sip.RequestMethod, seq uint32) (*sip.Request, fl
 // wayTo decides where a request of a dialog goes: to its next hop when that is
 // an address of the same peer, else back through the flow (TELEPHONY P9, trap 14).
 func (a *Agent) wayTo(f flow, hop sip.Uri) flow {
-	if f.tcp && a.tcpConn(f.remote) != nil {
+	if f.tcp && a.connOf(f) != nil {
 		return f // the connection that is open
 	}
 	host, err := netip.ParseAddr(strings.Trim(hop.Host, "[]"))
@@ -159,6 +164,9 @@ func (a *Agent) wayTo(f flow, hop sip.Uri) flow {
 		return f
 	}
 	port := uint16(sip.DefaultUdpPort)
+	if f.tls {
+		port = uint16(sip.DefaultTlsPort)
+	}
 	if hop.Port > 0 && hop.Port <= 65535 {
 		port = uint16(hop.Port)
 	}
@@ -169,7 +177,20 @@ func (a *Agent) wayTo(f flow, hop sip.Uri) flow {
 			return f
 		}
 	}
+	if f.tls && f.whom == nil {
+		f.whom = a.carrier(host)
+	}
 	return f.to(a, netip.AddrPortFrom(host, port))
+}
+
+// carrier is whom we connect to by TLS at the address of a trunk; nil: nobody.
+func (a *Agent) carrier(ip netip.Addr) *tls.Config {
+	name, _ := a.trunkOf(ip)
+	i := slices.IndexFunc(a.cfg.Trunks, func(t Trunk) bool { return t.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return a.cfg.Trunks[i].TLS
 }
 
 // newRequest starts a request: start line, Via, Max-Forwards, User-Agent.
@@ -196,12 +217,13 @@ func (a *Agent) address(ctx context.Context, req *sip.Request, f flow) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	req.SetTransport(f.network())
 	req.SetDestination(f.remote.String())
 	if !f.tcp {
+		req.SetTransport("UDP")
 		req.Laddr = sip.Addr{IP: net.IP(f.local.Addr().AsSlice()), Port: int(f.local.Port())}
 		return nil
 	}
+	req.SetTransport("TCP") // also TLS: see streamEdge
 	// No Laddr over TCP: sipgo's pool knows accepted connections by our own
 	// address too, and would take any of them.
 	return a.connect(ctx, f)
@@ -278,7 +300,7 @@ func hostText(a netip.Addr) string { return a.String() }
 func ownURI(user string, f flow) sip.Uri {
 	u := sip.Uri{Scheme: "sip", User: user, Host: hostText(f.local.Addr()), Port: int(f.local.Port())}
 	if f.tcp {
-		u.UriParams = sip.HeaderParams{{K: "transport", V: "tcp"}}
+		u.UriParams = sip.HeaderParams{{K: "transport", V: strings.ToLower(f.network())}}
 	}
 	return u
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ const (
 	readPause       = 10 * time.Millisecond // after a read error that is not the end
 	readErrors      = 100                   // in a row, then the socket is given up
 	partialLongest  = 10 * time.Second      // a message over TCP must be whole by then
+	handshake       = 5 * time.Second       // of TLS, for who connects to us
 	idleStranger    = 60 * time.Second      // of a TCP connection that has not shown who it is
 	idleKnown       = 2 * time.Hour         // of a trunk's or a telephone's: longer than a registration
 	maxConns        = 1024                  // TCP connections in all
@@ -45,14 +47,20 @@ const (
 
 // flow is a way to a peer: over which socket, from where to where.
 type flow struct {
-	tcp    bool
+	tcp    bool        // a connection
+	tls    bool        // a secret one
+	whom   *tls.Config // whom we connect to by TLS; nil: only they connect to us
 	local  netip.AddrPort
 	remote netip.AddrPort
 	write  func([]byte) error
 }
 
+// network is the transport as Via names it (RFC 3261 §20.42).
 func (f flow) network() string {
-	if f.tcp {
+	switch {
+	case f.tls:
+		return "TLS"
+	case f.tcp:
 		return "TCP"
 	}
 	return "UDP"
@@ -64,7 +72,8 @@ func (f flow) to(a *Agent, remote netip.AddrPort) flow {
 		return f
 	}
 	if f.tcp {
-		return a.tcpFlow(remote, f.local)
+		f.remote = remote
+		return a.streamFlow(f)
 	}
 	return a.udpFlow(f.local, remote)
 }
@@ -101,9 +110,10 @@ func (p *packetEdge) ReadFrom(b []byte) (int, net.Addr, error) {
 
 // streamListener hands accepted connections to sipgo, and those we dialled.
 type streamListener struct {
-	net.Listener // nil: only dialled ones
-	a            *Agent
-	local        netip.AddrPort
+	net.Listener
+	a     *Agent
+	local netip.AddrPort
+	tls   *tls.Config // nil: in clear
 }
 
 type outbound struct {
@@ -128,7 +138,10 @@ func (l *streamListener) Accept() (net.Conn, error) {
 			continue
 		}
 		failed = 0
-		if s, ok := l.a.admit(conn); ok {
+		if l.tls != nil {
+			conn = tls.Server(conn, l.tls) // it shakes hands when it is read, not here: a silent peer must not keep others out
+		}
+		if s, ok := l.a.admit(conn, flow{tcp: true, tls: l.tls != nil, local: l.local, remote: addrPort(conn.RemoteAddr())}); ok {
 			return s, nil
 		}
 		_ = conn.Close()
@@ -162,7 +175,8 @@ func (l *dialledListener) Accept() (net.Conn, error) {
 }
 
 // streamEdge is a TCP connection as sipgo sees it: each Read gives one whole
-// message that is worth a transaction.
+// message that is worth a transaction. What sipgo takes for TCP may be TLS: it
+// knows nothing of certificates, and may not open connections (see New).
 type streamEdge struct {
 	net.Conn
 	a     *Agent
@@ -174,9 +188,9 @@ type streamEdge struct {
 }
 
 // admit takes a connection in, or not.
-func (a *Agent) admit(conn net.Conn) (*streamEdge, bool) {
-	s := &streamEdge{Conn: conn, a: a}
-	s.flow = flow{tcp: true, local: addrPort(conn.LocalAddr()), remote: addrPort(conn.RemoteAddr()), write: s.send}
+func (a *Agent) admit(conn net.Conn, f flow) (*streamEdge, bool) {
+	s := &streamEdge{Conn: conn, a: a, flow: f}
+	s.flow.write = s.send
 	source := s.flow.remote.Addr()
 	_, trusted := a.trunkOf(source)
 	s.known.Store(trusted)
@@ -184,6 +198,9 @@ func (a *Agent) admit(conn net.Conn) (*streamEdge, bool) {
 	defer a.mu.Unlock()
 	if a.closing || len(a.conns) >= maxConns {
 		return nil, false
+	}
+	if other := a.conns[f.remote]; other != nil && !other.serves(f) {
+		return nil, false // behind a NAT two can look like one: a secret way must not become a clear one
 	}
 	if !trusted {
 		same := 0
@@ -198,6 +215,13 @@ func (a *Agent) admit(conn net.Conn) (*streamEdge, bool) {
 	}
 	a.conns[s.flow.remote] = s
 	return s, true
+}
+
+// serves tells whether the connection is what a flow wants: TLS, and with the
+// one whom we would connect to (RFC 5923 §8.2: who connected to us has shown no
+// certificate).
+func (s *streamEdge) serves(f flow) bool {
+	return s.flow.tls == f.tls && (f.whom == nil || s.flow.whom != nil)
 }
 
 // Close closes the connection and forgets it.
@@ -217,7 +241,11 @@ func (s *streamEdge) Write(b []byte) (int, error) {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
 	_ = s.Conn.SetWriteDeadline(time.Now().Add(writeLongest))
-	return s.Conn.Write(b)
+	n, err := s.Conn.Write(b)
+	if err != nil {
+		_ = s.Conn.Close() // half a message may be under way: nothing can follow it
+	}
+	return n, err
 }
 
 func (s *streamEdge) send(b []byte) error {
@@ -228,6 +256,10 @@ func (s *streamEdge) send(b []byte) error {
 // Read gives one message. A fault in the framing ends the connection: there is
 // nothing to find the next message by.
 func (s *streamEdge) Read(b []byte) (int, error) {
+	if err := s.shakeHands(); err != nil {
+		s.a.grumble("a TLS connection failed", s.flow.remote, err.Error())
+		return 0, net.ErrClosed
+	}
 	chunk := make([]byte, 4096)
 	for {
 		frame, err := s.frame()
@@ -254,6 +286,17 @@ func (s *streamEdge) Read(b []byte) (int, error) {
 			return 0, net.ErrClosed // quietly, whatever it was
 		}
 	}
+}
+
+// shakeHands makes the connection secret, if it is to be and is not yet.
+func (s *streamEdge) shakeHands() error {
+	c, ok := s.Conn.(*tls.Conn)
+	if !ok || c.ConnectionState().HandshakeComplete {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(s.a.ctx, handshake)
+	defer cancel()
+	return c.HandshakeContext(ctx)
 }
 
 var errFraming = errors.New("no message boundary")

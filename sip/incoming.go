@@ -34,11 +34,11 @@ func (a *Agent) flowOf(req *sip.Request) flow {
 	remote, _ := netip.ParseAddrPort(req.Source())
 	remote = netip.AddrPortFrom(remote.Addr().Unmap().WithZone(""), remote.Port())
 	if strings.EqualFold(req.Transport(), "TCP") {
-		if c := a.tcpConn(remote); c != nil {
+		if c := a.connAt(remote); c != nil {
 			return c.flow
 		}
-		local, _ := a.localFor(remote.Addr())
-		return a.tcpFlow(remote, local)
+		local, _ := a.localFor(remote.Addr()) // it is gone
+		return a.streamFlow(flow{tcp: true, local: local, remote: remote})
 	}
 	local, _ := a.localFor(remote.Addr())
 	return a.udpFlow(local, remote)

@@ -97,12 +97,12 @@ func (a *Agent) place(b Binding) (node netip.AddrPort, through, ok bool) {
 	if node, ok := a.cfg.Peers.Where(b.Node); ok {
 		return node, true, true
 	}
-	return netip.AddrPort{}, false, b.Transport != "tcp"
+	return netip.AddrPort{}, false, b.Transport == transportUDP
 }
 
 // callNode prepares the call to another node that is to ring an extension.
 func (a *Agent) callNode(node netip.AddrPort, extension string, who Caller) (*Call, []sip.Header, error) {
-	b := Binding{Extension: extension, Contact: "sip:" + extension + "@" + node.String(), Source: node, Transport: "udp"}
+	b := Binding{Extension: extension, Contact: "sip:" + extension + "@" + node.String(), Source: node, Transport: transportUDP}
 	c, extra, err := a.callTo(b, who)
 	if err != nil {
 		return nil, nil, err

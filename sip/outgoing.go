@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -44,6 +45,7 @@ type DialOptions struct {
 	Laws      []uint8        // payload types to offer, in order; default PCMA (8), PCMU (0)
 	Via       netip.AddrPort // where to send the INVITE
 	TCP       bool           // over TCP instead of UDP
+	TLS       *tls.Config    // over TLS, with whom it names; nil: not
 	LateOffer bool           // no SDP in the INVITE: the answer goes in the ACK
 	Trunk     string         // the trunk whose line it takes; "": nobody's
 	Account   Account        // for a carrier that challenges INVITEs; zero: it is refused then
@@ -52,7 +54,7 @@ type DialOptions struct {
 // Dial makes a call and returns when it is answered; `to` is a number or a user
 // part. Errors are those of Ring.
 func (a *Agent) Dial(ctx context.Context, to string, o DialOptions) (*Call, error) {
-	f, err := a.outFlow(o.Via, o.TCP)
+	f, err := a.outFlow(o.Via, transportOf(o.TCP, o.TLS), o.TLS)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +221,7 @@ func (a *Agent) callTo(b Binding, who Caller) (*Call, []sip.Header, error) {
 		return nil, nil, fmt.Errorf("%w: contact: %w", ErrUnreachable, err)
 	}
 	target.Headers = nil // RFC 4475 §3.3.14: never trusted
-	f, err := a.outFlow(b.Source, b.Transport == "tcp")
+	f, err := a.outFlow(b.Source, b.Transport, nil)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
@@ -251,17 +253,38 @@ func (a *Agent) newCall(local sip.FromHeader, remote sip.ToHeader, target sip.Ur
 	return c
 }
 
-// outFlow is a way to an address.
-func (a *Agent) outFlow(to netip.AddrPort, tcp bool) (flow, error) {
+// Transports as a Binding names them.
+const (
+	transportUDP = "udp"
+	transportTCP = "tcp"
+	transportTLS = "tls"
+)
+
+func transportOf(tcp bool, whom *tls.Config) string {
+	switch {
+	case whom != nil:
+		return transportTLS
+	case tcp:
+		return transportTCP
+	}
+	return transportUDP
+}
+
+// outFlow is a way to an address; by TLS, to whom is there.
+func (a *Agent) outFlow(to netip.AddrPort, transport string, whom *tls.Config) (flow, error) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	local, ok := a.localFor(to.Addr())
-	if !ok {
+	near := a.localFor
+	if transport == transportTLS {
+		near = a.safeFor
+	}
+	local, ok := near(to.Addr())
+	switch {
+	case !ok:
 		return flow{}, fmt.Errorf("sip: no address of ours reaches %s", to)
+	case transport == transportUDP:
+		return a.udpFlow(local, to), nil
 	}
-	if tcp {
-		return a.tcpFlow(to, local), nil
-	}
-	return a.udpFlow(local, to), nil
+	return a.streamFlow(flow{tcp: true, tls: transport == transportTLS, whom: whom, local: local, remote: to}), nil
 }
 
 // invite sends an INVITE and follows it on a goroutine to its very end. What

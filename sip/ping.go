@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"time"
@@ -13,9 +14,10 @@ import (
 const pingLongest = 4 * time.Second
 
 // Ping asks whether a carrier's switch takes calls, by OPTIONS (RFC 3261 §11). Any
-// answer but 503 is a yes: some refuse OPTIONS. The error says why not.
-func (a *Agent) Ping(ctx context.Context, to netip.AddrPort) error {
-	f, err := a.outFlow(to, false)
+// answer but 503 is a yes: some refuse OPTIONS. The error says why not. By TCP or,
+// with whom, by TLS.
+func (a *Agent) Ping(ctx context.Context, to netip.AddrPort, tcp bool, whom *tls.Config) error {
+	f, err := a.outFlow(to, transportOf(tcp, whom), whom)
 	if err != nil {
 		return err
 	}

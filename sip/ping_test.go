@@ -13,7 +13,7 @@ func TestPing(t *testing.T) {
 		p := h.peer(trunkIP)
 		ping := func() <-chan error {
 			done := make(chan error, 1)
-			go func() { done <- h.a.Ping(h.t.Context(), p.addr) }()
+			go func() { done <- h.a.Ping(h.t.Context(), p.addr, false, nil) }()
 			return done
 		}
 		for status, up := range map[string]bool{"200 OK": true, "405 Method Not Allowed": true, "503 Service Unavailable": false} {

@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -31,6 +32,7 @@ type RegisterOptions struct {
 	Registrar netip.AddrPort
 	Domain    string // of the account's address; "": the registrar's address
 	TCP       bool
+	TLS       *tls.Config   // over TLS, with whom it names; nil: not
 	Expires   time.Duration // 0 takes the binding away
 }
 
@@ -39,7 +41,7 @@ type RegisterOptions struct {
 // too short (423, RFC 3261 §10.2.8) gets the one it wants. Errors are *StatusError
 // for a refusal.
 func (a *Agent) Register(ctx context.Context, o RegisterOptions) (time.Duration, error) {
-	f, err := a.outFlow(o.Registrar, o.TCP)
+	f, err := a.outFlow(o.Registrar, transportOf(o.TCP, o.TLS), o.TLS)
 	if err != nil {
 		return 0, err
 	}

@@ -86,7 +86,7 @@ func (a *Agent) onRegister(req *sip.Request, tx sip.ServerTransaction) {
 		return
 	}
 	if f.tcp {
-		if c := a.tcpConn(f.remote); c != nil {
+		if c := a.connOf(f); c != nil {
 			c.known.Store(true)
 		}
 	}

@@ -587,7 +587,7 @@ func (c checkCommand) Run(ctx context.Context) error {
 	}
 	fmt.Printf("Sound:    UDP ports %d-%d\n", s.minPort, s.maxPort)
 	fmt.Println("Console: ", s.http, s.publicURL)
-	if err := s.printCertificate(time.Now()); err != nil {
+	if err := s.printCertificates(time.Now()); err != nil {
 		return err
 	}
 	if s.database == "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -42,8 +43,13 @@ type Config struct {
 
 // SIPConfig says where calls come in and whose they may be.
 type SIPConfig struct {
-	Listen []string      `toml:"listen"` // ip:port, UDP and TCP on each
-	Realm  string        `toml:"realm"`  // of the telephones' digest
+	Listen []string `toml:"listen"` // ip:port, UDP and TCP on each
+	Realm  string   `toml:"realm"`  // of the telephones' digest
+
+	TLSListen   []string `toml:"tls_listen"`  // ip:port, SIP over TLS
+	Certificate string   `toml:"certificate"` // PEM file with the chain; read again when it changes
+	Key         string   `toml:"key"`         // PEM file
+
 	Trunks []TrunkConfig `toml:"trunk"`
 
 	DialPrefixes []string `toml:"dial_prefixes"` // whom the desk may dial: beginnings in E.164
@@ -64,6 +70,10 @@ type TrunkConfig struct {
 	Password string `toml:"password"` // of the same
 	Register string `toml:"register"` // the account we register at target; "": the carrier knows where we are
 	Domain   string `toml:"domain"`   // of the account's address; "": target's address
+
+	Transport  string `toml:"transport"`   // of what we send to target and standby: udp, tcp or tls
+	ServerName string `toml:"server_name"` // tls: what its certificate must be for; "": target's address
+	Roots      string `toml:"roots"`       // tls: PEM file with who vouches for it, when the system does not
 }
 
 // RTPConfig is the range of ports that sound may use.
@@ -168,7 +178,11 @@ func loadConfig(path string) (Config, error) {
 	if err := parseConfig(text, path, &c); err != nil {
 		return c, err
 	}
-	for _, p := range []*string{&c.Data, &c.HTTP.Certificate, &c.HTTP.Key, &c.HTTP.ACME.Roots} {
+	files := []*string{&c.Data, &c.HTTP.Certificate, &c.HTTP.Key, &c.HTTP.ACME.Roots, &c.SIP.Certificate, &c.SIP.Key}
+	for i := range c.SIP.Trunks {
+		files = append(files, &c.SIP.Trunks[i].Roots)
+	}
+	for _, p := range files {
 		if *p != "" && !filepath.IsAbs(*p) { // relative to the file, wherever the program was started
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}
@@ -207,6 +221,8 @@ func parseConfig(text []byte, path string, c *Config) error {
 type settings struct {
 	data      string
 	sip       []netip.AddrPort
+	sipTLS    []netip.AddrPort
+	sipFiles  [2]string // files of certificate and key
 	realm     string
 	trunks    []trunk
 	plan      tickets.DialPlan
@@ -246,6 +262,9 @@ type trunk struct {
 	account  sip.Account
 	register string // "": no registration
 	domain   string
+
+	tcp bool
+	tls *tls.Config // nil: not by TLS
 }
 
 // out is the trunk that takes our calls, the first that does.
@@ -277,16 +296,10 @@ func (c Config) check() (settings, error) {
 	if len(c.SIP.Listen) == 0 {
 		fault("sip.listen", "at least one address is needed")
 	}
-	for _, l := range c.SIP.Listen {
-		ap, err := netip.ParseAddrPort(l)
-		switch {
-		case err != nil:
-			fault("sip.listen", "%q is not an address and a port, like 192.0.2.10:5060", l)
-		case ap.Addr().IsUnspecified():
-			fault("sip.listen", "%q listens everywhere: name the address, it stands in every message we send", l)
-		default:
-			s.sip = append(s.sip, ap)
-		}
+	s.sip = listenAddresses("sip.listen", c.SIP.Listen, fault)
+	s.sipTLS, s.sipFiles = listenAddresses("sip.tls_listen", c.SIP.TLSListen, fault), [2]string{c.SIP.Certificate, c.SIP.Key}
+	if (c.SIP.Certificate == "") != (c.SIP.Key == "") || (c.SIP.Certificate == "") != (len(c.SIP.TLSListen) == 0) {
+		fault("sip.tls_listen", "tls_listen, certificate and key belong together")
 	}
 	if strings.ContainsAny(c.SIP.Realm, "\"\\\r\n") || c.SIP.Realm == "" || len(c.SIP.Realm) > 64 {
 		fault("sip.realm", "1 to 64 characters without quotes")
@@ -315,6 +328,12 @@ func (c Config) check() (settings, error) {
 		}
 		if err := t.outbound(&next); err != nil {
 			fault(key, "%v", err)
+		}
+		if err := t.transport(&next); err != nil {
+			fault(key, "%v", err)
+		}
+		if next.tls != nil && len(c.SIP.TLSListen) == 0 {
+			fault(key, "transport: with tls the carrier reaches us by TLS too: sip.tls_listen is needed")
 		}
 		s.trunks = append(s.trunks, next)
 	}
@@ -403,6 +422,62 @@ func (t TrunkConfig) outbound(to *trunk) (err error) {
 		return fmt.Errorf("identity: %q is none of from, asserted", t.Identity)
 	}
 	return nil
+}
+
+// transport reads how messages travel to a trunk's switches.
+func (t TrunkConfig) transport(to *trunk) error {
+	switch t.Transport {
+	case "", "udp":
+	case "tcp":
+		to.tcp = true
+	case "tls":
+		return t.secret(to)
+	default:
+		return fmt.Errorf("transport: %q is none of udp, tcp, tls", t.Transport)
+	}
+	if t.ServerName != "" || t.Roots != "" {
+		return errors.New(`server_name and roots are for transport = "tls"`)
+	}
+	return nil
+}
+
+// secret reads whom we expect to find when we connect to a trunk by TLS.
+func (t TrunkConfig) secret(to *trunk) error {
+	to.tls = &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
+	if t.ServerName == "" {
+		if len(t.Standby) > 0 {
+			return errors.New("server_name: needed with several switches by TLS: it is what their certificates are for")
+		}
+		to.tls.ServerName = to.target.Addr().String()
+	}
+	if t.Roots == "" {
+		return nil
+	}
+	text, err := readPEM(t.Roots)
+	if err != nil {
+		return fmt.Errorf("roots: %w", err)
+	}
+	to.tls.RootCAs = x509.NewCertPool()
+	if !to.tls.RootCAs.AppendCertsFromPEM(text) {
+		return fmt.Errorf("roots: %s holds no certificate that can be read", t.Roots)
+	}
+	return nil
+}
+
+// listenAddresses reads addresses of ours that stand in messages.
+func listenAddresses(key string, list []string, fault func(key, format string, args ...any)) (found []netip.AddrPort) {
+	for _, l := range list {
+		ap, err := netip.ParseAddrPort(l)
+		switch {
+		case err != nil:
+			fault(key, "%q is not an address and a port, like 192.0.2.10:5060", l)
+		case ap.Addr().IsUnspecified():
+			fault(key, "%q listens everywhere: name the address, it stands in every message we send", l)
+		default:
+			found = append(found, ap)
+		}
+	}
+	return found
 }
 
 // check reads how browsers reach the console.

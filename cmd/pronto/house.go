@@ -71,6 +71,7 @@ type house struct {
 	hooks    *outbox.Webhooks
 	web      *web.Server
 	front    *front
+	sipPair  *pair // nil: no SIP over TLS
 	http     net.Listener
 	listen   bool
 	draining atomic.Bool
@@ -91,6 +92,10 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	if h.front, err = s.newFront(e.log); err != nil {
 		return nil, err
 	}
+	secret, err := h.sipCertificate(e.log)
+	if err != nil {
+		return nil, err
+	}
 	h.book = tickets.NewBook(d, h.node, h.archive, e.log)
 	h.queue = queue.New(d, h.node, e.log)
 	h.peers = &peers{db: d, queue: h.queue}
@@ -107,10 +112,10 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	}
 	var trunks []sip.Trunk
 	for _, t := range s.trunks {
-		trunks = append(trunks, sip.Trunk{Name: t.name, Networks: t.networks, Lines: t.lines})
+		trunks = append(trunks, sip.Trunk{Name: t.name, Networks: t.networks, Lines: t.lines, TLS: t.tls})
 	}
 	h.agent, err = sip.New(sip.Config{
-		Addrs: s.sip, Packet: e.packet, Trunks: trunks, Realm: s.realm,
+		Addrs: s.sip, TLSAddrs: s.sipTLS, TLS: secret, Packet: e.packet, Trunks: trunks, Realm: s.realm,
 		Phones: sip.NewLocations(d, h.node), Node: h.node, Peers: h.peers, Media: h.engine, Log: e.log, UserAgent: "Pronto/" + version,
 		Handle: func(ctx context.Context, c *sip.Call) { h.desk.Answer(ctx, caller{c}) },
 	})
@@ -263,6 +268,9 @@ func (h *house) run(ctx context.Context) error {
 	}
 	if h.front.run != nil {
 		start("certificate", rest, h.front.run)
+	}
+	if h.sipPair != nil {
+		start("certificate for calls", rest, h.sipPair.run)
 	}
 	serve := func(server *http.Server, l net.Listener) {
 		group.Go(func() error {

@@ -189,6 +189,27 @@ func (p *pair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.no
 
 func (p *pair) expires() (time.Time, error) { return p.now.Load().Leaf.NotAfter, nil }
 
+// sipCertificate opens the certificate that telephones and carriers see; nil when
+// they do not come by TLS.
+func (h *house) sipCertificate(log *slog.Logger) (_ *tls.Config, err error) {
+	if h.sipPair, err = h.openSIPPair(log); err != nil || h.sipPair == nil {
+		return nil, err
+	}
+	return &tls.Config{GetCertificate: h.sipPair.get, MinVersion: tls.VersionTLS12}, nil
+}
+
+// openSIPPair opens its files; nil when none are named.
+func (s settings) openSIPPair(log *slog.Logger) (*pair, error) {
+	if s.sipFiles[0] == "" {
+		return nil, nil
+	}
+	p, err := openPair(s.sipFiles[0], s.sipFiles[1], log)
+	if err != nil {
+		return nil, fmt.Errorf("%w: sip.certificate: %w", errConfig, err)
+	}
+	return p, nil
+}
+
 // readPEM reads a small file.
 func readPEM(path string) ([]byte, error) {
 	info, err := os.Stat(path)
@@ -277,8 +298,16 @@ func notAfter(text []byte) (time.Time, error) {
 	return time.Time{}, errors.New("there is no certificate in it")
 }
 
-// printCertificate says how long the certificate holds, for `pronto check`.
-func (s settings) printCertificate(now time.Time) error {
+// printCertificates says how long the certificates hold, for `pronto check`.
+func (s settings) printCertificates(now time.Time) error {
+	p, err := s.openSIPPair(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		until, _ := p.expires()
+		printExpiry("SIP/TLS:", until, now, "telephones and carriers refuse it")
+	}
 	f, err := s.newFront(slog.New(slog.DiscardHandler))
 	if err != nil || f.tls == nil {
 		return err
@@ -291,13 +320,17 @@ func (s settings) printCertificate(now time.Time) error {
 	case err != nil:
 		return fmt.Errorf("%w: %w", errConfig, err)
 	}
+	printExpiry("HTTPS:", until, now, "browsers refuse it")
+	return nil
+}
+
+func printExpiry(what string, until, now time.Time, over string) {
 	remark := ""
 	switch left := until.Sub(now); {
 	case left <= 0:
-		remark = ": it is over, browsers refuse it"
+		remark = ": it is over, " + over
 	case left < expiresSoon:
 		remark = ": that is soon"
 	}
-	fmt.Printf("HTTPS:    the certificate ends on %s, in %d days%s\n", until.Format("2006-01-02"), int(until.Sub(now).Hours()/24), remark)
-	return nil
+	fmt.Printf("%-9s the certificate ends on %s, in %d days%s\n", what, until.Format("2006-01-02"), int(until.Sub(now).Hours()/24), remark)
 }

@@ -89,6 +89,12 @@ func (h *house) metrics() http.Handler {
 			return float64(until.Unix())
 		})
 	}
+	if h.sipPair != nil {
+		gauge("sip_certificate_expires", "When the certificate for SIP over TLS ends, seconds since 1970.", func() float64 {
+			until, _ := h.sipPair.expires()
+			return float64(until.Unix())
+		})
+	}
 	gauge("callers_waiting", "Callers in the queue; -1 when the database does not answer.", h.waiting)
 	gauge("nodes", "Servers that live on this database, this one included.", func() float64 { return float64(len(h.queue.Nodes())) })
 	gauge("ready", "1 while calls are answered.", func() float64 {

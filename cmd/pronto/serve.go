@@ -209,6 +209,11 @@ func (s settings) listenable() error {
 			wrong = append(wrong, addressFault("sip.listen (--sip)", a.String(), err))
 		}
 	}
+	for _, a := range s.sipTLS {
+		if err := tryTCP(a.String()); err != nil {
+			wrong = append(wrong, addressFault("sip.tls_listen", a.String(), err))
+		}
+	}
 	if err := tryTCP(s.http); err != nil {
 		wrong = append(wrong, addressFault("http.listen (--http)", s.http, err))
 	}

@@ -32,7 +32,7 @@ type lines struct {
 // A switch of the carrier that does not take the call leaves it to the next
 // (RFC 3263 §4.3).
 func (l *lines) Dial(ctx context.Context, number, id string) (ivr.Line, error) {
-	o := sip.DialOptions{ID: id, Trunk: l.out.name, Account: l.out.account, From: l.out.caller}
+	o := sip.DialOptions{ID: id, Trunk: l.out.name, Account: l.out.account, From: l.out.caller, TCP: l.out.tcp, TLS: l.out.tls}
 	if l.out.asserted {
 		o.Asserted = l.out.caller
 	}
@@ -89,7 +89,7 @@ func (l *lines) ping(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		for _, target := range append([]netip.AddrPort{l.out.target}, l.out.standby...) {
-			err := l.agent.Ping(ctx, target)
+			err := l.agent.Ping(ctx, target, l.out.tcp, l.out.tls)
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -127,7 +127,7 @@ func (h *house) keepRegistered(ctx context.Context, t trunk) {
 	first := true
 	h.agent.KeepRegistered(ctx, sip.RegisterOptions{
 		Extension: t.register, User: t.account.User, Password: t.account.Password,
-		Registrar: t.target, Domain: t.domain, Expires: registrationLasts,
+		Registrar: t.target, TCP: t.tcp, TLS: t.tls, Domain: t.domain, Expires: registrationLasts,
 	}, func(err error) {
 		switch {
 		case err != nil && err.Error() != before:
