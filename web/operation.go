@@ -1,10 +1,12 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -134,7 +136,7 @@ func provide[I, O any](a *operations, o operation, fn func(ctx context.Context, 
 	status := op.DefaultStatus
 	var body *huma.Schema
 	huma.Register(a.api, *op, func(ctx context.Context, in *I) (*answer, error) {
-		out, err := zero[O](), checked(a.api, body, in, sentences)
+		out, err := zero[O](), checked(ctx, a.api, body, in, sentences)
 		if err == nil {
 			out, err = fn(ctx, whoAsked(ctx).User, in)
 		}
@@ -185,9 +187,24 @@ func (a *operations) admit(o operation) func(huma.Context, func(huma.Context)) {
 		ctx, cancel := context.WithTimeout(r.Context(), o.takes)
 		defer cancel()
 		a.server.once(w, r.WithContext(ctx), o, func(w http.ResponseWriter, r *http.Request) {
+			if kind == "application/json" {
+				r = keepSent(r)
+			}
 			next(humachi.NewContext(c.Operation(), r, w))
 		})
 	}
+}
+
+// sentKey is where a request's context has its body as it came.
+type sentKey struct{}
+
+// keepSent keeps a copy of the body while it is read: what it was decoded into
+// cannot tell a field that was left out from one that is empty.
+func keepSent(r *http.Request) *http.Request {
+	sent := new(bytes.Buffer)
+	r = r.WithContext(context.WithValue(r.Context(), sentKey{}, sent))
+	r.Body = io.NopCloser(io.TeeReader(r.Body, sent)) // net/http closes its own
+	return r
 }
 
 // allowed tells whether who asks may: by role, and with a token by its scope.
@@ -218,12 +235,25 @@ func unreadable(c huma.Context) *problem {
 
 func readable(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
 
-// checked holds the decoded body against the constraints of its type's tags. It
-// looks at what was decoded, not at what was sent: the two can differ (a key
-// twice, or in another case).
-func checked(api huma.API, schema *huma.Schema, in any, sentences map[string]string) error {
+// checked refuses a body that leaves out what its type requires, and holds the
+// decoded one against the constraints of the type's tags. Values are looked at
+// as they were decoded, not as they were sent: the two can differ (a key twice,
+// or in another case).
+func checked(ctx context.Context, api huma.API, schema *huma.Schema, in any, sentences map[string]string) error {
 	if schema == nil {
 		return nil
+	}
+	registry := api.OpenAPI().Components.Schemas
+	if sent, ok := ctx.Value(sentKey{}).(*bytes.Buffer); ok {
+		var value any
+		dec := json.NewDecoder(sent)
+		dec.UseNumber() // numbers that no float64 holds are none of this
+		if err := dec.Decode(&value); err != nil {
+			return fmt.Errorf("check a body: %w", err)
+		}
+		if at := missingIn(registry, schema, value, "body"); at != "" {
+			return fieldProblem(fieldOf(at), "Non può mancare.")
+		}
 	}
 	raw, err := json.Marshal(reflect.ValueOf(in).Elem().FieldByName("Body").Interface())
 	if err != nil {
@@ -239,7 +269,6 @@ func checked(api huma.API, schema *huma.Schema, in any, sentences map[string]str
 		return fieldProblem(fieldOf(at), "Il testo non è leggibile.")
 	}
 	found := &huma.ValidateResult{}
-	registry := api.OpenAPI().Components.Schemas
 	huma.Validate(registry, schema, path, huma.ModeWriteToServer, value, found)
 	for _, err := range found.Errors {
 		detail, ok := err.(*huma.ErrorDetail) //nolint:errorlint // Validate adds nothing else
@@ -253,6 +282,44 @@ func checked(api huma.API, schema *huma.Schema, in any, sentences map[string]str
 
 // leftOut is what huma says of a list or an object that is nil.
 var leftOut = []string{validation.MsgExpectedArray, validation.MsgExpectedObject, validation.MsgExpectedMatchAtLeastOneSchema}
+
+// missingIn finds a required field that a body leaves out, "" when there is none.
+// A null where none may stand is left out, too: it decodes into the zero value
+// as silently.
+func missingIn(registry huma.Registry, s *huma.Schema, value any, at string) string {
+	for s != nil && s.Ref != "" {
+		s = registry.SchemaFromRef(s.Ref)
+	}
+	if s == nil {
+		return ""
+	}
+	switch v := value.(type) {
+	case nil:
+		if !s.Nullable && len(s.AnyOf) == 0 { // a pointer to a type with a name is any of it and null
+			return at
+		}
+	case []any:
+		for i, one := range v {
+			if found := missingIn(registry, s.Items, one, at+"["+strconv.Itoa(i)+"]"); found != "" {
+				return found
+			}
+		}
+	case map[string]any:
+		for _, key := range s.Required {
+			if _, ok := v[key]; !ok {
+				return at + "." + key
+			}
+		}
+		for _, key := range slices.Sorted(maps.Keys(s.Properties)) {
+			if one, ok := v[key]; ok && (one != nil || slices.Contains(s.Required, key)) {
+				if found := missingIn(registry, s.Properties[key], one, at+"."+key); found != "" {
+					return found
+				}
+			}
+		}
+	}
+	return ""
+}
 
 // unreadableIn finds a string with NUL, which JSON may carry as \u0000.
 func unreadableIn(value any, at string) string {

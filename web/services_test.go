@@ -12,8 +12,9 @@ import (
 )
 
 const eveningService = `{"settings": {"name": "Assistenza serale", "numbers": ["848 000 111"],
-	"hours": {"week": [{"weekday": 1, "opens": "18:00", "closes": "22:00"}]},
-	"menu": [{"key": "1", "topic": "%s", "default": true}]}}`
+	"hours": {"always": false, "open_holidays": false, "patron": "", "week": [{"weekday": 1, "opens": "18:00", "closes": "22:00"}], "exceptional": []},
+	"menu": [{"key": "1", "action": "", "topic": "%s", "default": true}], "mobiles_refused": false, "recording_notice": false,
+	"max_wait": 0, "nobody_wait": 0, "at_closing": "", "announce_every": 0, "callback_offered": null}, "valid_from": null}`
 
 func TestServiceIsSetUp(t *testing.T) {
 	d := newDesk(t)
@@ -27,7 +28,7 @@ func TestServiceIsSetUp(t *testing.T) {
 	carla.ask(http.MethodPost, "/api/v1/services", body).problem(t, http.StatusUnprocessableEntity) // the number is another's now
 
 	settings := page.Versions[0].Settings
-	settings.Menu = nil
+	settings.Menu = []tickets.MenuSetting{}
 	draft := map[string]any{"settings": settings, "valid_from": nil, "revision": 1}
 	if v := decoded[tickets.Version](t, carla.ask(http.MethodPut, at+"/draft", draft).want(t, http.StatusOK).body); v.Revision != 2 {
 		t.Errorf("the draft: %+v", v)
