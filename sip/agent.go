@@ -743,6 +743,10 @@ func reasonOf(status int) string {
 		return "Request Timeout"
 	case 415:
 		return "Unsupported Media Type"
+	case 421:
+		return "Extension Required"
+	case 422:
+		return "Session Interval Too Small"
 	case 423:
 		return "Interval Too Brief"
 	case 480:

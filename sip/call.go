@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -61,6 +60,8 @@ type Call struct {
 	accepted uint32   // CSeq of the INVITE that we accepted last
 	saidBye  bool     // they did
 	inviting bool     // an INVITE of theirs is being dealt with
+	offering bool     // a re-INVITE of ours is on its way
+	session  session
 	ack      *sip.Request
 	ackFlow  flow
 	ackSeq   uint32
@@ -247,9 +248,11 @@ func (c *Call) agree(g agreement) {
 	c.stream.Agree(g.format, g.peer)
 }
 
-// accept builds a 200 with a description. c.mu is held.
+// accept builds a 200 with a description, and starts the session's timer. c.mu is
+// held.
 func (c *Call) accept(req *sip.Request, body []byte) *sip.Response {
 	res := c.response(req, sip.StatusOK, body)
+	c.grant(req, res)
 	if len(body) > 0 {
 		res.AppendHeader(sip.NewHeader("Content-Type", sdpType))
 	}
@@ -270,13 +273,6 @@ func (c *Call) response(req *sip.Request, status int, body []byte) *sip.Response
 		res.AppendHeader(&sip.ContactHeader{Address: contact})
 		res.AppendHeader(sip.NewHeader("Allow", allow))
 		res.AppendHeader(sip.NewHeader("Supported", "timer"))
-		if interval := header(req, "session-expires", "x"); interval != "" && requires(req, "timer") {
-			// RFC 4028 §9: who requires the timer refreshes; we answer. A dead leg is
-			// found by its sound.
-			interval, _, _ = strings.Cut(interval, ";")
-			res.AppendHeader(sip.NewHeader("Session-Expires", interval+";refresher=uac"))
-			res.AppendHeader(sip.NewHeader("Require", "timer"))
-		}
 	}
 	return res
 }
@@ -338,19 +334,20 @@ func (c *Call) takeAnswer(w *waiting) error {
 	return c.takeDescription(s)
 }
 
-// takeDescription agrees to an answer to our offer.
+// takeDescription agrees to an answer to our offer. One without a port holds
+// (RFC 3264 §8.2).
 func (c *Call) takeDescription(s *sdp) error {
 	for i := range s.media {
 		if m := &s.media[i]; m.codec(ownKeyPT) == "" {
 			m.maps[ownKeyPT] = "TELEPHONE-EVENT/8000" // what we called it, when the answer does not say
 		}
 	}
-	g, err := s.agree(c.source())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g, err := s.agreeAgain(c.source(), c.format)
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.stream != nil && c.state != over {
 		c.agree(g)
 	}
@@ -450,6 +447,7 @@ func (c *Call) finish(cause error, sayBye bool) {
 	}
 	was, stream, w := c.state, c.stream, c.waiting
 	c.state = over
+	c.disarm()
 	c.mu.Unlock()
 	switch {
 	case sayBye && was >= answered:

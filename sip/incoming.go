@@ -3,7 +3,6 @@ package sip
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"runtime/debug"
 	"strings"
@@ -113,13 +112,10 @@ func (a *Agent) onReinvite(req *sip.Request, tx sip.ServerTransaction, f flow, k
 		c.mu.Unlock()
 		a.respond(req, tx, sip.StatusCallTransactionDoesNotExists)
 		return
-	case c.state != talking || c.waiting != nil:
-		c.mu.Unlock() // glare: an offer of ours is still open (RFC 3261 §14.2)
-		a.respond(req, tx, sip.StatusRequestPending)
-		return
-	case c.inviting:
-		c.mu.Unlock() // theirs is (same clause)
-		a.respond(req, tx, sip.StatusInternalServerError, sip.NewHeader("Retry-After", fmt.Sprint(rand.IntN(11))))
+	case c.busy() != 0:
+		status := c.busy()
+		c.mu.Unlock()
+		a.putOff(req, tx, status)
 		return
 	}
 	c.inviting = true
@@ -153,8 +149,8 @@ func (a *Agent) onReinvite(req *sip.Request, tx sip.ServerTransaction, f flow, k
 	}
 	c.resend(tx, ok, w)
 	if late := len(sessionBody(header(req, "content-type", "c"), req.Body())) == 0; late && isDone(w.done) {
-		if err := c.takeAnswer(w); err != nil {
-			c.hangUp(err)
+		if err := c.takeAnswer(w); err != nil { // the session stays as it was
+			a.log.Debug("sip: an answer in an ACK that changes nothing", "call", c.ID(), "error", err)
 		}
 	}
 }
@@ -165,20 +161,20 @@ func (c *Call) renegotiate(req *sip.Request, offerBack bool) ([]byte, error) {
 	body := sessionBody(header(req, "content-type", "c"), req.Body())
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(body) == 0 && !offerBack {
+		return nil, nil
+	}
 	if c.stream == nil || c.state == over {
 		return nil, ErrEnded
 	}
 	if len(body) == 0 {
-		if !offerBack {
-			return nil, nil
-		}
 		return c.local.offer(c.laws, sendRecv), nil
 	}
 	offer, err := parseSDP(body)
 	if err != nil {
 		return nil, err
 	}
-	g, err := offer.agree(c.source())
+	g, err := offer.agreeAgain(c.source(), c.format)
 	if err != nil {
 		return nil, err
 	}
@@ -230,10 +226,10 @@ func (a *Agent) onUpdate(req *sip.Request, tx sip.ServerTransaction) {
 		return
 	}
 	c.mu.Lock()
-	pending := c.waiting != nil || c.inviting
+	busy := c.busy()
 	c.mu.Unlock()
-	if len(req.Body()) > 0 && pending {
-		a.respond(req, tx, sip.StatusRequestPending) // RFC 3311 §5.2
+	if len(req.Body()) > 0 && busy != 0 {
+		a.putOff(req, tx, busy) // RFC 3311 §5.2
 		return
 	}
 	answer, err := c.renegotiate(req, false)
@@ -290,16 +286,4 @@ func (a *Agent) onOptions(req *sip.Request, tx sip.ServerTransaction) {
 	if c := a.inDialog(req, tx); c != nil {
 		a.respond(req, tx, sip.StatusOK, sip.NewHeader("Allow", allow), sip.NewHeader("Accept", acceptBodies))
 	}
-}
-
-// requires tells whether a request requires an extension.
-func requires(req *sip.Request, extension string) bool {
-	for _, v := range headers(req, "require") {
-		for t := range strings.SplitSeq(v, ",") {
-			if strings.EqualFold(strings.TrimSpace(t), extension) {
-				return true
-			}
-		}
-	}
-	return false
 }

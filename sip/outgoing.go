@@ -303,19 +303,15 @@ func (a *Agent) invite(ctx context.Context, c *Call, extra []sip.Header, late bo
 	c.stream = stream
 	c.local = local{id: uint64(c.arrived.Unix()), version: 1, addr: stream.Addr()}
 	a.enrol(c)
-	write := func(answer sip.Header) (*sip.Request, flow, sip.ClientTransaction, error) {
+	write := func(more ...sip.Header) (*sip.Request, flow, sip.ClientTransaction, error) {
 		req, f := c.dlg.request(sip.INVITE, 0)
 		c.mu.Lock()
 		c.ackSeq = req.CSeq().SeqNo
 		c.mu.Unlock()
 		req.AppendHeader(&sip.ContactHeader{Address: ownURI("pronto", f)})
 		req.AppendHeader(sip.NewHeader("Allow", allow))
-		req.AppendHeader(sip.NewHeader("Supported", "timer"))
-		for _, h := range extra {
+		for _, h := range slices.Concat(extra, more) {
 			req.AppendHeader(h)
-		}
-		if answer != nil {
-			req.AppendHeader(answer)
 		}
 		if !late {
 			req.AppendHeader(sip.NewHeader("Content-Type", sdpType))
@@ -327,7 +323,7 @@ func (a *Agent) invite(ctx context.Context, c *Call, extra []sip.Header, late bo
 		}
 		return req, f, tx, err
 	}
-	req, f, tx, err := write(nil)
+	req, f, tx, err := write(new(retry).headers()...)
 	if err != nil {
 		c.finish(ErrUnreachable, false)
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
@@ -352,11 +348,11 @@ type attempt struct {
 	tx  sip.ClientTransaction
 }
 
-// follow reads what comes back for an INVITE. A challenge is answered with another
-// one that write makes (RFC 3261 §22.2); once more when its nonce was stale.
-func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(sip.Header) (*sip.Request, flow, sip.ClientTransaction, error), late bool, decided *atomic.Bool, results chan<- error) {
+// follow reads what comes back for an INVITE. A refusal that tells what to do
+// otherwise is followed by another one, that write makes.
+func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(...sip.Header) (*sip.Request, flow, sip.ClientTransaction, error), late bool, decided *atomic.Bool, results chan<- error) {
 	req, f, tx := first.req, first.f, first.tx
-	challenged := 0
+	var learned retry
 	told := false
 	tell := func(err error) {
 		if !told {
@@ -414,13 +410,9 @@ func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(s
 					c.finish(errElsewhere, true)
 				}
 				return
-			case challenges(res) && !canceled && c.account.User != "" && (challenged == 0 || challenged == 1 && stale(res)):
-				challenged++
-				answer, err := authorize(res, c.account, sip.INVITE, req.Recipient.String())
-				if err == nil {
-					req, f, tx, err = write(answer)
-				}
-				if err != nil {
+			case !canceled && learned.learn(c, req, res):
+				var err error
+				if req, f, tx, err = write(learned.headers()...); err != nil {
 					fail(fmt.Errorf("%w: %w", ErrUnreachable, err))
 					return
 				}
@@ -479,6 +471,7 @@ func (c *Call) joined(res *sip.Response, late bool) error {
 	ended := c.state == over
 	if !ended {
 		c.state = talking
+		c.granted(res)
 	}
 	ack, f := c.dlg.request(sip.ACK, c.ackSeq)
 	if body != nil {

@@ -232,9 +232,12 @@ func (m *sdpMedia) codec(pt uint8) string {
 }
 
 // usable tells whether we can talk over this media at all.
-func (m *sdpMedia) usable() bool {
+func (m *sdpMedia) usable() bool { return m.port != 0 && m.spoken() }
+
+// spoken is usable, be there a port or not.
+func (m *sdpMedia) spoken() bool {
 	// RTP/AVPF is what some send who would take RTP/AVP; SAVP is not ours here.
-	return m.kind == "audio" && m.port != 0 && (strings.EqualFold(m.proto, "RTP/AVP") || strings.EqualFold(m.proto, "RTP/AVPF"))
+	return m.kind == "audio" && (strings.EqualFold(m.proto, "RTP/AVP") || strings.EqualFold(m.proto, "RTP/AVPF"))
 }
 
 // agreement is what an offer and its answer come to.
@@ -288,6 +291,29 @@ func (s *sdp) agree(source netip.Addr) (agreement, error) {
 		return agreement{index: i, format: format, peer: peer, dir: directionOf(peer.Send, peer.Receive)}, nil
 	}
 	return agreement{}, ErrNoCodec
+}
+
+// agreeAgain is agree for a session that stands, with the format it has: who now
+// writes port 0 takes the sound away for a while, the last of the ways to hold
+// (RFC 3264 §8.2 and §8.4).
+func (s *sdp) agreeAgain(source netip.Addr, format media.Format) (agreement, error) {
+	g, err := s.agree(source)
+	if err == nil || format == (media.Format{}) {
+		return g, err
+	}
+	off := false
+	for i := range s.media {
+		if m := &s.media[i]; m.spoken() {
+			if m.port != 0 {
+				return agreement{}, err
+			}
+			off = true
+		}
+	}
+	if !off {
+		return agreement{}, err
+	}
+	return agreement{index: -1, format: format, peer: media.Peer{Source: source}, dir: inactive}, nil
 }
 
 // choose takes the first format that is G.711, and the keys' format with the

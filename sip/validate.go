@@ -73,6 +73,9 @@ func validate(m *raw, method, uri string, ourHost func(string) bool) *fault {
 	if f := validateRequire(m); f != nil {
 		return f
 	}
+	if f := validateTimer(m, method); f != nil {
+		return f
+	}
 	return validateBody(m, method)
 }
 

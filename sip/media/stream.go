@@ -228,6 +228,11 @@ func (s *Stream) tick(at time.Duration) {
 // expect to hear it. Time on hold does not count.
 func (s *Stream) Lost() <-chan struct{} { return s.lost }
 
+// Silent is for how long the peer has sent nothing at all.
+func (s *Stream) Silent() time.Duration {
+	return s.engine.now() - time.Duration(s.heard.Load())
+}
+
 // Play sounds a clip and returns when its last frame was sent, 20 ms before the
 // peer has heard it out, so that another clip can follow without a gap. A clip
 // that loops sounds until ctx ends. Play returns the cause of ctx's end,

@@ -1,0 +1,45 @@
+package sip
+
+import (
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// retry is what we have learned of why an INVITE of ours was not taken as it was.
+// Each reason is believed a limited number of times: no far side can keep us busy.
+type retry struct {
+	challenged int
+	answer     sip.Header    // to the challenge
+	interval   time.Duration // that they want for the session; 0: ours will do
+}
+
+// headers are what the next INVITE says for it.
+func (r *retry) headers() []sip.Header {
+	interval := max(sessionWanted, r.interval)
+	list := []sip.Header{sip.NewHeader("Supported", "timer"), sip.NewHeader("Session-Expires", inSeconds(interval))}
+	if r.interval > 0 {
+		list = append(list, sip.NewHeader("Min-SE", inSeconds(r.interval))) // RFC 4028 §7.4
+	}
+	if r.answer != nil {
+		list = append(list, r.answer)
+	}
+	return list
+}
+
+// learn takes the refusal of an INVITE; true: it is worth another one.
+func (r *retry) learn(c *Call, req *sip.Request, res *sip.Response) bool {
+	switch {
+	case challenges(res) && c.account.User != "" && (r.challenged == 0 || r.challenged == 1 && stale(res)): // RFC 3261 §22.2
+		r.challenged++
+		answer, err := authorize(res, c.account, sip.INVITE, req.Recipient.String())
+		r.answer = answer
+		return err == nil
+	case res.StatusCode == intervalTooSmall: // RFC 4028 §7.3
+		least, _ := parseInterval(header(res, "min-se"))
+		again := least > max(sessionWanted, r.interval)
+		r.interval = max(r.interval, least)
+		return again && r.interval < sessionMost
+	}
+	return false
+}
