@@ -17,7 +17,6 @@ import (
 const (
 	retryNoPorts = 10 * time.Second // until a call has ended, most likely
 	silenceBelow = -45.0            // dBFS: quieter than this is nobody speaking (a line's noise is at -60)
-	infoKeys     = 32               // keys by INFO that wait to be asked for
 	byeWait      = 32 * time.Second // 64·T1, RFC 3261 §17.1.2.2
 )
 
@@ -46,8 +45,6 @@ type Call struct {
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-
-	info chan rune // keys by INFO, where telephone-event was not agreed
 
 	mu       sync.Mutex // guards what follows
 	state    state
@@ -535,11 +532,6 @@ func (c *Call) Play(ctx context.Context, clip audio.Clip) error {
 
 var errSilence = errors.New("nothing was pressed")
 
-// keyPressed ends a wait with a key that came by INFO.
-type keyPressed rune
-
-func (keyPressed) Error() string { return "a key by INFO" }
-
 // Ask sounds a clip until a key comes, typed-ahead keys included, and waits
 // some more after its end. It gives 0 when there was only silence.
 func (c *Call) Ask(ctx context.Context, clip audio.Clip, wait time.Duration) (rune, error) {
@@ -549,11 +541,6 @@ func (c *Call) Ask(ctx context.Context, clip audio.Clip, wait time.Duration) (ru
 	}
 	ctx, done := c.alive(ctx)
 	defer done()
-	select {
-	case r := <-c.info:
-		return r, nil
-	default:
-	}
 	heard, stop := context.WithCancelCause(ctx)
 	var helpers sync.WaitGroup
 	helpers.Go(func() {
@@ -569,13 +556,6 @@ func (c *Call) Ask(ctx context.Context, clip audio.Clip, wait time.Duration) (ru
 		case <-heard.Done():
 		}
 	})
-	helpers.Go(func() {
-		select {
-		case r := <-c.info:
-			stop(keyPressed(r))
-		case <-heard.Done():
-		}
-	})
 	r, err := s.Key(heard)
 	stop(nil)
 	helpers.Wait()
@@ -583,14 +563,11 @@ func (c *Call) Ask(ctx context.Context, clip audio.Clip, wait time.Duration) (ru
 		return r, nil
 	}
 	cause := context.Cause(heard)
-	var k keyPressed
 	switch {
 	case ctx.Err() != nil:
 		return 0, context.Cause(ctx)
 	case errors.Is(cause, errSilence):
 		return 0, nil
-	case errors.As(cause, &k):
-		return rune(k), nil
 	case errors.Is(cause, context.Canceled):
 		return 0, c.why(ctx, err)
 	}
@@ -636,15 +613,8 @@ func (c *Call) Key(ctx context.Context) (rune, error) {
 	}
 	ctx, done := c.alive(ctx)
 	defer done()
-	select {
-	case r := <-c.info:
-		return r, nil
-	case <-s.Pressed():
-		r, err := s.Key(ctx)
-		return r, c.why(ctx, err)
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
-	}
+	r, err := s.Key(ctx)
+	return r, c.why(ctx, err)
 }
 
 // While sounds a clip as long as fn runs.
@@ -722,7 +692,6 @@ var errHash = errors.New("# was pressed")
 func (c *Call) drainKeys(ctx context.Context, s *media.Stream) {
 	for {
 		select {
-		case <-c.info:
 		case <-s.Pressed():
 			if _, err := s.Key(ctx); err != nil {
 				return
@@ -736,22 +705,12 @@ func (c *Call) drainKeys(ctx context.Context, s *media.Stream) {
 // awaitHash ends a recording when # is pressed; other keys are slips of a finger.
 func (c *Call) awaitHash(ctx context.Context, s *media.Stream, cancel context.CancelCauseFunc) {
 	for {
-		select {
-		case r := <-c.info:
-			if r == '#' {
-				cancel(errHash)
-				return
-			}
-		case <-s.Pressed():
-			r, err := s.Key(ctx)
-			if err != nil {
-				return
-			}
-			if r == '#' {
-				cancel(errHash)
-				return
-			}
-		case <-ctx.Done():
+		r, err := s.Key(ctx)
+		if err != nil {
+			return
+		}
+		if r == '#' {
+			cancel(errHash)
 			return
 		}
 	}

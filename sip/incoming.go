@@ -45,7 +45,7 @@ func (a *Agent) flowOf(req *sip.Request) flow {
 
 // onCall makes a call of an INVITE and lets Handle conduct it.
 func (a *Agent) onCall(req *sip.Request, tx sip.ServerTransaction, f flow, key string) {
-	c := &Call{a: a, arrived: time.Now(), identity: identify(req), req: req, tx: tx, info: make(chan rune, infoKeys), laws: defaultLaws}
+	c := &Call{a: a, arrived: time.Now(), identity: identify(req), req: req, tx: tx, laws: defaultLaws}
 	c.ctx, c.cancel = context.WithCancelCause(a.ctx)
 	defer c.cancel(ErrEnded)
 	c.dlg = newServerDialog(a, req, f, randomText())
@@ -251,14 +251,8 @@ func (a *Agent) onInfo(req *sip.Request, tx sip.ServerTransaction) {
 		return
 	}
 	key := infoKey(mediaType(header(req, "content-type", "c")), string(req.Body()))
-	c.mu.Lock()
-	wanted := c.format.KeyPT == 0 && c.state != over
-	c.mu.Unlock()
-	if key != 0 && wanted {
-		select {
-		case c.info <- key:
-		default: // more keys than anybody asks for
-		}
+	if s, err := c.sound(); err == nil && key != 0 {
+		s.Press(key)
 	}
 	a.respond(req, tx, sip.StatusOK)
 }

@@ -247,7 +247,7 @@ func (a *Agent) callTo(b Binding, who Caller) (*Call, []sip.Header, error) {
 var anonymousFrom = sip.FromHeader{DisplayName: "Anonymous", Address: sip.Uri{Scheme: "sip", User: "anonymous", Host: "anonymous.invalid"}}
 
 func (a *Agent) newCall(local sip.FromHeader, remote sip.ToHeader, target sip.Uri, f flow, laws []uint8, id identity) *Call {
-	c := &Call{a: a, arrived: time.Now(), identity: id, laws: laws, info: make(chan rune, infoKeys)}
+	c := &Call{a: a, arrived: time.Now(), identity: id, laws: laws}
 	c.ctx, c.cancel = context.WithCancelCause(a.ctx)
 	c.dlg = newClientDialog(a, local, remote, target, f)
 	return c

@@ -2,6 +2,7 @@ package prompts
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -153,5 +154,25 @@ func TestMissingClipIsATone(t *testing.T) {
 	// A sentence without its clips is still a clip.
 	if got := lib.Number("2026-1"); len(got.ALaw) == 0 {
 		t.Errorf("a number without clips is %+v", got)
+	}
+}
+
+// TestNoVoiceIsHeardAsAKey: what we say comes back from some telephones, and a
+// doctor's voice is not unlike ours.
+func TestNoVoiceIsHeardAsAKey(t *testing.T) {
+	lib := Italian()
+	var heard time.Duration
+	for _, name := range lib.Names() {
+		c := lib.Clip(name)
+		var tones audio.Tones
+		for part := range slices.Chunk(c.ALaw, audio.FrameBytes) {
+			if key := tones.Hear(part, audio.PCMA); key != 0 {
+				t.Errorf("in %s a %c is heard", name, key)
+			}
+		}
+		heard += c.Duration()
+	}
+	if heard < time.Minute {
+		t.Errorf("only %s were heard", heard)
 	}
 }

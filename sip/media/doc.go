@@ -8,7 +8,8 @@
 // closes it. A stream has two halves that share nothing but the socket:
 //
 //   - the receiver judges what arrives: is it from the peer (latch), is it RTP of
-//     an agreed type, is it new (source), is it a key (keyMemory);
+//     an agreed type, is it new (source), is it a key (keyMemory, or its tones
+//     where telephone-event was not agreed);
 //   - the sender is the leg's one outgoing RTP stream. One SSRC, sequence numbers
 //     without a hole and timestamps on the wall clock last the whole call,
 //     whatever sounds: our keys, else the clip that was started last, else the

@@ -91,18 +91,34 @@ func (m *keyMemory) press(h header, payload []byte) rune {
 	return rune(keyNames[e.code])
 }
 
+// way is how a key came.
+type way int
+
+const (
+	byEvent way = iota // telephone-event; no other counts where it was agreed
+	byTone             // the two tones of a key, heard in the sound
+	byInfo             // a SIP INFO
+)
+
 // keyboard holds the keys that were pressed and not yet asked for.
 type keyboard struct {
 	mu      sync.Mutex // guards everything
+	way     way        // the first without telephone-event: a peer that uses both ways presses each key once
 	keys    [typedAhead]rune
 	n       int
 	pressed chan struct{} // closed while n > 0
 }
 
 // press keeps a key; false when too many wait.
-func (k *keyboard) press(key rune) bool {
+func (k *keyboard) press(key rune, by way) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.way == byEvent {
+		k.way = by
+	}
+	if by != byEvent && by != k.way {
+		return true
+	}
 	if k.n == len(k.keys) {
 		return false
 	}
@@ -128,6 +144,32 @@ func (k *keyboard) take() (rune, <-chan struct{}) {
 		k.pressed = make(chan struct{})
 	}
 	return key, nil
+}
+
+// Press is a key, 0–9, *, # or A–D, that came by SIP INFO. It counts where
+// telephone-event was not agreed, unless the peer has pressed keys by their tones
+// before. In a bridge it goes to the other leg.
+func (s *Stream) Press(key rune) {
+	s.in.mu.Lock()
+	agreed := s.in.format.KeyPT != 0
+	s.in.mu.Unlock()
+	code := strings.IndexRune(keyNames, key)
+	if agreed || code < 0 {
+		return
+	}
+	if leg := s.joined.Load(); leg != nil {
+		leg.out.startKeys(&keying{codes: []uint8{uint8(code)}, done: make(chan struct{})})
+		return
+	}
+	s.press(key, byInfo)
+}
+
+func (s *Stream) press(key rune, by way) {
+	if !s.keyboard.press(key, by) {
+		s.in.mu.Lock()
+		s.in.dropped[dropKeys]++
+		s.in.mu.Unlock()
+	}
 }
 
 // Key returns the next key that was pressed, 0–9, *, # or A–D; one pressed

@@ -3,10 +3,13 @@ package media
 import (
 	"context"
 	"errors"
+	"math"
 	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pronto-desk/pronto/sip/audio"
 )
 
 // collect takes all keys that wait.
@@ -236,6 +239,88 @@ func TestSendKeysEndsWithItsContext(t *testing.T) {
 			if p.pt == 101 {
 				t.Fatal("keys go on after the context ended")
 			}
+		}
+	})
+}
+
+// tones is a key of 80 ms by its two tones, with 60 ms of silence after it.
+func tones(low, high float64) (frames [][]byte) {
+	for n := range 7 {
+		frame := frameOf(0)
+		for i := range frame {
+			frame[i] = audio.PCMA.Silence()
+			if at := float64(n*samplesPerFrame+i) / audio.Rate; n < 4 {
+				frame[i] = audio.ALaw(int16(6000 * (math.Sin(2*math.Pi*low*at) + math.Sin(2*math.Pi*high*at))))
+			}
+		}
+		frames = append(frames, frame)
+	}
+	return frames
+}
+
+// TestKeysWithoutTelephoneEvent: by tones or by INFO, whichever came first, so
+// that a peer which uses both ways presses each key once; by neither where
+// telephone-event was agreed.
+func TestKeysWithoutTelephoneEvent(t *testing.T) {
+	for name, c := range map[string]struct {
+		keyPT uint8
+		press string // t: the 5 by its tones, i: the 5 by INFO
+		want  string
+	}{
+		"tones":            {0, "tt", "55"},
+		"INFO":             {0, "ii", "55"},
+		"tones, then INFO": {0, "titi", "55"},
+		"INFO, then tones": {0, "itit", "55"},
+		"telephone-event":  {101, "titi", ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWire()
+			s := open(t, start(t, w))
+			f := Format{Law: audio.PCMA, PT: 8, KeyPT: c.keyPT}
+			rossi := newPhone(t, w.listen, netip.AddrPortFrom(rossiIP, 4000), f)
+			s.Agree(f, rossi.peer())
+			for _, p := range c.press {
+				if p == 'i' {
+					s.Press('5')
+					continue
+				}
+				for _, frame := range tones(770, 1336) {
+					rossi.say(s.Addr(), frame)
+				}
+				synctest.Wait()
+			}
+			if keys := collect(s); keys != c.want {
+				t.Errorf("%s: keys %q, want %q", name, keys, c.want)
+			}
+			s.Press('x')
+			if keys := collect(s); keys != "" {
+				t.Errorf("x is the key %q", keys)
+			}
+		})
+	}
+}
+
+// TestAKeyByInfoGoesToTheOtherLeg of a bridge, as one of telephone-event does.
+func TestAKeyByInfoGoesToTheOtherLeg(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(t, Format{Law: audio.PCMA, PT: 8}, aLawFormat())
+		end := r.bridge(t)
+		r.a.Press('7')
+		pause := time.NewTimer(10 * audio.FrameTime)
+		<-pause.C
+		synctest.Wait()
+		end()
+		var m keyMemory
+		keys := ""
+		for _, p := range r.anna.packets() {
+			if p.pt == 101 {
+				if key := m.press(p.header, p.payload); key != 0 {
+					keys += string(key)
+				}
+			}
+		}
+		if keys != "7" {
+			t.Errorf("anna's telephone heard %q", keys)
 		}
 	})
 }

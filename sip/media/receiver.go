@@ -55,6 +55,7 @@ type receiver struct {
 	source  source
 	next    candidate // a second SSRC that may become the source
 	keys    keyMemory
+	tones   *audio.Tones  // where telephone-event was not agreed; else nil
 	second  time.Duration // the running second of the flood limit
 	inSec   int
 	packets uint64
@@ -138,11 +139,13 @@ func (r *receiver) judge(b []byte, src netip.AddrPort, at time.Duration) (a arri
 			return a, 0, 0, why
 		}
 	}
-	if a.kind == kindKey {
-		if to-from < keySize {
-			return a, 0, 0, dropMalformed
-		}
+	switch {
+	case a.kind == kindKey && to-from < keySize:
+		return a, 0, 0, dropMalformed
+	case a.kind == kindKey:
 		a.key = r.keys.press(a.header, b[from:to])
+	case a.kind == kindSound && r.tones != nil:
+		a.key = r.tones.Hear(b[from:to], a.law)
 	}
 	return a, from, to, used
 }

@@ -131,6 +131,11 @@ func (s *Stream) Agree(f Format, p Peer) {
 		s.in.source.known = false // believe the first packet of the new far side
 	}
 	s.in.agreed, s.in.format, s.in.receive = true, f, p.Receive
+	if f.KeyPT != 0 {
+		s.in.tones = nil
+	} else if s.in.tones == nil {
+		s.in.tones = new(audio.Tones)
+	}
 	s.in.mu.Unlock()
 
 	s.out.mu.Lock()
@@ -205,10 +210,12 @@ func (s *Stream) receive(b []byte, src netip.AddrPort) {
 		leg.out.forward(s, a, b, from, to, at)
 		return
 	}
-	if a.key != 0 && !s.keyboard.press(a.key) {
-		s.in.mu.Lock()
-		s.in.dropped[dropKeys]++
-		s.in.mu.Unlock()
+	if a.key != 0 {
+		way := byEvent
+		if a.kind == kindSound {
+			way = byTone
+		}
+		s.press(a.key, way)
 	}
 }
 
