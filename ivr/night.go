@@ -83,6 +83,9 @@ func (d *Desk) message(ctx context.Context, call Call, c *tickets.Contact, befor
 		return tickets.SystemFault, err
 	}
 	if sound.Sound < tickets.ShortestMessage {
+		if recordErr == nil { // a bad line, or too soft a voice: who is cut off without a word believes to have been heard
+			_ = call.Play(ctx, d.Prompts.Clip(prompts.NoWord))
+		}
 		return tickets.NoMessage, nil
 	}
 	switch {

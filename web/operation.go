@@ -465,6 +465,8 @@ func wanted(s *huma.Schema, broken string) string {
 		return fmt.Sprintf("Almeno %d caratteri.", *s.MinLength)
 	case s.MaxLength != nil && broken == fmt.Sprintf(validation.MsgExpectedMaxLength, *s.MaxLength):
 		return fmt.Sprintf("Al massimo %d caratteri.", *s.MaxLength)
+	case s.MinItems != nil && *s.MinItems == 1 && broken == fmt.Sprintf(validation.MsgExpectedMinItems, 1):
+		return "Almeno una voce."
 	case s.MinItems != nil && broken == fmt.Sprintf(validation.MsgExpectedMinItems, *s.MinItems):
 		return fmt.Sprintf("Almeno %d voci.", *s.MinItems)
 	case s.MaxItems != nil && broken == fmt.Sprintf(validation.MsgExpectedMaxItems, *s.MaxItems):

@@ -77,7 +77,7 @@ var (
 	errOrigin   = problemf(http.StatusForbidden, "La richiesta non viene da una pagina di questo sito: serve un token.")
 	errCrossing = problemf(http.StatusForbidden, "La richiesta viene da un altro sito ed è stata rifiutata.")
 	errRole     = problemf(http.StatusForbidden, "Il tuo ruolo non consente questa operazione.")
-	errNoBody   = problemf(http.StatusBadRequest, "Il corpo JSON manca o è incompleto.")
+	errNoBody   = problemf(http.StatusBadRequest, "Il corpo della richiesta manca o è incompleto.")
 	errFault    = problemf(http.StatusInternalServerError, "Si è verificato un errore: è stato registrato. Riprova tra poco.")
 	errAway     = &problem{Status: http.StatusServiceUnavailable, Title: titles[http.StatusServiceUnavailable],
 		Detail: "La base dati non è raggiungibile. Le chiamate in corso proseguono; riprova tra qualche secondo.", retry: awayRetry}
@@ -164,6 +164,17 @@ func strict(data []byte, v any) error {
 	return nil
 }
 
+// size is a limit as people say it.
+func size(bytes int64) string {
+	switch {
+	case bytes >= 1<<20 && bytes%(1<<20) == 0:
+		return fmt.Sprintf("%d MB", bytes>>20)
+	case bytes >= 1<<10 && bytes%(1<<10) == 0:
+		return fmt.Sprintf("%d KB", bytes>>10)
+	}
+	return fmt.Sprintf("%d byte", bytes)
+}
+
 // bodyProblem is why a body could not be read.
 func bodyProblem(err error) *problem {
 	var (
@@ -174,7 +185,7 @@ func bodyProblem(err error) *problem {
 	)
 	switch {
 	case errors.As(err, &large):
-		return problemf(http.StatusRequestEntityTooLarge, "Il corpo della richiesta supera %d byte.", large.Limit)
+		return problemf(http.StatusRequestEntityTooLarge, "Il corpo della richiesta supera %s.", size(large.Limit))
 	case errors.As(err, &typing) && fieldName.MatchString(typing.Field):
 		return problemf(http.StatusBadRequest, "Il campo «%s» non ha il tipo atteso.", typing.Field)
 	case errors.As(err, &typing):

@@ -39,6 +39,9 @@ func TestWebhooksByTheAPI(t *testing.T) {
 			t.Errorf("%v is refused with %+v", bad, p)
 		}
 	}
+	if p := carla.ask(http.MethodPost, at, map[string]any{"url": "https://example.org/", "events": []string{}}).problem(t, http.StatusUnprocessableEntity); p.Detail != "Almeno una voce." {
+		t.Errorf("no event is refused with %+v", p)
+	}
 	hook := at + "/" + made.ID.String()
 	carla.ask(http.MethodPost, hook+"/disable", nil).want(t, http.StatusNoContent)
 	if h := decoded[list[outbox.Webhook]](t, carla.get(at).body).Items[0]; h.DisabledAt == nil || h.DisabledWhy != "Da una persona." {

@@ -392,6 +392,8 @@ func (m manifest) verify(ctx context.Context, dir string) error {
 			wrong = append(wrong, fmt.Errorf("%s is missing", want.Path))
 		case err != nil:
 			wrong = append(wrong, err)
+		case got.Bytes == want.Bytes && got != want:
+			wrong = append(wrong, fmt.Errorf("%s is not what was written: its sha256 is another", want.Path))
 		case got != want:
 			wrong = append(wrong, fmt.Errorf("%s is not what was written: %d bytes, and they were %d", want.Path, got.Bytes, want.Bytes))
 		}

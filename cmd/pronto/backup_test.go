@@ -215,7 +215,7 @@ func TestRestoreIsWhatWasBackedUp(t *testing.T) {
 
 	// Before the good restore the bad ones: of each nothing stays.
 	sound := fileBelow(t, filepath.Join(dir, "recordings"))
-	holdDamage(t, s, dir, other, sound, "is not what was written")
+	holdDamage(t, s, dir, other, sound, "its sha256 is another")
 	holdDamage(t, s, dir, other, filepath.Join(dir, "db", "tickets.copy.gz"), "is not what was written")
 	holdDamage(t, s, dir, other, filepath.Join(dir, manifestName), "manifest.json")
 

@@ -428,10 +428,18 @@ func printServices(ctx context.Context, d *db.DB) error {
 			fmt.Println("    " + line)
 		}
 		for _, m := range s.Menu {
-			fmt.Printf("    %c  %s (%s)\n", m.Key, m.Topic.Name, m.Topic.Code)
+			fmt.Println("    " + menuLine(m))
 		}
 	}
 	return nil
+}
+
+// menuLine says where a key leads.
+func menuLine(m tickets.MenuItem) string {
+	if m.Action == tickets.ActionState {
+		return fmt.Sprintf("%c  the state of a request", m.Key)
+	}
+	return fmt.Sprintf("%c  %s (%s)", m.Key, m.Topic.Name, m.Topic.Code)
 }
 
 // hoursLines say when a service is open, a line for days that are alike.

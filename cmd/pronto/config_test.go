@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pronto-desk/pronto/tickets"
 )
 
 // TestConfigRefuses holds every message against what an administrator needs to
@@ -104,4 +106,16 @@ func FuzzConfig(f *testing.F) {
 			t.Fatalf("accepted without an address or ports: %+v", s)
 		}
 	})
+}
+
+// TestMenuLine: also a key that leads to no topic leads somewhere.
+func TestMenuLine(t *testing.T) {
+	for want, item := range map[string]tickets.MenuItem{
+		"1  Cartella clinica (software)": {Key: '1', Topic: tickets.Topic{Code: "software", Name: "Cartella clinica"}},
+		"5  the state of a request":      {Key: '5', Action: tickets.ActionState},
+	} {
+		if line := menuLine(item); line != want {
+			t.Errorf("the line is %q, want %q", line, want)
+		}
+	}
 }
