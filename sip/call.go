@@ -653,7 +653,7 @@ func (c *Call) Record(ctx context.Context, w io.Writer, l media.Limits) (media.S
 	var length, quiet time.Duration
 	var stop media.Stop
 	var failed error
-	err = s.Hear(ctx, func(frame []byte) bool {
+	err = s.Record(ctx, func(frame []byte) bool {
 		if _, failed = w.Write(frame); failed != nil {
 			return false
 		}

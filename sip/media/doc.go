@@ -37,9 +37,9 @@
 //     that reads a packet also does what follows from it: it keeps keys, feeds
 //     the ears and, in a bridge, writes the packet to the other leg, from the
 //     buffer it was read into. No packet is allocated or handed over.
-//   - Play, Key, SendKeys, Hear and Bridge block the goroutine that calls them,
-//     the call's own, until their work or their context ends. Hear runs its
-//     function on it.
+//   - Play, Key, SendKeys, Hear, Record and Bridge block the goroutine that calls them,
+//     the call's own, until their work or their context ends. Hear
+//     and Record run their function on it.
 //
 // # Whose packets are taken
 //

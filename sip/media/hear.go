@@ -27,6 +27,7 @@ const earBehind = time.Second
 type ear struct {
 	mu     sync.Mutex // guards everything
 	ring   [earRing]byte
+	came   [earRing]bool // that sample of ring came, and was not read yet
 	synced bool
 	ssrc   uint32
 	next   uint32 // timestamp of the next sample to be heard
@@ -35,8 +36,9 @@ type ear struct {
 	hold   int    // frames of silence to be heard before going on, which deepens the buffer
 	late   int    // packets in a row that came too late
 
-	calm     int   // frames since shallow was reset
-	shallow  int32 // least depth seen in them
+	calm     int                   // frames since shallow was reset
+	shallow  int32                 // least depth seen in them
+	missing  [samplesPerFrame]bool // of the frame that take gave last
 	fragment [maxPacket]byte
 }
 
@@ -48,7 +50,7 @@ func newEar() *ear {
 
 func (e *ear) clear() {
 	for i := range e.ring {
-		e.ring[i] = audio.PCMA.Silence()
+		e.ring[i], e.came[i] = audio.PCMA.Silence(), false
 	}
 }
 
@@ -84,6 +86,9 @@ func (e *ear) put(ssrc, ts uint32, sound []byte, law audio.Law) {
 	at := int(ts % earRing)
 	n := copy(e.ring[at:], sound)
 	copy(e.ring[:], sound[n:])
+	for i := range sound {
+		e.came[(at+i)%earRing] = true
+	}
 	if end := ts + uint32(len(sound)); int32(end-e.end) > 0 {
 		e.end = end
 	}
@@ -100,7 +105,7 @@ func (e *ear) take(frame []byte) bool {
 	if !e.synced || e.hold > 0 {
 		e.hold = max(0, e.hold-1)
 		for i := range frame {
-			frame[i] = audio.PCMA.Silence()
+			frame[i], e.missing[i] = audio.PCMA.Silence(), e.synced
 		}
 		return e.synced
 	}
@@ -121,8 +126,8 @@ func (e *ear) take(frame []byte) bool {
 func (e *ear) read(frame []byte) {
 	for i := range frame {
 		at := (e.next + uint32(i)) % earRing
-		frame[i] = e.ring[at]
-		e.ring[at] = audio.PCMA.Silence()
+		frame[i], e.missing[i] = e.ring[at], !e.came[at]
+		e.ring[at], e.came[at] = audio.PCMA.Silence(), false
 	}
 	e.next += uint32(len(frame))
 	if int32(e.end-e.next) < 0 {
@@ -137,6 +142,19 @@ func (e *ear) read(frame []byte) {
 // closed (ErrClosed, likewise). Several may hear at once. fn should return
 // within 20 ms; delays are caught up, those of more than a second lose sound.
 func (s *Stream) Hear(ctx context.Context, fn func(alaw []byte) bool) error {
+	return s.hear(ctx, func(alaw []byte, _ []bool) bool { return fn(alaw) })
+}
+
+// Record is Hear for what is kept: what is missing for up to 60 ms is made up.
+func (s *Stream) Record(ctx context.Context, fn func(alaw []byte) bool) error {
+	var lost audio.Concealer
+	return s.hear(ctx, func(alaw []byte, missing []bool) bool {
+		lost.Mend(alaw, missing)
+		return fn(alaw)
+	})
+}
+
+func (s *Stream) hear(ctx context.Context, fn func(alaw []byte, missing []bool) bool) error {
 	if err := s.hurry(true); err != nil {
 		return fmt.Errorf("media: hear: %w", err)
 	}
@@ -166,12 +184,12 @@ func (s *Stream) Hear(ctx context.Context, fn func(alaw []byte) bool) error {
 			ended = ErrClosed
 		}
 		if ended != nil {
-			for e.take(frame[:]) && fn(frame[:]) {
+			for e.take(frame[:]) && fn(frame[:], e.missing[:]) {
 			}
 			return ended
 		}
 		e.take(frame[:])
-		if !fn(frame[:]) {
+		if !fn(frame[:], e.missing[:]) {
 			return nil
 		}
 	}

@@ -304,3 +304,53 @@ func TestHearCatchesUp(t *testing.T) {
 		}
 	})
 }
+
+// TestRecordMakesUpALostPacket, where Hear leaves silence.
+func TestRecordMakesUpALostPacket(t *testing.T) {
+	for name, c := range map[string]struct {
+		hear   func(*Stream, context.Context, func([]byte) bool) error
+		silent int
+	}{"Hear": {(*Stream).Hear, 5}, "Record": {(*Stream).Record, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWire()
+			s := open(t, start(t, w))
+			rossi := newPhone(t, w.listen, netip.AddrPortFrom(rossiIP, 4000), aLawFormat())
+			s.Agree(aLawFormat(), rossi.peer())
+			var frames [][]byte
+			ctx, hangUp := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() {
+				done <- c.hear(s, ctx, func(a []byte) bool { frames = append(frames, bytes.Clone(a)); return true })
+			}()
+			tone, tick := audio.Tone(150, 1000, -15), time.NewTicker(audio.FrameTime)
+			n := 0
+			for frame := range slices.Chunk(tone, audio.FrameBytes) {
+				<-tick.C
+				if n++; n%10 == 5 {
+					rossi.seq, rossi.ts = rossi.seq+1, rossi.ts+samplesPerFrame
+					continue
+				}
+				rossi.say(s.Addr(), frame)
+			}
+			tick.Stop()
+			synctest.Wait()
+			hangUp()
+			<-done
+			// From the first sound to the last: how many frames are silent?
+			loud := func(f []byte) bool { return audio.Level(f) > -40 }
+			first, last := slices.IndexFunc(frames, loud), len(frames)-1
+			for last > 0 && !loud(frames[last]) {
+				last--
+			}
+			silent := 0
+			for _, f := range frames[max(0, first) : last+1] {
+				if !loud(f) {
+					silent++
+				}
+			}
+			if last-first < 45 || silent != c.silent {
+				t.Errorf("%s: %d of %d frames are silent, want %d", name, silent, last-first+1, c.silent)
+			}
+		})
+	}
+}
