@@ -155,16 +155,17 @@ type Agent struct {
 	grumbles grumbles
 	relayed  relayed
 
-	mu      sync.Mutex // guards what follows
-	closing bool       // no new calls
-	ended   bool       // no new work
-	conns   map[netip.AddrPort]*streamEdge
-	invites map[string]*invitation
-	cancels map[string]time.Time
-	dialogs map[string]*Call
-	calls   map[*Call]struct{}
-	lines   map[string]int // of each trunk, how many are in use
-	changed chan struct{}  // closed and made anew when a call ends
+	mu       sync.Mutex // guards what follows
+	closing  bool       // no new calls
+	ended    bool       // no new work
+	conns    map[netip.AddrPort]*streamEdge
+	invites  map[string]*invitation
+	requests map[string]string // by requestID, the key of its invitation
+	cancels  map[string]time.Time
+	dialogs  map[string]*Call
+	calls    map[*Call]struct{}
+	lines    map[string]int // of each trunk, how many are in use
+	changed  chan struct{}  // closed and made anew when a call ends
 }
 
 var (
@@ -210,7 +211,7 @@ func New(c Config) (*Agent, error) {
 		relayed:  relayed{since: map[string]time.Time{}},
 		grumbles: grumbles{last: map[string]time.Time{}, less: map[string]int{}},
 		conns:    map[netip.AddrPort]*streamEdge{},
-		invites:  map[string]*invitation{}, cancels: map[string]time.Time{},
+		invites:  map[string]*invitation{}, requests: map[string]string{}, cancels: map[string]time.Time{},
 		dialogs: map[string]*Call{}, calls: map[*Call]struct{}{}, lines: map[string]int{}, changed: make(chan struct{}),
 	}
 	_, _ = rand.Read(a.secret[:]) // never fails
@@ -236,6 +237,7 @@ func New(c Config) (*Agent, error) {
 	a.server.OnAck(a.guard(func(*sip.Request, sip.ServerTransaction) {})) // of a refusal: the transaction's matter
 	a.server.OnBye(a.guard(a.onBye))
 	a.server.OnUpdate(a.guard(a.onUpdate))
+	a.server.OnPrack(a.guard(a.onPrack))
 	a.server.OnInfo(a.guard(a.onInfo))
 	a.server.OnOptions(a.guard(a.onOptions))
 	a.server.OnRegister(a.guard(a.onRegister))

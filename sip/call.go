@@ -36,6 +36,7 @@ type Call struct {
 	a        *Agent
 	identity identity
 	trunk    string
+	phone    bool    // a telephone of ours that we ring
 	beyond   bool    // came when all lines of the trunk were in use
 	line     string  // the trunk one of whose lines it has; guarded by a.mu
 	account  Account // answers the challenge to our INVITE
@@ -59,6 +60,10 @@ type Call struct {
 	inviting bool     // an INVITE of theirs is being dealt with
 	offering bool     // a re-INVITE of ours is on its way
 	session  session
+	rseq     uint32             // of our 180, where it must be acknowledged
+	pracked  chan struct{}      // closed then; nil: it need not
+	early    bool               // the dialog is known before the answer
+	branches map[string]*branch // who acknowledges what to our INVITE, by their tag
 	ack      *sip.Request
 	ackFlow  flow
 	ackSeq   uint32
@@ -193,6 +198,9 @@ func (c *Call) Alert() error {
 	defer c.mu.Unlock()
 	if c.state != ringing || c.tx == nil {
 		return ErrEnded
+	}
+	if has(c.req, reliably, "require") {
+		return c.alertReliably()
 	}
 	return c.tx.Respond(c.response(c.req, sip.StatusRinging, nil))
 }
@@ -391,6 +399,7 @@ func (c *Call) refuse(status int, retryAfter time.Duration) error {
 		res.AppendHeader(sip.NewHeader("Warning", `305 pronto "PCMA or PCMU is needed"`))
 	}
 	c.state = over
+	c.forgetEarly()
 	err := c.tx.Respond(res)
 	c.mu.Unlock()
 	c.cancel(ErrEnded)
@@ -409,9 +418,17 @@ func (c *Call) canceled() {
 		return
 	}
 	c.state = over
+	c.forgetEarly()
 	_ = c.tx.Respond(c.response(c.req, sip.StatusRequestTerminated, nil))
 	c.mu.Unlock()
 	c.cancel(ErrHungUp)
+}
+
+// forgetEarly buries the dialog of a call that was never answered. c.mu is held.
+func (c *Call) forgetEarly() {
+	if c.early {
+		c.a.bury(c)
+	}
 }
 
 // Hangup ends the call whatever its state; it does not wait for the far side.

@@ -351,6 +351,7 @@ func (s *streamEdge) frame() ([]byte, error) {
 // was read so that a CANCEL finds it.
 type invitation struct {
 	at       time.Time
+	id       string // see requestID
 	flow     flow
 	trunk    string
 	node     bool // another node's: a telephone of ours is to be rung
@@ -416,7 +417,7 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		return a.inspectRegister(f, m)
 	case "OPTIONS":
 		if tag(m.get("to")) == "" { // RFC 3261 §11.2
-			a.reply(f, m, sip.StatusOK, "OK", "Allow: "+allow, "Accept: "+acceptBodies, "Supported: timer")
+			a.reply(f, m, sip.StatusOK, "OK", "Allow: "+allow, "Accept: "+acceptBodies, "Supported: timer, "+reliably)
 			return false
 		}
 	}
@@ -494,6 +495,11 @@ func (a *Agent) inspectInvite(f flow, m *raw, uri, trunk string, trusted bool) b
 		a.reject(f, m, bad("neither branch nor tag")) // no transaction can be made of it
 		return false
 	}
+	if !node && (a.circled(m) || a.merged(f, m)) { // of nodes, relayed knows which are new
+		a.grumble("a call that is here already was refused", f.remote, "")
+		a.reply(f, m, sip.StatusLoopDetected, reasonOf(sip.StatusLoopDetected))
+		return false
+	}
 	a.note(f, m, trunk, node)
 	return true
 }
@@ -506,17 +512,20 @@ func (a *Agent) note(f flow, m *raw, trunk string, node bool) {
 	if a.invites[key] != nil {
 		return // a retransmission
 	}
-	inv := &invitation{at: now, flow: f, trunk: trunk, node: node}
+	inv := &invitation{at: now, id: requestID(m), flow: f, trunk: trunk, node: node}
 	if at, ok := a.cancels[key]; ok && now.Sub(at) < cancelsKept {
 		inv.canceled = true
 		delete(a.cancels, key)
 	}
 	for k, other := range a.invites {
 		if !other.claimed && now.Sub(other.at) > unclaimedKept {
-			delete(a.invites, k)
+			a.drop(k)
 		}
 	}
 	a.invites[key] = inv
+	if inv.id != "" {
+		a.requests[inv.id] = key
+	}
 }
 
 // claim gives the call its invitation; onCancel will be called once, at once
@@ -541,7 +550,7 @@ func (a *Agent) claim(key string, onCancel func()) (*invitation, bool) {
 func (a *Agent) forget(key string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.invites, key)
+	a.drop(key)
 }
 
 // onCancel answers a CANCEL (RFC 3261 §9.2) and tells the call. One that

@@ -132,7 +132,7 @@ func firstOfHistory(values []string) string {
 }
 
 // headers gives all values of a header.
-func headers(req *sip.Request, name string) (values []string) {
+func headers(req sip.Message, name string) (values []string) {
 	for _, h := range req.GetHeaders(name) {
 		values = append(values, h.Value())
 	}

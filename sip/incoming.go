@@ -214,7 +214,11 @@ func (a *Agent) onBye(req *sip.Request, tx sip.ServerTransaction) {
 	}
 	c.mu.Lock()
 	c.saidBye = true
+	unanswered := c.state == ringing && c.tx != nil
 	c.mu.Unlock()
+	if unanswered { // RFC 3261 §15.1.2: of a dialog that a 180 made known
+		c.canceled()
+	}
 	c.finish(ErrHungUp, false) // first: whoever reads our 200 finds no dialog any more
 	a.respond(req, tx, sip.StatusOK)
 }

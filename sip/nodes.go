@@ -167,5 +167,8 @@ func relayStatus(err error) int {
 	if errors.As(err, &s) && s.Code >= 400 {
 		return s.Code
 	}
+	if errors.Is(err, ErrDeclined) {
+		return sip.StatusForbidden // a telephone that sends its calls to where they may not go
+	}
 	return relayNoPhone
 }

@@ -240,7 +240,9 @@ func (a *Agent) callTo(b Binding, who Caller) (*Call, []sip.Header, error) {
 	} else if who.Name != "" {
 		local.DisplayName = escapeName(who.Name)
 	}
-	return a.newCall(local, remote, target, f, defaultLaws, identity{to: b.Extension}), extra, nil
+	c := a.newCall(local, remote, target, f, defaultLaws, identity{to: b.Extension})
+	c.phone = true
+	return c, extra, nil
 }
 
 // anonymousFrom is the caller who does not want to be known (RFC 3323 §4.1.1.3).
@@ -395,6 +397,7 @@ func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(.
 					limit.Reset(ringLongest)
 				}
 				provisional = true
+				c.provisional(res, late)
 				continue
 			case res.IsSuccess():
 				err := c.joined(res, late)
@@ -452,9 +455,12 @@ func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(.
 // joined acknowledges a 2xx and agrees to what it says.
 func (c *Call) joined(res *sip.Response, late bool) error {
 	c.dlg.confirm(res)
-	s, err := parseSDP(sessionBody(header(res, "content-type", "c"), res.Body()))
+	said, done := c.described(res)
+	s, err := parseSDP(said)
 	var body []byte
-	if err == nil && late {
+	if done {
+		err = nil
+	} else if err == nil && late {
 		var g agreement
 		if g, err = s.agree(c.source()); err == nil {
 			c.mu.Lock()
@@ -546,13 +552,12 @@ func (a *Agent) onStray(res *sip.Response) {
 	}
 	c.dlg.mu.Lock()
 	same := c.dlg.remoteTag == rawParam(res.To().Params, "tag")
-	second := &dialog{a: a, callID: c.dlg.callID, localTag: c.dlg.localTag, local: c.dlg.local, remote: c.dlg.remote, target: c.dlg.target, seq: c.ackSeq, flow: c.dlg.flow}
 	c.dlg.mu.Unlock()
 	if same {
 		c.acknowledgeAgain(res)
 		return
 	}
-	second.confirm(res)
+	second := c.dlg.branchOf(res, res.CSeq().SeqNo)
 	a.later(func() {
 		ack, f := second.request(sip.ACK, res.CSeq().SeqNo)
 		_ = a.post(a.ctx, ack, f)

@@ -9,15 +9,21 @@ import (
 // retry is what we have learned of why an INVITE of ours was not taken as it was.
 // Each reason is believed a limited number of times: no far side can keep us busy.
 type retry struct {
+	redirects
 	challenged int
 	answer     sip.Header    // to the challenge
 	interval   time.Duration // that they want for the session; 0: ours will do
+	reliable   bool          // they want provisional answers acknowledged
 }
 
 // headers are what the next INVITE says for it.
 func (r *retry) headers() []sip.Header {
 	interval := max(sessionWanted, r.interval)
-	list := []sip.Header{sip.NewHeader("Supported", "timer"), sip.NewHeader("Session-Expires", inSeconds(interval))}
+	known := "timer"
+	if r.reliable {
+		known += ", " + reliably
+	}
+	list := []sip.Header{sip.NewHeader("Supported", known), sip.NewHeader("Session-Expires", inSeconds(interval))}
 	if r.interval > 0 {
 		list = append(list, sip.NewHeader("Min-SE", inSeconds(r.interval))) // RFC 4028 §7.4
 	}
@@ -40,6 +46,13 @@ func (r *retry) learn(c *Call, req *sip.Request, res *sip.Response) bool {
 		again := least > max(sessionWanted, r.interval)
 		r.interval = max(r.interval, least)
 		return again && r.interval < sessionMost
+	case res.StatusCode == sip.StatusExtensionRequired && has(res, reliably, "require") && !r.reliable: // RFC 3261 §21.4.16
+		r.reliable = true
+		return true
+	case res.StatusCode >= 600:
+		return false // nowhere else either
+	case res.StatusCode >= 300 && res.StatusCode <= 302:
+		r.collect(c, res)
 	}
-	return false
+	return r.next(c)
 }

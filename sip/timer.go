@@ -89,7 +89,7 @@ func has(msg sip.Message, token string, names ...string) bool {
 // completes its 2xx. Who can refresh and does not say otherwise does: each side
 // knows best what it can do. c.mu is held.
 func (c *Call) grant(req *sip.Request, res *sip.Response) {
-	if req.Method != sip.INVITE && req.Method != sip.UPDATE {
+	if req.Method != sip.INVITE && (req.Method != sip.UPDATE || c.state == ringing) {
 		return
 	}
 	c.noteMethods(req)
