@@ -454,7 +454,8 @@ func (w *work) owe(contact uuid.UUID) {
 
 // CancelCallback takes a callback back that is not being conducted just now, for
 // somebody who has settled it otherwise: a pending offer is withdrawn. ErrTalking
-// in the middle of an attempt, ErrNotBooked when there is none.
+// in the middle of an attempt, ErrNotBooked when it is over, ErrNoCallback when
+// there never was one of this id.
 func (q *Queue) CancelCallback(ctx context.Context, id uuid.UUID, by int64, at time.Time) error {
 	err := errMoved
 	for try := 0; try < leaveTries && errors.Is(err, errMoved); try++ {
@@ -464,6 +465,18 @@ func (q *Queue) CancelCallback(ctx context.Context, id uuid.UUID, by int64, at t
 		return fmt.Errorf("cancel a callback: %w", err)
 	}
 	return nil
+}
+
+// notBooked is why there is no callback to be taken back: it is over, or never was.
+func notBooked(ctx context.Context, tx *db.Tx, id uuid.UUID) error {
+	was := false
+	if err := tx.QueryRow(ctx, `select exists (select from callbacks where id = @id)`, args{"id": id}).Scan(&was); err != nil {
+		return err
+	}
+	if !was {
+		return ErrNoCallback
+	}
+	return ErrNotBooked
 }
 
 func (q *Queue) cancelCallback(ctx context.Context, tx *db.Tx, id uuid.UUID, by int64, at time.Time) error {
@@ -476,7 +489,7 @@ func (q *Queue) cancelCallback(ctx context.Context, tx *db.Tx, id uuid.UUID, by 
 		Scan(&contact, &state, &offer)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return ErrNotBooked
+		return notBooked(ctx, tx, id)
 	case err != nil:
 		return err
 	case state == placeTaken:

@@ -67,6 +67,7 @@ var (
 	ErrSeatOff     = errors.New("the operator is not at work")
 	ErrNoLine      = errors.New("this node has no line to dial out")
 	ErrNotBooked   = errors.New("no callback is booked")
+	ErrNoCallback  = errors.New("no such callback")
 )
 
 // Topics that this package wakes. TopicMatch says that somebody may fit now who

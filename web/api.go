@@ -100,7 +100,7 @@ func domainProblem(err error) *problem {
 		unheard  *prompts.Refused
 	)
 	switch {
-	case errors.Is(err, tickets.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, tickets.ErrNotFound), errors.Is(err, queue.ErrNoCallback), errors.Is(err, fs.ErrNotExist):
 		return errNotFound
 	case errors.Is(err, queue.ErrNoSeat):
 		return problemf(http.StatusNotFound, "Questa persona non ha una postazione.")

@@ -369,6 +369,8 @@ func hummed(c huma.Context, status int, msg string, errs ...error) huma.StatusEr
 	case first != nil:
 		sentences, _ := c.Operation().Metadata["sentences"].(map[string]string)
 		return valueProblem(nil, paramSchema(c.Operation(), first.Location), first, sentences)
+	case status == http.StatusBadRequest && takesFile(c.Operation()):
+		return fieldProblem("file", "Il file è vuoto.")
 	case status == http.StatusBadRequest:
 		return errNoBody
 	case status == http.StatusRequestTimeout:
@@ -378,6 +380,11 @@ func hummed(c huma.Context, status int, msg string, errs ...error) huma.StatusEr
 		return problemf(status, "La richiesta non è valida.")
 	}
 	return errFault
+}
+
+// takesFile says whether an operation's body is a file.
+func takesFile(op *huma.Operation) bool {
+	return op.RequestBody != nil && op.RequestBody.Content["application/json"] == nil
 }
 
 // paramSchema is the schema of a parameter at "query.limit".

@@ -57,6 +57,7 @@ func TestPromptsByTheAPI(t *testing.T) {
 		status      int
 	}{
 		{"/benvenuto?text=Salve", "file", []byte("ID3"), http.StatusUnprocessableEntity},
+		{"/benvenuto?text=Salve", "file", nil, http.StatusUnprocessableEntity},
 		{"/benvenuto?text=Salve", "file", tone(181), http.StatusUnprocessableEntity},
 		{"/benvenuto", "text", tone(1), http.StatusUnprocessableEntity},
 		{"/Benvenuto?text=Salve", "name", tone(1), http.StatusUnprocessableEntity},
@@ -85,6 +86,7 @@ func TestPromptsByTheAPI(t *testing.T) {
 
 	carla.ask(http.MethodDelete, at+"/benvenuto", nil).want(t, http.StatusNoContent)
 	carla.ask(http.MethodDelete, at+"/benvenuto", nil).problem(t, http.StatusConflict)
+	carla.ask(http.MethodDelete, at+"/non_c_e", nil).problem(t, http.StatusNotFound)
 	if now := one(); now != own {
 		t.Errorf("restored: %+v", now)
 	}

@@ -30,6 +30,11 @@ func TestRegisterByTheAPI(t *testing.T) {
 	if found := decoded[tickets.Page[tickets.Customer]](t, anna.get(at+"?q=bene").want(t, http.StatusOK).body); len(found.Items) != 0 {
 		t.Errorf("imported: %+v", found.Items)
 	}
+	for _, path := range []string{"/import", "/import/preview"} {
+		if p := send(carla, path, "").problem(t, http.StatusUnprocessableEntity); p.Field != "file" || p.Detail != "Il file è vuoto." {
+			t.Errorf("%s of an empty file: %+v", path, p)
+		}
+	}
 	send(carla, "/import", "\xff\xfe").want(t, http.StatusUnprocessableEntity)
 	if p := send(carla, "/import", strings.Repeat("x", tickets.ImportBytes+1)).problem(t, http.StatusRequestEntityTooLarge); p.Detail != "Il corpo della richiesta supera 10 MB." {
 		t.Errorf("a file too large is refused with %q", p.Detail)

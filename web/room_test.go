@@ -59,3 +59,21 @@ func TestTodayFigures(t *testing.T) {
 		t.Errorf("today: %+v", got)
 	}
 }
+
+// TestACallbackThatIsNot: an id of nobody's is not found, one of a callback that
+// is over is a conflict.
+func TestACallbackThatIsNot(t *testing.T) {
+	d := newDesk(t)
+	c, err := d.Book.Begin(t.Context(), tickets.Arrival{Channel: tickets.Phone, ID: "lost", From: "+390551234567", Source: "asserted", To: "800123456", At: noon})
+	must(t, err)
+	over := uuid.New()
+	d.exec(`insert into callbacks (id, contact_id, origin, number, asked_at, booked_at, outcome, ended_at) values ($1, $2, 'queue', '+390551234567', $3, $3, 'cancelled', $3)`, over, c.ID, noon)
+	anna := d.bearer("anna")
+	cancel := func(id uuid.UUID) reply {
+		return anna.ask(http.MethodPost, "/api/v1/callbacks/"+id.String()+"/cancel", nil)
+	}
+	cancel(uuid.New()).problem(t, http.StatusNotFound)
+	if p := cancel(over).problem(t, http.StatusConflict); p.Detail != "La richiamata è già conclusa." {
+		t.Errorf("the problem is %+v", p)
+	}
+}

@@ -242,7 +242,8 @@ func (s *Store) bounded(ctx context.Context, tx *db.Tx, name string) error {
 }
 
 // Remove lets callers hear again what comes with the program; a clip of a name of
-// one's own is gone. *Refused when it was not replaced, or is being announced.
+// one's own is gone. *Refused when it was not replaced, or is being announced; an
+// error that wraps fs.ErrNotExist when there is none of this name.
 func (s *Store) Remove(ctx context.Context, name string, by int64, at time.Time) error {
 	_, embedded := s.lib.base[name]
 	err := s.db.Tx(ctx, func(tx *db.Tx) error {
@@ -258,6 +259,8 @@ func (s *Store) Remove(ctx context.Context, name string, by int64, at time.Time)
 		switch {
 		case err != nil:
 			return err
+		case gone.RowsAffected() == 0 && !embedded:
+			return fs.ErrNotExist
 		case gone.RowsAffected() == 0:
 			return &Refused{"", "Questo messaggio non è stato sostituito."}
 		}
