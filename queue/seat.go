@@ -71,6 +71,7 @@ type Seat struct {
 	Node       string        // who holds the call
 	Version    int64         // counts the changes
 	Topics     []int64       // that the operator has skills for
+	Active     bool          // false: was let go; a talk goes on to its end
 }
 
 // offered is the seat with an offer ringing.
@@ -331,8 +332,9 @@ func (q *Queue) Seat(ctx context.Context, user int64) (*Seat, error) {
 	return &seat, nil
 }
 
-// Seats reads the seats of all active operators, by name. Who has neither a seat
-// nor a telephone is not one.
+// Seats reads the seats of all active operators, by name, and of those who were
+// let go and are still at a call. Who has neither a seat nor a telephone is no
+// operator.
 func (q *Queue) Seats(ctx context.Context) ([]Seat, error) {
 	seats, err := readSeats(ctx, q.db.Pool)
 	if err != nil {

@@ -148,7 +148,7 @@ func (w *work) offer(o Offer, callback bool) {
 const seatColumns = `u.id, u.name, u.display_name, coalesce(u.extension, ''), u.wrap_up,
 	coalesce(s.declared, 'off'), coalesce(s.reason, ''), coalesce(s.declared_at, u.created_at),
 	coalesce(s.declared_by, 0), coalesce((select f.display_name from users f where f.id = s.declared_by), ''), coalesce(s.doing, 'idle'), coalesce(s.doing_at, u.created_at),
-	s.doing_until, coalesce(s.idle_since, u.created_at), s.offer_id, s.contact_id, coalesce(t.number, ''), coalesce(s.node, ''), coalesce(s.version, 0),
+	s.doing_until, coalesce(s.idle_since, u.created_at), s.offer_id, s.contact_id, coalesce(t.number, ''), coalesce(s.node, ''), coalesce(s.version, 0), u.active,
 	array(select topic_id from user_topics k where k.user_id = u.id order by topic_id)`
 
 // seatTables come after "from seats s" or "from users u".
@@ -161,7 +161,7 @@ func scanSeat(row pgx.CollectableRow) (Seat, error) {
 	var s Seat
 	var wrapUp int
 	err := row.Scan(&s.User, &s.Operator, &s.DisplayName, &s.Extension, &wrapUp, &s.Declared, &s.Reason, &s.DeclaredAt, &s.DeclaredBy, &s.ForcedBy, &s.Doing, &s.DoingAt,
-		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &s.Topics)
+		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &s.Active, &s.Topics)
 	s.WrapUp = time.Duration(wrapUp) * time.Second
 	return s, err
 }
@@ -195,8 +195,10 @@ func readSeat(ctx context.Context, q querier, user int64) (Seat, error) {
 	return oneSeat(ctx, q, `select `+seatColumns+usersFirst+`where u.id = @user`, args{"user": user})
 }
 
+// readSeats reads those that lists show: who was let go stays as long as the talk
+// and its wrap-up.
 func readSeats(ctx context.Context, q querier) ([]Seat, error) {
-	rows, err := q.Query(ctx, `select `+seatColumns+usersFirst+`where u.active and (s.user_id is not null or u.extension is not null) order by u.name`)
+	rows, err := q.Query(ctx, `select `+seatColumns+usersFirst+`where (u.active or coalesce(s.doing, 'idle') <> 'idle') and (s.user_id is not null or u.extension is not null) order by u.name`)
 	if err != nil {
 		return nil, err
 	}

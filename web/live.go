@@ -282,10 +282,12 @@ func gather(lines []journal.Entry) news {
 		onSeat := strings.HasPrefix(l.Stream, "seat:")
 		onTicket := strings.HasPrefix(l.Stream, "ticket:")
 		switch l.Kind {
-		case journal.SignedIn, journal.SignedOut, signInFailed, resetMade, tokenMade, tokenRevoked, userActivated, journal.Played:
+		case journal.SignedIn, journal.SignedOut, signInFailed, resetMade, tokenMade, tokenRevoked, journal.Played:
 			continue // no screen shows it
-		case passwordChanged, sessionsEnded, userDeactivated:
+		case passwordChanged, sessionsEnded:
 			n.signedOut, onSeat = append(n.signedOut, l.User), false
+		case userDeactivated:
+			n.signedOut = append(n.signedOut, l.User)
 		case journal.Offered:
 			n.offered[l.User], n.waiting, onSeat = true, true, true
 		case journal.Talking:
@@ -406,7 +408,8 @@ func (t *teller) attempt(ctx context.Context, step func() error) error {
 	return nil
 }
 
-// tellSeat tells everybody how a seat stands, and its operator who is calling.
+// tellSeat tells everybody how a seat stands, and its operator who is calling. Of
+// somebody who was let go and is idle it tells that, too: pages drop them.
 func (t *teller) tellSeat(ctx context.Context, user int64, offered, talking bool) error {
 	seat, err := t.s.Queue.Seat(ctx, user)
 	if errors.Is(err, queue.ErrNoSeat) {
@@ -420,6 +423,9 @@ func (t *teller) tellSeat(ctx context.Context, user int64, offered, talking bool
 		return nil // a person without a telephone, who never sat at work
 	}
 	t.rings[user] = t.ringing(user, seat.Extension)
+	if !seat.Active {
+		delete(t.rings, user) // their telephone comes and goes without them
+	}
 	if err := t.s.hub.publish(0, "seat", t.s.seatView(seat)); err != nil {
 		return err
 	}

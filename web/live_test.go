@@ -342,3 +342,54 @@ func TestAlarmIsForSupervisors(t *testing.T) {
 		t.Errorf("/readyz says %q", r.body)
 	}
 }
+
+// TestWhoIsLetGoInATalk: an operator who is deactivated while talking stays on
+// every list until the talk and its wrap-up are over, and then goes; open pages
+// hear of it, and of a return.
+func TestWhoIsLetGoInATalk(t *testing.T) {
+	d, _ := administered(t)
+	dora := d.bearer("dora")
+	listed := func() (found *seatView) {
+		t.Helper()
+		for _, s := range decoded[list[seatView]](t, dora.get("/api/v1/operators").want(t, http.StatusOK).body).Items {
+			if s.Operator == "anna" {
+				found = &s
+			}
+		}
+		return found
+	}
+	_, offer := d.offered("anna", "+390551234567")
+	must(t, d.Queue.Accept(t.Context(), offer.ID, d.pass(time.Second)))
+	page, _ := d.browser("carla").open()
+	told := func(what string, is func(seatView) bool) {
+		t.Helper()
+		for {
+			if s := decoded[seatView](t, string(page.event("seat").Data)); s.Operator == "anna" && is(s) {
+				return
+			} else if s.Operator == "anna" {
+				t.Logf("before %s: %+v", what, s)
+			}
+		}
+	}
+
+	dora.ask(http.MethodPost, usersPath+"/anna/deactivate", nil).want(t, http.StatusOK)
+	told("she is let go", func(s seatView) bool { return !s.Active && s.Doing == queue.Talking && s.Declared == queue.Off })
+	if s := listed(); s == nil || s.Active || s.Doing != queue.Talking {
+		t.Fatalf("in the talk she is listed as %+v", s)
+	}
+	must(t, d.Queue.Release(t.Context(), offer.ID, d.pass(time.Minute)))
+	told("the wrap-up", func(s seatView) bool { return !s.Active && s.Doing == queue.Wrapping })
+	if s := listed(); s == nil || s.Doing != queue.Wrapping {
+		t.Fatalf("in the wrap-up she is listed as %+v", s)
+	}
+	d.exec(`update seats set doing_until = $1`, time.Now().Add(-time.Second)) // the queue's clocks are not the desk's
+	d.alongside(d.Queue.Run)
+	told("the end", func(s seatView) bool { return !s.Active && s.Doing == queue.Idle })
+	if s := listed(); s != nil {
+		t.Fatalf("after all she is listed as %+v", s)
+	}
+	dora.ask(http.MethodPost, usersPath+"/anna/activate", nil).want(t, http.StatusOK)
+	told("she is back", func(s seatView) bool { return s.Active })
+	dora.ask(http.MethodPost, usersPath+"/anna/deactivate", nil).want(t, http.StatusOK)
+	told("she is let go at rest", func(s seatView) bool { return !s.Active })
+}

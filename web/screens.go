@@ -37,13 +37,14 @@ type seatView struct {
 	CannotRingWhy string         `json:"cannot_ring_why"` // Italian; "" when it can
 	Topics        []int64        `json:"topics"`          // that they answer
 	Version       int64          `json:"version"`
+	Active        bool           `json:"active" doc:"false: was let go, and leaves the lists once idle."`
 }
 
 func (s *Server) seatView(seat *queue.Seat) seatView {
 	v := seatView{
 		Operator: seat.Operator, DisplayName: seat.DisplayName, Extension: seat.Extension,
 		Declared: seat.Declared, Reason: seat.Reason, DeclaredAt: seat.DeclaredAt.UTC(), ForcedBy: seat.ForcedBy,
-		Doing: seat.Doing, DoingAt: seat.DoingAt.UTC(), DoingUntil: seat.DoingUntil, Topics: seat.Topics, Version: seat.Version,
+		Doing: seat.Doing, DoingAt: seat.DoingAt.UTC(), DoingUntil: seat.DoingUntil, Topics: seat.Topics, Version: seat.Version, Active: seat.Active,
 	}
 	if seat.Contact.Valid {
 		v.ContactID = &seat.Contact.UUID

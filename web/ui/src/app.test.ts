@@ -418,6 +418,18 @@ test('a ticket’s page: no wait for a message of the night, numbers in groups',
   expect(within(calls).queryByText('0:19')).toBeNull()
 })
 
+test('a supervisor sees who was let go in a call until it is over, and cannot force them', async () => {
+  answers['GET /me'] = () => [200, { ...me, name: 'carla', role: 'supervisor', extension: '' }]
+  await start({ me: { ...me, name: 'carla', display_name: 'Carla Neri', role: 'supervisor', extension: '' }, seat: null, operators: [seat({ doing: 'talking' })] })
+  const row = await screen.findByRole('row', { name: /Anna Martini/ })
+  expect(row.textContent).toContain('Forza stato')
+  tell('seat', seat({ doing: 'talking', declared: 'off', active: false, version: 2 }))
+  await waitFor(() => expect(row.textContent).toContain('disattivato: termina questa chiamata'))
+  expect(row.textContent).not.toContain('Forza stato')
+  tell('seat', seat({ declared: 'off', active: false, version: 3 }))
+  await waitFor(() => expect(screen.queryByRole('row', { name: /Anna Martini/ })).toBeNull())
+})
+
 test('a supervisor sees the operators, with state and since when', async () => {
   answers['GET /me'] = () => [200, { ...me, name: 'carla', role: 'supervisor', extension: '' }]
   await start({ me: { ...me, name: 'carla', display_name: 'Carla Neri', role: 'supervisor', extension: '' }, seat: null, operators: [seat({ declared: 'break', reason: 'Pranzo', declared_at: new Date(Date.now() - 61_000).toISOString() })] })

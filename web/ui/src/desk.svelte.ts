@@ -54,7 +54,7 @@ export interface Notice {
 function unseated(state: State): Seat {
   return {
     operator: state.me.name, display_name: state.me.display_name, extension: state.me.extension, declared: 'off', reason: '', declared_at: '', forced_by: '',
-    doing: 'idle', doing_at: '', doing_until: null, contact_id: null, ticket: null, can_ring: true, cannot_ring_why: '', topics: [], version: 0,
+    doing: 'idle', doing_at: '', doing_until: null, contact_id: null, ticket: null, can_ring: true, cannot_ring_why: '', topics: [], version: 0, active: true,
   }
 }
 

@@ -1758,6 +1758,8 @@ export interface components {
             route: components["schemas"]["Route"];
         };
         Seat: {
+            /** @description false: was let go, and leaves the lists once idle. */
+            active: boolean;
             can_ring: boolean;
             cannot_ring_why: string;
             /** Format: uuid */

@@ -130,6 +130,16 @@ describe('a call', () => {
     expect(m.state?.operators).toHaveLength(2)
   })
 
+  test('who is let go stays until the call is over, then leaves, and does not come back with an echo', () => {
+    const busy = seat({ operator: 'bruno', doing: 'talking', declared: 'off', active: false, version: 3 })
+    const m = apply(at(1), { kind: 'seat', data: busy }, { kind: 'seat', data: { ...busy, doing: 'wrapping', version: 4 } })
+    expect(m.state?.operators.map((o) => o.operator)).toEqual(['anna', 'bruno'])
+    const gone = { ...busy, doing: 'idle' as const, version: 5 }
+    const after = apply(m, { kind: 'seat', data: gone }, { kind: 'seat', data: gone })
+    expect(after.state?.operators.map((o) => o.operator)).toEqual(['anna'])
+    expect(apply(after, { kind: 'seat', data: { ...gone, active: true } }).state?.operators).toHaveLength(2)
+  })
+
   test('the first seat of somebody who never sat is theirs', () => {
     const m = apply(at(1, { seat: null, operators: [] }), { kind: 'seat', data: seat() })
     expect(m.state?.seat?.operator).toBe('anna')

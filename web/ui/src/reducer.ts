@@ -80,12 +80,13 @@ function apply(state: State, event: Extract<FromServer, { type: 'event' }>): Sta
 export function withSeat(state: State, seat: Seat): State {
   const own = seat.operator === state.me.name
   const known = state.operators.find((o) => o.operator === seat.operator)
+  const others = state.operators
+  let operators = known ? others.map((o) => (o.operator === seat.operator && seat.version >= o.version ? seat : o)) : [...others, seat]
+  operators = operators.filter((o) => o.active || o.doing !== 'idle') // who was let go stays until the call is over
   return {
     ...state,
     seat: own && seat.version >= (state.seat?.version ?? 0) ? seat : state.seat,
-    operators: known
-      ? state.operators.map((o) => (o.operator === seat.operator && seat.version >= o.version ? seat : o))
-      : [...state.operators, seat],
+    operators,
   }
 }
 

@@ -60,6 +60,7 @@ const it = {
   reachable: 'raggiungibile',
   notReachable: 'non raggiungibile',
   noPhone: 'nessun telefono',
+  dismissed: 'disattivato: termina questa chiamata',
   byWhom: (who: string) => `da ${who}`,
 
   force: 'Forza stato',
@@ -164,6 +165,7 @@ const en: RoomWords = {
   reachable: 'reachable',
   notReachable: 'unreachable',
   noPhone: 'no telephone',
+  dismissed: 'deactivated: finishes this call',
   byWhom: (who) => `by ${who}`,
 
   force: 'Force state',
