@@ -56,6 +56,8 @@ type Config struct {
 	// with which certificate.
 	TLSAddrs []netip.AddrPort
 	TLS      *tls.Config
+	// SRTP is whether the sound of telephones on TLS is encrypted.
+	SRTP SRTP
 	// Packet are sockets to serve instead of listening (tests, a wire in memory).
 	Packet []net.PacketConn
 	// Trunks are the carriers that may call in, known by address only.
@@ -94,7 +96,8 @@ type Trunk struct {
 	Lines    int // calls at once, in and out, that were bought of the carrier; 0: as many as come
 	// TLS says whom we connect to when a call of theirs outlives its connection;
 	// nil: to nobody.
-	TLS *tls.Config
+	TLS  *tls.Config
+	SRTP SRTP // of calls both ways
 }
 
 // Phones knows the operators' telephones: their secrets and where they are.

@@ -43,6 +43,7 @@ type Call struct {
 	arrived  time.Time
 	dlg      *dialog
 	laws     []uint8 // what we offer
+	srtp     SRTP
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -54,11 +55,12 @@ type Call struct {
 	local    local
 	stream   *media.Stream
 	format   media.Format
-	waiting  *waiting // a 2xx of ours that is not acknowledged yet
-	accepted uint32   // CSeq of the INVITE that we accepted last
-	saidBye  bool     // they did
-	inviting bool     // an INVITE of theirs is being dealt with
-	offering bool     // a re-INVITE of ours is on its way
+	crypto   *media.Crypto // nil: in clear
+	waiting  *waiting      // a 2xx of ours that is not acknowledged yet
+	accepted uint32        // CSeq of the INVITE that we accepted last
+	saidBye  bool          // they did
+	inviting bool          // an INVITE of theirs is being dealt with
+	offering bool          // a re-INVITE of ours is on its way
 	session  session
 	rseq     uint32             // of our 180, where it must be acknowledged
 	pracked  chan struct{}      // closed then; nil: it need not
@@ -161,7 +163,7 @@ func (c *Call) Answer(ctx context.Context) error {
 		body = c.local.answer(offer, agreed)
 		c.agree(agreed)
 	} else {
-		body = c.local.offer(c.laws, sendRecv) // late offer, trap 5
+		body = c.local.offer(c.laws, sendRecv, c.terms()) // late offer, trap 5
 	}
 	w := newWaiting(c.req.CSeq().SeqNo)
 	ok := c.accept(c.req, body)
@@ -207,6 +209,9 @@ func (c *Call) Alert() error {
 
 // readOffer reads the INVITE's description; nil: there is none (late offer).
 func (c *Call) readOffer() (*sdp, agreement, error) {
+	if !c.terms().possible() {
+		return nil, agreement{}, ErrNoCodec
+	}
 	body := sessionBody(header(c.req, "content-type", "c"), c.req.Body())
 	if len(body) == 0 {
 		return nil, agreement{}, nil
@@ -215,7 +220,7 @@ func (c *Call) readOffer() (*sdp, agreement, error) {
 	if err != nil {
 		return nil, agreement{}, fmt.Errorf("%w: %w", ErrNoCodec, err)
 	}
-	agreed, err := offer.agree(c.source())
+	agreed, err := offer.agree(c.source(), c.terms())
 	return offer, agreed, err
 }
 
@@ -233,7 +238,7 @@ func (c *Call) open(offer *sdp) (*media.Stream, error) {
 	c.dlg.mu.Unlock()
 	if offer != nil {
 		for _, m := range offer.media {
-			if peer, err := netip.ParseAddr(m.addr); err == nil && m.usable() && !peer.IsUnspecified() && peer.Unmap().Is4() != ip.Is4() {
+			if peer, err := netip.ParseAddr(m.addr); err == nil && m.kind == "audio" && m.port != 0 && !peer.IsUnspecified() && peer.Unmap().Is4() != ip.Is4() {
 				if l, ok := c.a.localFor(peer.Unmap()); ok {
 					ip = l.Addr()
 				}
@@ -250,6 +255,13 @@ func (c *Call) open(offer *sdp) (*media.Stream, error) {
 // agree hands a result of offer and answer to the stream. c.mu is held.
 func (c *Call) agree(g agreement) {
 	c.format = g.format
+	switch {
+	case g.crypto != nil:
+		c.crypto = &media.Crypto{Suite: g.crypto.suite, Ours: c.local.key.of(g.crypto.suite), Theirs: g.crypto.key}
+	case g.index != noMedia: // in clear; what may follow has another key, for nobody counts the packets of this one
+		c.crypto, c.local.key.made = nil, false
+	}
+	g.peer.Crypto = c.crypto
 	c.stream.Agree(g.format, g.peer)
 }
 
@@ -349,9 +361,12 @@ func (c *Call) takeDescription(s *sdp) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	g, err := s.agreeAgain(c.source(), c.format)
+	g, err := s.agreeAgain(c.source(), c.format, c.terms())
 	if err != nil {
 		return err
+	}
+	if g.crypto != nil && (g.crypto.tag != ownTag || g.crypto.suite != c.local.key.suite) {
+		return fmt.Errorf("%w: encrypted as we did not offer", ErrNoCodec) // RFC 4568 §5.1.3
 	}
 	if c.stream != nil && c.state != over {
 		c.agree(g)
@@ -396,7 +411,11 @@ func (c *Call) refuse(status int, retryAfter time.Duration) error {
 	}
 	if status == sip.StatusNotAcceptableHere {
 		// RFC 3261 §20.43: 305, incompatible media format.
-		res.AppendHeader(sip.NewHeader("Warning", `305 pronto "PCMA or PCMU is needed"`))
+		needed := "PCMA or PCMU is needed"
+		if c.srtp == SRTPRequired {
+			needed = "PCMA or PCMU by TLS and SRTP (SDES, AES_CM_128) is needed"
+		}
+		res.AppendHeader(sip.NewHeader("Warning", `305 pronto "`+needed+`"`))
 	}
 	c.state = over
 	c.forgetEarly()

@@ -93,7 +93,8 @@ func (d *dialog) confirm(res *sip.Response) {
 func (d *dialog) accepts(req *sip.Request, f flow) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if rawParam(req.From().Params, "tag") != d.remoteTag {
+	// What began in secret goes on so: an answer may hold a key of the sound.
+	if rawParam(req.From().Params, "tag") != d.remoteTag || d.flow.tls && !f.tls {
 		return sip.StatusCallTransactionDoesNotExists
 	}
 	if n := req.CSeq().SeqNo; n <= d.remoteSeq && d.remoteSeq != 0 {
@@ -104,9 +105,6 @@ func (d *dialog) accepts(req *sip.Request, f flow) int {
 		if c := req.Contact(); c != nil && !c.Address.Wildcard {
 			d.target = *c.Address.Clone()
 		}
-	}
-	if d.flow.tls && !f.tls {
-		f = d.flow // what began in secret goes on so
 	}
 	if !f.tcp && !d.flow.tcp {
 		f = d.a.udpFlow(d.flow.local, f.remote) // from the socket that they know

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +63,9 @@ func (a *Agent) onCall(req *sip.Request, tx sip.ServerTransaction, f flow, key s
 		c.trunk = inv.trunk
 	} else {
 		c.trunk, _ = a.trunkOf(f.remote.Addr())
+	}
+	if i := slices.IndexFunc(a.cfg.Trunks, func(t Trunk) bool { return t.Name == c.trunk }); i >= 0 {
+		c.srtp = a.cfg.Trunks[i].SRTP
 	}
 	c.beyond = !a.line(c, c.trunk)
 	c.mu.Lock()
@@ -168,13 +172,13 @@ func (c *Call) renegotiate(req *sip.Request, offerBack bool) ([]byte, error) {
 		return nil, ErrEnded
 	}
 	if len(body) == 0 {
-		return c.local.offer(c.laws, sendRecv), nil
+		return c.local.offer(c.laws, sendRecv, c.terms()), nil
 	}
 	offer, err := parseSDP(body)
 	if err != nil {
 		return nil, err
 	}
-	g, err := offer.agreeAgain(c.source(), c.format)
+	g, err := offer.agreeAgain(c.source(), c.format, c.terms())
 	if err != nil {
 		return nil, err
 	}

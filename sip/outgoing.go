@@ -46,6 +46,7 @@ type DialOptions struct {
 	Via       netip.AddrPort // where to send the INVITE
 	TCP       bool           // over TCP instead of UDP
 	TLS       *tls.Config    // over TLS, with whom it names; nil: not
+	SRTP      SRTP           // by TLS only
 	LateOffer bool           // no SDP in the INVITE: the answer goes in the ACK
 	Trunk     string         // the trunk whose line it takes; "": nobody's
 	Account   Account        // for a carrier that challenges INVITEs; zero: it is refused then
@@ -86,7 +87,7 @@ func (a *Agent) Dial(ctx context.Context, to string, o DialOptions) (*Call, erro
 	if !a.line(c, o.Trunk) {
 		return nil, ErrNoLine
 	}
-	c.account = o.Account
+	c.account, c.srtp = o.Account, o.SRTP
 	if err := a.invite(ctx, c, extra, o.LateOffer, &decided, results); err != nil {
 		a.remove(c)
 		return nil, err
@@ -242,6 +243,9 @@ func (a *Agent) callTo(b Binding, who Caller) (*Call, []sip.Header, error) {
 	}
 	c := a.newCall(local, remote, target, f, defaultLaws, identity{to: b.Extension})
 	c.phone = true
+	if f.tls {
+		c.srtp = a.cfg.SRTP
+	}
 	return c, extra, nil
 }
 
@@ -294,6 +298,9 @@ func (a *Agent) outFlow(to netip.AddrPort, transport string, whom *tls.Config) (
 // call is joined. decided is swapped by whoever settles the matter first: an
 // answer, or the one who no longer wants it.
 func (a *Agent) invite(ctx context.Context, c *Call, extra []sip.Header, late bool, decided *atomic.Bool, results chan<- error) error {
+	if !c.terms().possible() {
+		return fmt.Errorf("dial: %w", ErrNoCodec)
+	}
 	if !a.add(c) {
 		return errStopping
 	}
@@ -317,7 +324,7 @@ func (a *Agent) invite(ctx context.Context, c *Call, extra []sip.Header, late bo
 		}
 		if !late {
 			req.AppendHeader(sip.NewHeader("Content-Type", sdpType))
-			req.SetBody(c.local.offer(c.laws, sendRecv))
+			req.SetBody(c.local.offer(c.laws, sendRecv, c.terms()))
 		}
 		tx, err := a.start(ctx, req, f)
 		if err == nil {
@@ -462,7 +469,7 @@ func (c *Call) joined(res *sip.Response, late bool) error {
 		err = nil
 	} else if err == nil && late {
 		var g agreement
-		if g, err = s.agree(c.source()); err == nil {
+		if g, err = s.agree(c.source(), c.terms()); err == nil {
 			c.mu.Lock()
 			body = c.local.answer(s, g)
 			if c.state != over {

@@ -135,7 +135,7 @@ func (c *Call) early183(b *branch, late bool) []byte {
 	if err != nil {
 		return nil
 	}
-	g, err := s.agree(c.source())
+	g, err := s.agree(c.source(), c.terms())
 	if err != nil {
 		return nil
 	}

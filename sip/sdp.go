@@ -75,6 +75,7 @@ type sdpMedia struct {
 	dir     direction
 	maps    map[uint8]string // payload type → "PCMA/8000" in capitals
 	rtcp    netip.AddrPort   // a=rtcp (RFC 3605); port 0: none
+	crypto  []cryptoLine     // those that we can do, in their order
 }
 
 // parseSDP reads a description. Unknown lines are passed over; an error means
@@ -200,6 +201,10 @@ func (m *sdpMedia) attribute(value string) {
 		if ok && err == nil && len(m.maps) < maxSDPFormats {
 			m.maps[uint8(n)] = strings.ToUpper(strings.TrimSpace(codec))
 		}
+	case "crypto":
+		if c, ok := parseCrypto(rest); ok && len(m.crypto) < maxCrypto {
+			m.crypto = append(m.crypto, c)
+		}
 	case "rtcp": // RFC 3605 §2.1: a=rtcp:53020 [IN IP4 126.16.64.4]
 		f := strings.Fields(rest)
 		if len(f) == 0 {
@@ -231,29 +236,50 @@ func (m *sdpMedia) codec(pt uint8) string {
 	return ""
 }
 
-// usable tells whether we can talk over this media at all.
-func (m *sdpMedia) usable() bool { return m.port != 0 && m.spoken() }
-
-// spoken is usable, be there a port or not.
-func (m *sdpMedia) spoken() bool {
-	// RTP/AVPF is what some send who would take RTP/AVP; SAVP is not ours here.
-	return m.kind == "audio" && (strings.EqualFold(m.proto, "RTP/AVP") || strings.EqualFold(m.proto, "RTP/AVPF"))
+// usable tells whether we can talk over this media at all, and with whose key it
+// is encrypted then; nil: in clear.
+func (m *sdpMedia) usable(t terms) (*cryptoLine, bool) {
+	if m.port == 0 || !m.spoken(t) {
+		return nil, false
+	}
+	var key *cryptoLine
+	if t.crypto && len(m.crypto) > 0 {
+		key = &m.crypto[0] // RFC 4568 §5.1.1: the first is preferred
+	}
+	safe := strings.HasPrefix(strings.ToUpper(m.proto), "RTP/S")
+	return key, key != nil || t.clear && !safe // keys beside sound in clear: RFC 8643
 }
+
+// spoken is usable, be there a port and a key or not.
+func (m *sdpMedia) spoken(t terms) bool {
+	switch strings.ToUpper(m.proto) {
+	case "RTP/AVP", "RTP/AVPF": // RTP/AVPF is what some send who would take RTP/AVP
+		return m.kind == "audio"
+	case "RTP/SAVP", "RTP/SAVPF":
+		return m.kind == "audio" && t.crypto
+	}
+	return false
+}
+
+// noMedia is the index of an agreement that only holds.
+const noMedia = -1
 
 // agreement is what an offer and its answer come to.
 type agreement struct {
 	index  int // of the m= line
 	format media.Format
 	peer   media.Peer
-	dir    direction // ours: what our answer says, or would say
+	dir    direction   // ours: what our answer says, or would say
+	crypto *cryptoLine // theirs; nil: in clear
 }
 
 // agree finds the first audio with PCMA or PCMU, in the order of who wrote the
 // description. source is where the SIP message came from.
-func (s *sdp) agree(source netip.Addr) (agreement, error) {
+func (s *sdp) agree(source netip.Addr, t terms) (agreement, error) {
 	for i := range s.media {
 		m := &s.media[i]
-		if !m.usable() {
+		key, ok := m.usable(t)
+		if !ok {
 			continue
 		}
 		format, ok := m.choose()
@@ -288,7 +314,7 @@ func (s *sdp) agree(source netip.Addr) (agreement, error) {
 				}
 			}
 		}
-		return agreement{index: i, format: format, peer: peer, dir: directionOf(peer.Send, peer.Receive)}, nil
+		return agreement{index: i, format: format, peer: peer, dir: directionOf(peer.Send, peer.Receive), crypto: key}, nil
 	}
 	return agreement{}, ErrNoCodec
 }
@@ -296,14 +322,14 @@ func (s *sdp) agree(source netip.Addr) (agreement, error) {
 // agreeAgain is agree for a session that stands, with the format it has: who now
 // writes port 0 takes the sound away for a while, the last of the ways to hold
 // (RFC 3264 §8.2 and §8.4).
-func (s *sdp) agreeAgain(source netip.Addr, format media.Format) (agreement, error) {
-	g, err := s.agree(source)
+func (s *sdp) agreeAgain(source netip.Addr, format media.Format, t terms) (agreement, error) {
+	g, err := s.agree(source, t)
 	if err == nil || format == (media.Format{}) {
 		return g, err
 	}
 	off := false
 	for i := range s.media {
-		if m := &s.media[i]; m.spoken() {
+		if m := &s.media[i]; m.spoken(t) {
 			if m.port != 0 {
 				return agreement{}, err
 			}
@@ -313,7 +339,7 @@ func (s *sdp) agreeAgain(source netip.Addr, format media.Format) (agreement, err
 	if !off {
 		return agreement{}, err
 	}
-	return agreement{index: -1, format: format, peer: media.Peer{Source: source}, dir: inactive}, nil
+	return agreement{index: noMedia, format: format, peer: media.Peer{Source: source}, dir: inactive}, nil
 }
 
 // choose takes the first format that is G.711, and the keys' format with the
@@ -344,6 +370,7 @@ type local struct {
 	version uint64 // of o=; one more with every change (RFC 3264 §8)
 	addr    netip.AddrPort
 	last    string // the description sent last, without o=
+	key     ownKey
 }
 
 // write completes a body with o=, whose version moves only when the body did.
@@ -364,10 +391,15 @@ func family(a netip.Addr) string {
 	return "IP4"
 }
 
-// offer says everything we can do.
-func (l *local) offer(laws []uint8, dir direction) []byte {
+// offer says everything we can do. Encryption that is not required is offered
+// beside the sound in clear: who does not know a=crypto passes it over (RFC 8643).
+func (l *local) offer(laws []uint8, dir direction, t terms) []byte {
 	var b strings.Builder
-	fmt.Fprintf(&b, "m=audio %d RTP/AVP", l.addr.Port())
+	profile := "RTP/AVP"
+	if !t.clear {
+		profile = "RTP/SAVP"
+	}
+	fmt.Fprintf(&b, "m=audio %d %s", l.addr.Port(), profile)
 	for _, law := range laws {
 		fmt.Fprintf(&b, " %d", law)
 	}
@@ -376,6 +408,9 @@ func (l *local) offer(laws []uint8, dir direction) []byte {
 		fmt.Fprintf(&b, "a=rtpmap:%d %s/8000\r\n", law, audio.Law(law))
 	}
 	fmt.Fprintf(&b, "a=rtpmap:%d telephone-event/8000\r\na=fmtp:%d 0-15\r\na=ptime:20\r\na=%s\r\n", ownKeyPT, ownKeyPT, dir)
+	if t.crypto {
+		b.WriteString(l.key.line(ownTag, l.key.suite))
+	}
 	return l.write(b.String())
 }
 
@@ -402,6 +437,9 @@ func (l *local) answer(o *sdp, a agreement) []byte {
 			fmt.Fprintf(&b, "a=rtpmap:%d telephone-event/8000\r\na=fmtp:%d 0-15\r\n", a.format.KeyPT, a.format.KeyPT)
 		}
 		fmt.Fprintf(&b, "a=ptime:20\r\na=%s\r\n", a.dir)
+		if a.crypto != nil {
+			b.WriteString(l.key.line(a.crypto.tag, a.crypto.suite)) // RFC 4568 §5.1.2: the tag of the line that was chosen
+		}
 	}
 	return l.write(b.String())
 }

@@ -50,7 +50,7 @@ func TestAgree(t *testing.T) {
 		s, err := parseSDP([]byte(x.body))
 		var g agreement
 		if err == nil {
-			g, err = s.agree(far)
+			g, err = s.agree(far, terms{clear: true})
 		}
 		if !errors.Is(err, x.err) || err == nil && (g.format != x.format || g.peer != x.peer || g.dir != x.dir) {
 			t.Errorf("%s: %+v, %v", name, g, err)
@@ -63,7 +63,7 @@ func TestATelephoneOnThisMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := s.agree(netip.MustParseAddr("127.0.0.1"))
+	g, err := s.agree(netip.MustParseAddr("127.0.0.1"), terms{clear: true})
 	want := media.Peer{RTP: netip.MustParseAddrPort("127.0.0.1:4000"), RTCP: netip.MustParseAddrPort("127.0.0.1:4005"), Source: netip.MustParseAddr("192.0.2.2"), Send: true, Receive: true}
 	if err != nil || g.peer != want {
 		t.Errorf("%+v, %v", g.peer, err)
@@ -75,7 +75,7 @@ func TestAnswerMirrorsTheOffer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := offer.agree(far)
+	g, err := offer.agree(far, terms{clear: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func FuzzSDP(f *testing.F) {
 		if err != nil {
 			return
 		}
-		g, err := s.agree(far)
+		g, err := s.agree(far, terms{clear: true})
 		if err != nil {
 			return
 		}
@@ -119,7 +119,7 @@ func FuzzSDP(f *testing.F) {
 		if err != nil || len(again.media) != len(s.media) {
 			t.Fatalf("the answer to %q is %q: %v", body, answer, err)
 		}
-		h, err := again.agree(far)
+		h, err := again.agree(far, terms{clear: true})
 		if err != nil || h.format.Law != g.format.Law || h.index != g.index {
 			t.Fatalf("the answer to %q says something else: %q", body, answer)
 		}

@@ -49,6 +49,7 @@ type SIPConfig struct {
 	TLSListen   []string `toml:"tls_listen"`  // ip:port, SIP over TLS
 	Certificate string   `toml:"certificate"` // PEM file with the chain; read again when it changes
 	Key         string   `toml:"key"`         // PEM file
+	SRTP        string   `toml:"srtp"`        // of telephones on TLS: off, offer, required
 
 	Trunks []TrunkConfig `toml:"trunk"`
 
@@ -73,6 +74,7 @@ type TrunkConfig struct {
 
 	Transport  string `toml:"transport"`   // of what we send to target and standby: udp, tcp or tls
 	ServerName string `toml:"server_name"` // tls: what its certificate must be for; "": target's address
+	SRTP       string `toml:"srtp"`        // tls: off, offer or required, calls both ways
 	Roots      string `toml:"roots"`       // tls: PEM file with who vouches for it, when the system does not
 }
 
@@ -142,7 +144,7 @@ const (
 func defaults() Config {
 	return Config{
 		Data:     "data",
-		SIP:      SIPConfig{Listen: []string{"127.0.0.1:5060"}, Realm: "pronto", DialPrefixes: tickets.DefaultPrefixes()},
+		SIP:      SIPConfig{Listen: []string{"127.0.0.1:5060"}, Realm: "pronto", SRTP: "offer", DialPrefixes: tickets.DefaultPrefixes()},
 		RTP:      RTPConfig{Ports: "20000-24999"},
 		HTTP:     HTTPConfig{Listen: "127.0.0.1:8080", ACME: ACMEConfig{Directory: acme.LetsEncryptURL}},
 		Nodes:    NodesConfig{Listen: "127.0.0.1:0"},
@@ -222,6 +224,7 @@ type settings struct {
 	data      string
 	sip       []netip.AddrPort
 	sipTLS    []netip.AddrPort
+	sipSRTP   sip.SRTP
 	sipFiles  [2]string // files of certificate and key
 	realm     string
 	trunks    []trunk
@@ -265,6 +268,8 @@ type trunk struct {
 
 	tcp bool
 	tls *tls.Config // nil: not by TLS
+
+	srtp sip.SRTP
 }
 
 // out is the trunk that takes our calls, the first that does.
@@ -300,6 +305,10 @@ func (c Config) check() (settings, error) {
 	s.sipTLS, s.sipFiles = listenAddresses("sip.tls_listen", c.SIP.TLSListen, fault), [2]string{c.SIP.Certificate, c.SIP.Key}
 	if (c.SIP.Certificate == "") != (c.SIP.Key == "") || (c.SIP.Certificate == "") != (len(c.SIP.TLSListen) == 0) {
 		fault("sip.tls_listen", "tls_listen, certificate and key belong together")
+	}
+	var err error
+	if s.sipSRTP, err = readSRTP(c.SIP.SRTP); err != nil {
+		fault("sip.srtp", "%v", err)
 	}
 	if strings.ContainsAny(c.SIP.Realm, "\"\\\r\n") || c.SIP.Realm == "" || len(c.SIP.Realm) > 64 {
 		fault("sip.realm", "1 to 64 characters without quotes")
@@ -356,7 +365,6 @@ func (c Config) check() (settings, error) {
 	} else if ap.Addr().IsUnspecified() {
 		fault("nodes.listen", "%q listens everywhere: name the address, the other servers are told it", c.Nodes.Listen)
 	}
-	var err error
 	if s.keepFree, err = parseSize(c.Storage.KeepFree); err != nil {
 		fault("storage.keep_free", "%q is not a size like 1GiB, 500MiB or 0", c.Storage.KeepFree)
 	}
@@ -435,18 +443,22 @@ func (t TrunkConfig) transport(to *trunk) error {
 	default:
 		return fmt.Errorf("transport: %q is none of udp, tcp, tls", t.Transport)
 	}
-	if t.ServerName != "" || t.Roots != "" {
-		return errors.New(`server_name and roots are for transport = "tls"`)
+	if t.ServerName != "" || t.Roots != "" || t.SRTP != "" && t.SRTP != "off" {
+		return errors.New(`server_name, roots and srtp are for transport = "tls": without it whoever listens in would read the keys`)
 	}
 	return nil
 }
 
 // secret reads whom we expect to find when we connect to a trunk by TLS.
 func (t TrunkConfig) secret(to *trunk) error {
+	var err error
+	if to.srtp, err = readSRTP(t.SRTP); err != nil {
+		return fmt.Errorf("srtp: %w", err)
+	}
 	to.tls = &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
 	if t.ServerName == "" {
-		if len(t.Standby) > 0 {
-			return errors.New("server_name: needed with several switches by TLS: it is what their certificates are for")
+		if t.Target == "" || len(t.Standby) > 0 {
+			return errors.New("server_name: needed by TLS unless there is one switch, whose certificate is for its address")
 		}
 		to.tls.ServerName = to.target.Addr().String()
 	}
@@ -462,6 +474,19 @@ func (t TrunkConfig) secret(to *trunk) error {
 		return fmt.Errorf("roots: %s holds no certificate that can be read", t.Roots)
 	}
 	return nil
+}
+
+// readSRTP reads whether sound is encrypted; "": no.
+func readSRTP(text string) (sip.SRTP, error) {
+	switch text {
+	case "", "off":
+		return sip.SRTPOff, nil
+	case "offer":
+		return sip.SRTPOffer, nil
+	case "required":
+		return sip.SRTPRequired, nil
+	}
+	return sip.SRTPOff, fmt.Errorf("%q is none of off, offer, required", text)
 }
 
 // listenAddresses reads addresses of ours that stand in messages.

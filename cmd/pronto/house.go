@@ -112,10 +112,10 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	}
 	var trunks []sip.Trunk
 	for _, t := range s.trunks {
-		trunks = append(trunks, sip.Trunk{Name: t.name, Networks: t.networks, Lines: t.lines, TLS: t.tls})
+		trunks = append(trunks, sip.Trunk{Name: t.name, Networks: t.networks, Lines: t.lines, TLS: t.tls, SRTP: t.srtp})
 	}
 	h.agent, err = sip.New(sip.Config{
-		Addrs: s.sip, TLSAddrs: s.sipTLS, TLS: secret, Packet: e.packet, Trunks: trunks, Realm: s.realm,
+		Addrs: s.sip, TLSAddrs: s.sipTLS, TLS: secret, SRTP: s.sipSRTP, Packet: e.packet, Trunks: trunks, Realm: s.realm,
 		Phones: sip.NewLocations(d, h.node), Node: h.node, Peers: h.peers, Media: h.engine, Log: e.log, UserAgent: "Pronto/" + version,
 		Handle: func(ctx context.Context, c *sip.Call) { h.desk.Answer(ctx, caller{c}) },
 	})

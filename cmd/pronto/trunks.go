@@ -32,7 +32,7 @@ type lines struct {
 // A switch of the carrier that does not take the call leaves it to the next
 // (RFC 3263 §4.3).
 func (l *lines) Dial(ctx context.Context, number, id string) (ivr.Line, error) {
-	o := sip.DialOptions{ID: id, Trunk: l.out.name, Account: l.out.account, From: l.out.caller, TCP: l.out.tcp, TLS: l.out.tls}
+	o := sip.DialOptions{ID: id, Trunk: l.out.name, Account: l.out.account, From: l.out.caller, TCP: l.out.tcp, TLS: l.out.tls, SRTP: l.out.srtp}
 	if l.out.asserted {
 		o.Asserted = l.out.caller
 	}

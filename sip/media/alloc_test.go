@@ -31,7 +31,7 @@ func (c *quietConn) LocalAddr() net.Addr             { return &net.UDPAddr{} }
 func (c *quietConn) Close() error                    { close(c.closed); return nil }
 
 // pair is two joined streams without a network, and what feeds the first.
-func pair(tb testing.TB, fa, fb Format) (a, b *Stream, peer netip.AddrPort) {
+func pair(tb testing.TB, fa, fb Format, crypto ...*Crypto) (a, b *Stream, peer netip.AddrPort) {
 	tb.Helper()
 	e := New(Config{Listen: newQuietConn})
 	peer = netip.AddrPortFrom(rossiIP, 4000)
@@ -42,7 +42,11 @@ func pair(tb testing.TB, fa, fb Format) (a, b *Stream, peer netip.AddrPort) {
 			tb.Fatal(err)
 		}
 		tb.Cleanup(s.Close)
-		s.Agree(f, Peer{RTP: peer, Source: rossiIP, Send: true, Receive: true})
+		p := Peer{RTP: peer, Source: rossiIP, Send: true, Receive: true}
+		if len(crypto) > 0 {
+			p.Crypto = crypto[0]
+		}
+		s.Agree(f, p)
 		streams[i] = s
 	}
 	a, b = streams[0], streams[1]
@@ -89,6 +93,30 @@ func TestNoAllocationPerPacket(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("forward between encrypted legs", func(t *testing.T) {
+		c := testCrypto(SHA1x80)
+		a, b, peer := pair(t, aLawFormat(), aLawFormat(), c)
+		far, p := newFar(t, c), &phone{pt: 8, ssrc: 1}
+		var sealed [][]byte
+		for range 410 {
+			sealed = append(sealed, far.seal(t, raw(header{pt: p.pt, seq: p.seq, ts: p.ts, ssrc: p.ssrc}, payload)))
+			p.seq++
+			p.ts += samplesPerFrame
+		}
+		i := 0
+		n := testing.AllocsPerRun(400, func() {
+			a.receive(sealed[i], peer)
+			i++
+			a.engine.epoch = a.engine.epoch.Add(-audio.FrameTime)
+		})
+		if n != 0 {
+			t.Errorf("%v allocations per packet", n)
+		}
+		if w := b.rtp.(*quietConn).written; w < 400 {
+			t.Errorf("only %d packets were forwarded", w)
+		}
+	})
 
 	t.Run("keys", func(t *testing.T) {
 		a, _, peer := pair(t, aLawFormat(), uLawFormat())

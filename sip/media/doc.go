@@ -49,6 +49,13 @@
 // answer. A new SSRC counts after two packets in a row with none of the old one
 // between. Ports are random in a wide range and rest before they are used again.
 //
+// # Encrypted legs
+//
+// With [Peer].Crypto a leg is SRTP and SRTCP (RFC 3711). A packet is decrypted in
+// the buffer it was read into, once its address is allowed and before anything
+// else is believed of it; what the sender writes is encrypted last. All between,
+// ears and bridges too, is as for a leg in clear, so one of each can be joined.
+//
 // # What a bridge does to a packet
 //
 // The joined leg's numbers are shifted, not made anew: loss and reordering reach

@@ -50,6 +50,7 @@ type receiver struct {
 	mu      sync.Mutex // guards everything; taken by the reader, Agree, the pacer every 5 s, and Stats. No other lock is taken under it.
 	agreed  bool
 	format  Format
+	cipher  *cipher // nil: what comes is in clear
 	receive bool
 	latch   latch
 	source  source
@@ -100,6 +101,11 @@ func (r *receiver) judge(b []byte, src netip.AddrPort, at time.Duration) (a arri
 	}
 	if r.inSec++; r.inSec > packetsPerSecond {
 		return a, 0, 0, dropFlood
+	}
+	if r.cipher != nil {
+		if b, why = r.cipher.unseal(b); why != used {
+			return a, 0, 0, why
+		}
 	}
 	var ok bool
 	if a.header, from, to, ok = parse(b); !ok || len(b) > maxPacket {

@@ -61,7 +61,13 @@ func (s *Stream) receiveReport(b []byte, src netip.AddrPort) {
 	case !r.agreed:
 		why = dropEarly
 	case r.latch.permits(src.Addr()):
-		why = r.readReport(b, s.out.ssrc, at)
+		why = used
+		if r.cipher != nil {
+			b, why = r.cipher.unsealReport(b)
+		}
+		if why == used {
+			why = r.readReport(b, s.out.ssrc, at)
+		}
 	}
 	if why != used {
 		r.dropped[why]++
@@ -187,7 +193,12 @@ func (s *Stream) sendReport(at time.Duration, leave bool) {
 	if leave {
 		compound = append(compound, &rtcp.Goodbye{Sources: []uint32{ssrc}})
 	}
-	if b, err := rtcp.Marshal(compound); err == nil {
+	b, err := rtcp.Marshal(compound)
+	if s.out.mu.Lock(); err == nil && s.out.cipher != nil {
+		b, err = s.out.cipher.sealReport(b)
+	}
+	s.out.mu.Unlock()
+	if err == nil {
 		s.rtcp.WriteToUDPAddrPort(b, to) // a report that cannot be sent is a report lost
 	}
 }

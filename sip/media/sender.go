@@ -27,6 +27,7 @@ type sender struct {
 	mu     sync.Mutex // guards everything; held while a packet is written, so that the wire sees the order of the numbers. A leaf: no lock is taken under it.
 	conn   Conn
 	format Format
+	cipher *cipher        // nil: what is sent is in clear
 	to     netip.AddrPort // where packets go
 	send   bool           // the peer wants them
 	closed bool           // the socket is gone; its descriptor may be somebody else's by now
@@ -106,7 +107,14 @@ func (o *sender) write(b []byte, h header, at time.Duration) {
 	o.lastTS, o.lastAt = h.ts, at
 	o.packets++
 	o.octets += uint32(len(b) - headerSize)
-	if _, err := o.conn.WriteToUDPAddrPort(b, o.to); err != nil {
+	var err error
+	if o.cipher != nil {
+		b, err = o.cipher.seal(b)
+	}
+	if err == nil {
+		_, err = o.conn.WriteToUDPAddrPort(b, o.to)
+	}
+	if err != nil {
 		o.failed++ // a full buffer or no route: like a packet lost on the way
 	}
 }

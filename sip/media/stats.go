@@ -26,11 +26,12 @@ const (
 	dropUnsent                  // relayed to a peer that holds or has no address
 	dropNoFormat                // relayed key to a peer that takes no keys
 	dropBurst                   // relayed, but too far ahead of the clock
+	dropForged                  // not encrypted with the peer's key, or sent again
 	reasons                     // how many there are
 )
 
 var reasonNames = [reasons]string{"", "malformed", "early", "stranger", "port", "unlatched", "hold", "payload", "source",
-	"duplicate", "late", "flood", "keys", "covered", "unsent", "no_format", "burst"}
+	"duplicate", "late", "flood", "keys", "covered", "unsent", "no_format", "burst", "forged"}
 
 // drops counts by reason.
 type drops [reasons]uint64

@@ -32,6 +32,8 @@ type Peer struct {
 	// Send and Receive are our directions. The peer that holds us with sendonly
 	// has Send false; inactive makes both false.
 	Send, Receive bool
+	// Crypto encrypts what is sent and what is expected; nil: in clear.
+	Crypto *Crypto
 }
 
 // Stream is one leg's sound: a pair of sockets, what is heard on them and what is
@@ -92,7 +94,7 @@ func (e *Engine) begin(ip netip.Addr, port int, rtp, rtcp Conn) (*Stream, error)
 		closed:   make(chan struct{}),
 	}
 	s.out.conn = rtp
-	s.out.ssrc, s.out.base, s.out.seq = random32(), random32(), uint16(random32())
+	s.out.ssrc, s.out.base, s.out.seq = random32(), random32(), uint16(random32())>>1 // RFC 3711 §3.3.1: below 2^15, so that a first packet that is lost does not put the peer's count of rounds wrong
 	s.out.fresh = true
 	s.reports.name = canonicalName()
 	for _, half := range []struct {
@@ -122,7 +124,8 @@ func (s *Stream) Addr() netip.AddrPort { return netip.AddrPortFrom(s.ip, uint16(
 // from one port of an allowed address, any port of it may be the peer's. From
 // the first Agree on the stream sends a packet every 20 ms, silence at the least,
 // unless p says that the peer holds; and 30 s without a packet close Lost,
-// unless it holds.
+// unless it holds. With p.Crypto both directions are encrypted, RTCP too: what
+// does not authenticate is dropped, and shows nobody's port.
 func (s *Stream) Agree(f Format, p Peer) {
 	sends := p.Send && reachable(p.RTP)
 	s.in.mu.Lock()
@@ -136,10 +139,12 @@ func (s *Stream) Agree(f Format, p Peer) {
 	} else if s.in.tones == nil {
 		s.in.tones = new(audio.Tones)
 	}
+	s.in.cipher = s.in.cipher.renewed(p.Crypto, theirs)
 	s.in.mu.Unlock()
 
 	s.out.mu.Lock()
 	s.out.format = f
+	s.out.cipher = s.out.cipher.renewed(p.Crypto, ours)
 	if moved {
 		s.out.to = netip.AddrPortFrom(p.RTP.Addr().Unmap(), p.RTP.Port())
 	}

@@ -2,6 +2,7 @@ package siptest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,9 +20,11 @@ import (
 // Phone is a telephone with ears on a Wire: a doctor's, which dials, or an
 // operator's, which rings. It runs a user agent and a media engine of its own.
 type Phone struct {
-	wire   *Wire
+	wire   *Wire       // nil: real sockets
+	whom   *tls.Config // the desk it connects to by TLS; nil: by UDP
 	agent  *sip.Agent
 	engine *media.Engine
+	srtp   sip.SRTP
 	desk   netip.AddrPort
 	ear    ear
 	cursor int // how far Hears has come in what was heard
@@ -45,23 +48,44 @@ type lift struct {
 // NewPhone makes a telephone at an address of the wire and runs it until Close.
 // desk is where it dials to and whose calls it takes.
 func NewPhone(w *Wire, addr netip.Addr, desk netip.AddrPort) (*Phone, error) {
-	p := &Phone{wire: w, desk: desk, rung: make(chan struct{}), lifted: make(chan lift), done: make(chan struct{})}
 	conn, err := w.Listen(netip.AddrPortFrom(addr, 5060))
 	if err != nil {
 		return nil, err
 	}
-	quiet := slog.New(slog.DiscardHandler)
-	p.engine = media.New(media.Config{MinPort: 40000, MaxPort: 40999, Listen: w.Media, Log: quiet})
-	p.agent, err = sip.New(sip.Config{
-		Packet: []net.PacketConn{conn}, Media: p.engine, Log: quiet, Handle: p.ring, UserAgent: "siptest",
-		Trunks: []sip.Trunk{{Name: "desk", Networks: []netip.Prefix{netip.PrefixFrom(desk.Addr(), desk.Addr().BitLen())}}},
-	})
-	if err == nil {
-		err = p.agent.Listen()
-	}
+	p, err := newPhone(desk, media.Config{Listen: w.Media}, sip.Config{Packet: []net.PacketConn{conn}}, sip.SRTPOff)
 	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("telephone at %s: %w", addr, err)
+	}
+	p.wire = w
+	return p, nil
+}
+
+// NewRealPhone makes a telephone with sockets of this machine and runs it until
+// Close. With whom it speaks to the desk by TLS, and its sound is as srtp says.
+func NewRealPhone(addr netip.Addr, desk netip.AddrPort, whom *tls.Config, srtp sip.SRTP) (*Phone, error) {
+	p, err := newPhone(desk, media.Config{}, sip.Config{Addrs: []netip.AddrPort{netip.AddrPortFrom(addr, 0)}}, srtp)
+	if err != nil {
+		return nil, fmt.Errorf("telephone at %s: %w", addr, err)
+	}
+	p.whom = whom
+	return p, nil
+}
+
+// newPhone makes a telephone of what it stands on, and runs it.
+func newPhone(desk netip.AddrPort, sound media.Config, c sip.Config, srtp sip.SRTP) (*Phone, error) {
+	p := &Phone{desk: desk, srtp: srtp, rung: make(chan struct{}), lifted: make(chan lift), done: make(chan struct{})}
+	quiet := slog.New(slog.DiscardHandler)
+	sound.MinPort, sound.MaxPort, sound.Log = 40000, 40999, quiet
+	p.engine = media.New(sound)
+	c.Media, c.Log, c.Handle, c.UserAgent = p.engine, quiet, p.ring, "siptest"
+	c.Trunks = []sip.Trunk{{Name: "desk", Networks: []netip.Prefix{netip.PrefixFrom(desk.Addr(), desk.Addr().BitLen())}, SRTP: srtp}}
+	var err error
+	if p.agent, err = sip.New(c); err == nil {
+		err = p.agent.Listen()
+	}
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
@@ -83,7 +107,7 @@ func (p *Phone) Close() {
 
 // Dial rings the desk and returns when it has answered.
 func (p *Phone) Dial(ctx context.Context, number string, o sip.DialOptions) error {
-	o.Via = p.desk
+	o.Via, o.TLS, o.SRTP = p.desk, p.whom, p.srtp
 	call, err := p.agent.Dial(ctx, number, o)
 	if err != nil {
 		return err

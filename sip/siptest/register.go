@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/pronto-desk/pronto/sip"
 )
 
 var challenge = regexp.MustCompile(`(?mi)^WWW-Authenticate: Digest ([^\r\n]*)`)
@@ -16,9 +18,14 @@ var challenge = regexp.MustCompile(`(?mi)^WWW-Authenticate: Digest ([^\r\n]*)`)
 const registerWait = 5 * time.Second // for each answer of the registrar
 
 // Register signs the telephone on as an extension, with MD5 digest (RFC 2617),
-// in plain text of its own: it shares nothing with the registrar it asks. An
+// in plain text of its own: it shares nothing with the registrar it asks (on real
+// sockets it does). An
 // hour, or zero to sign off.
 func (p *Phone) Register(ctx context.Context, extension, password string, expires time.Duration) error {
+	if p.wire == nil {
+		_, err := p.agent.Register(ctx, sip.RegisterOptions{Extension: extension, Password: password, Registrar: p.desk, TLS: p.whom, Expires: expires})
+		return err
+	}
 	me := p.agent.Addr()
 	from := netip.AddrPortFrom(me.Addr(), me.Port()+10)
 	conn, err := p.wire.Listen(from)
