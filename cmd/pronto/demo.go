@@ -109,12 +109,17 @@ func (h *house) seedDemo(ctx context.Context, operators int) error {
 		people = append(people, person{name, strings.ToUpper(name[:1]) + name[1:], web.Operator, strconv.Itoa(demoFirstPhone + n - 1)})
 	}
 	added := 0
+	var renewed []string
 	for _, p := range people {
 		if secrets.Users[p.name] != "" {
 			continue
 		}
-		if err := h.seedPerson(ctx, p, codes, secrets); err != nil {
+		there, err := h.seedPerson(ctx, p, codes, secrets)
+		if err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		if there {
+			renewed = append(renewed, p.name)
 		}
 		added++
 	}
@@ -129,6 +134,9 @@ func (h *house) seedDemo(ctx context.Context, operators int) error {
 		return err
 	}
 	h.log.Info("demo: passwords are in", "file", path)
+	if len(renewed) > 0 { // perhaps not the demo's people, or another node's demo.json told theirs
+		h.log.Warn("demo: people who were there got new passwords; those they had are void", "people", renewed)
+	}
 	return nil
 }
 
@@ -139,33 +147,33 @@ type person struct {
 }
 
 // seedPerson adds one person, with a telephone and every skill if it has an
-// extension. Somebody left over from a lost demo.json gets a new password.
-func (h *house) seedPerson(ctx context.Context, p person, codes []string, secrets demoSecrets) error {
+// extension. Somebody left over from a lost demo.json gets a new password: there.
+func (h *house) seedPerson(ctx context.Context, p person, codes []string, secrets demoSecrets) (there bool, err error) {
 	users := h.web.Users()
 	password := newPassword()
-	_, err := users.Add(ctx, p.name, p.display, p.role, password, p.extension)
-	if errors.Is(err, web.ErrUserExists) {
+	_, err = users.Add(ctx, p.name, p.display, p.role, password, p.extension)
+	if there = errors.Is(err, web.ErrUserExists); there {
 		err = users.SetPassword(ctx, p.name, password)
 	}
 	if err != nil {
-		return err
+		return there, err
 	}
 	secrets.Users[p.name] = password
 	if p.extension == "" {
-		return nil
+		return there, nil
 	}
 	if err := users.SetWrapUp(ctx, p.name, demoWrapUp); err != nil {
-		return err
+		return there, err
 	}
 	if err := users.SetSkills(ctx, p.name, codes...); err != nil {
-		return err
+		return there, err
 	}
 	secret := newPassword()
 	if err := users.SetPhone(ctx, p.extension, h.realm, secret); err != nil {
-		return err
+		return there, err
 	}
 	secrets.Phones[p.extension] = secret
-	return nil
+	return there, nil
 }
 
 // seedServices adds topics and numbers where there are none, and gives the

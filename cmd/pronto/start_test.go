@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -37,4 +38,20 @@ func TestStartWaitsForTheDatabase(t *testing.T) {
 			t.Errorf("a database that comes late: %v", err)
 		}
 	})
+}
+
+// TestDemoAmongPeople: whoever starts the demo where its names are taken (a lost
+// demo.json, another node, a real anna) reads in the log whose passwords went.
+func TestDemoAmongPeople(t *testing.T) {
+	s := newServer(t)
+	if s.stop(); strings.Contains(s.log.String(), "new passwords") {
+		t.Errorf("the first start says that passwords went: %s", s.log.String())
+	}
+	if err := os.Remove(filepath.Join(s.dir, "demo.json")); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	if log := s.log.String(); !strings.Contains(log, "people who were there got new passwords") || !strings.Contains(log, "[carla dora anna bruno]") {
+		t.Errorf("the log does not say whose passwords went: %s", log)
+	}
 }
