@@ -94,9 +94,16 @@ test('a telephone that cannot ring is an alarm, and its operator cannot be made 
   await dialog.getByRole('button', { name: 'Conferma' }).click()
   await expect(dialog.getByRole('alert')).toContainText('1002')
   await dialog.getByRole('button', { name: 'Annulla' }).click()
-  await desk.telephone('1002', NEVER) // the telephone registers: the page hears of it by itself
+  const phone = await desk.telephone('1002', NEVER) // the telephone registers: the page hears of it by itself
   await expect(bruno).not.toContainText('non raggiungibile')
   await expect(page.getByRole('region', { name: 'Allarmi' })).not.toContainText('Bruno')
+
+  // Who is available and cannot be rung is not free, also at the head of the page.
+  await house.api('/operators/bruno/state', { declared: 'available' })
+  await expect(page.getByRole('main')).toContainText('1 libero')
+  await phone.hangUp()
+  await expect(bruno).toContainText('non raggiungibile')
+  await expect(page.getByRole('main')).toContainText('0 liberi')
 })
 
 test('the figures of callbacks, of a period that makes sense', async ({ page, house, desk }) => {
