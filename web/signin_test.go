@@ -305,6 +305,9 @@ func TestUsers(t *testing.T) {
 		}
 	}
 	must(t, d.users.SetWrapUp(ctx, "dora", 0))
+	if err := d.users.SetSkills(ctx, "dora", "software", "giardinaggio"); err == nil || !strings.Contains(err.Error(), `"giardinaggio"`) {
+		t.Errorf("an unknown topic: %v", err)
+	}
 	must(t, d.users.SetSkills(ctx, "dora", "software"))
 	must(t, d.users.SetSkills(ctx, "dora"))
 	if n := one[int](d, `select count(*) from user_topics where user_id = $1`, u.ID); n != 0 {

@@ -174,15 +174,15 @@ func (s *Users) SetSkills(ctx context.Context, name string, topics ...string) er
 		if err != nil {
 			return err
 		}
-		done, err := tx.Exec(ctx, `insert into user_topics (user_id, topic_id, level)
-			select @user, t.id, s.level from unnest(@codes::text[], @levels::int[]) as s(code, level) join topics t using (code)
-			on conflict do nothing`,
-			pgx.StrictNamedArgs{"user": user, "codes": codes, "levels": levels})
-		if err != nil {
-			return fmt.Errorf("skills: %w", err)
-		}
-		if int(done.RowsAffected()) != len(topics) {
-			return fmt.Errorf("skills: %d of %d topics are known", done.RowsAffected(), len(topics))
+		for i, code := range codes {
+			done, err := tx.Exec(ctx, `insert into user_topics (user_id, topic_id, level) select @user, id, @level from topics where code = @code on conflict do nothing`,
+				pgx.StrictNamedArgs{"user": user, "code": code, "level": levels[i]})
+			if err != nil {
+				return fmt.Errorf("skills: %w", err)
+			}
+			if done.RowsAffected() == 0 {
+				return fmt.Errorf("skills: %q is no topic of this desk, or stands here twice", code)
+			}
 		}
 		tx.Wake("queue", queue.TopicMatch)
 		return nil
