@@ -376,7 +376,7 @@ func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(.
 	limit := time.NewTimer(firstAnswer)
 	defer limit.Stop()
 	var canceled, provisional bool
-	unwanted, gone := ctx.Done(), c.ctx.Done()
+	unwanted, gone, quit := ctx.Done(), c.ctx.Done(), a.quit
 	cancel := func(reason error) {
 		if canceled {
 			return
@@ -436,6 +436,11 @@ func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(.
 			cancel(context.Cause(ctx))
 		case <-gone:
 			cancel(c.gone())
+		case <-quit:
+			quit = nil
+			if canceled { // before we began to stop
+				limit.Reset(byeLongest)
+			}
 		case <-limit.C:
 			switch {
 			case canceled: // neither 487 nor anything else

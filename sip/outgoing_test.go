@@ -349,6 +349,27 @@ func TestTheCallerHangsUpWhileItRings(t *testing.T) {
 	})
 }
 
+// TestStoppingAfterItRang: who waits for the answer to a CANCEL does not hold up
+// the end for as long as a CANCEL may take.
+func TestStoppingAfterItRang(t *testing.T) {
+	both(t, ring, func(h *house) {
+		p := h.phone("1001")
+		ctx, unwanted := context.WithCancel(h.t.Context())
+		got := h.ring(ctx, "1001", Caller{})
+		p.reply(p.calling(), "180 Ringing", "a", "", "")
+		unwanted()
+		if r := <-got; r.err == nil {
+			h.t.Error("rang")
+		}
+		p.expect("CANCEL") // and it says not a word
+		began := time.Now()
+		h.stop()
+		if took := time.Since(began); took >= stopLongest {
+			h.t.Errorf("stopping took %s", took)
+		}
+	})
+}
+
 func TestStoppingWhileItRings(t *testing.T) {
 	both(t, ring, func(h *house) {
 		p := h.phone("1001")
