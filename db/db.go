@@ -26,6 +26,10 @@ const (
 	endLongest      = 5 * time.Second  // COMMIT and ROLLBACK, which no hang-up may cut short
 	txTries         = 4                // the first and three more after 40001 or 40P01
 
+	// PostgreSQL's plan_cache_mode: a statement is planned once, or for its values each time.
+	genericPlans = "force_generic_plan"
+	customPlans  = "force_custom_plan"
+
 	// What the server itself breaks off, in case our side is stuck or gone.
 	statementTimeout = "30000" // ms
 	idleTxTimeout    = "30000" // ms
@@ -66,11 +70,11 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	pool, err := open(ctx, c.URL, "force_generic_plan", min(keptConns, c.MaxConns), c.MaxConns)
+	pool, err := open(ctx, c.URL, genericPlans, min(keptConns, c.MaxConns), c.MaxConns)
 	if err != nil {
 		return nil, err
 	}
-	lists, err := open(ctx, c.URL, "force_custom_plan", 0, listConns)
+	lists, err := open(ctx, c.URL, customPlans, 0, listConns)
 	if err != nil {
 		pool.Close()
 		return nil, err
@@ -82,7 +86,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 // behind a burst of calls, nor for a connection that has not planned its few
 // statements yet. It is closed with d.
 func (d *DB) Own() *DB {
-	pool, err := open(context.Background(), d.url, "force_generic_plan", 0, 1) // connects when it is needed
+	pool, err := open(context.Background(), d.url, genericPlans, 0, 1) // connects when it is needed
 	if err != nil {
 		panic(err) // Open has read the same address
 	}
@@ -100,6 +104,9 @@ func open(ctx context.Context, url, plans string, least, most int32) (*pgxpool.P
 		return nil, fmt.Errorf("read the database's address: %w", err)
 	}
 	pc.MinConns, pc.MaxConns = least, most
+	if plans == customPlans { // who asks for a list is not told that the database is away because a connection has died since
+		pc.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
+	}
 	pc.HealthCheckPeriod, pc.MaxConnLifetimeJitter = healthPeriod, ageJitter
 	if pc.ConnConfig.ConnectTimeout == 0 || pc.ConnConfig.ConnectTimeout > connectTimeout {
 		pc.ConnConfig.ConnectTimeout = connectTimeout
