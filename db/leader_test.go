@@ -77,10 +77,10 @@ func TestOneLeads(t *testing.T) {
 	if got := next(lost, "the leader to learn it"); got != "north" {
 		t.Fatalf("%s lost it", got)
 	}
-	leader := next(leads, "a leader after the session was lost")
+	next(leads, "a leader after the session was lost")
 
 	fail <- errors.New("its work has failed")
-	leader = next(leads, "a leader after the work had failed")
+	leader := next(leads, "a leader after the work had failed")
 	if leader == "north" {
 		endNorth()
 	} else {

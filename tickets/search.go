@@ -390,8 +390,7 @@ func (a *question) telephones(ctx context.Context, q querier, cursor string) (Hi
 	}
 	rows, err := q.Query(ctx, `with hits as (select distinct number from (`+strings.Join(ways, " union all ")+`) w order by number limit @limit)
 		select h.number, coalesce(k.calls, 0), k.last from hits h
-		left join lateral (select count(*) as calls, max(t0) as last from contacts c where c.caller = h.number) k on true order by h.number`,
-		args)
+		left join lateral (select count(*) as calls, max(t0) as last from contacts c where c.caller = h.number) k on true order by h.number`, args)
 	if err != nil {
 		return h, err
 	}

@@ -159,7 +159,8 @@ func strict(data []byte, v any) error {
 		return errors.New(bodyProblem(err).Detail)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("Dopo il valore JSON c'è dell'altro.") //nolint:staticcheck // a sentence for the client
+		//lint:ignore ST1005 a sentence for the client
+		return errors.New("Dopo il valore JSON c'è dell'altro.")
 	}
 	return nil
 }

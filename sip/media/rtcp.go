@@ -194,10 +194,9 @@ func (s *Stream) sendReport(at time.Duration, leave bool) {
 		compound = append(compound, &rtcp.Goodbye{Sources: []uint32{ssrc}})
 	}
 	b, err := rtcp.Marshal(compound)
-	if s.out.mu.Lock(); err == nil && s.out.cipher != nil {
-		b, err = s.out.cipher.sealReport(b)
+	if err == nil {
+		b, err = s.out.sealReport(b)
 	}
-	s.out.mu.Unlock()
 	if err == nil {
 		s.rtcp.WriteToUDPAddrPort(b, to) // a report that cannot be sent is a report lost
 	}

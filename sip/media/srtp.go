@@ -104,6 +104,16 @@ func (c *cipher) unseal(b []byte) ([]byte, reason) {
 	return plain, whyNot(err)
 }
 
+// sealReport encrypts a report of ours, where the leg is encrypted.
+func (o *sender) sealReport(b []byte) ([]byte, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.cipher == nil {
+		return b, nil
+	}
+	return o.cipher.sealReport(b)
+}
+
 // sealReport encrypts an RTCP packet, unsealReport decrypts one.
 func (c *cipher) sealReport(b []byte) ([]byte, error) {
 	if c.ctx == nil {
