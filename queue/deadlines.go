@@ -26,6 +26,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	defer beat.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
+	_ = q.rehearse(ctx, time.Now())
 	failing := false
 	for {
 		var err error
@@ -54,6 +55,7 @@ func (q *Queue) Run(ctx context.Context) error {
 			q.db.Wakeups.Wake(TopicMatch) // who waits is to learn it too: the wake-ups of others will not come
 		} else if err == nil && failing {
 			q.log.Info("the queue's clocks are kept again")
+			_ = q.rehearse(ctx, time.Now()) // the connections are new
 		}
 		failing = err != nil
 	}
@@ -175,7 +177,7 @@ func (q *Queue) sweep(ctx context.Context, at time.Time) (next time.Time, err er
 		) deadlines where t > @at`,
 		args{"at": at, "refused_for": refusedFor, "refused": Refused}).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&first) })
-	if err := q.own.Pool.SendBatch(ctx, &b).Close(); err != nil {
+	if err := q.clock.Pool.SendBatch(ctx, &b).Close(); err != nil {
 		return next, fmt.Errorf("look for deadlines: %w", err)
 	}
 	if first != nil {

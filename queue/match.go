@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -373,4 +374,39 @@ func overflowed(f free, c caller) map[string]any {
 		return nil
 	}
 	return map[string]any{"overflow": c.route.overflow}
+}
+
+// errRehearsed rolls a rehearsal back.
+var errRehearsed = errors.New("it was a rehearsal")
+
+// rehearse does once, for nobody, all that a match does, and takes it back: a
+// connection that has never seen these tables, statements and functions needs
+// 25 ms more for its first, and the first caller of the day should not pay that.
+// It always ends in an error, which is of interest to its test alone.
+func (q *Queue) rehearse(ctx context.Context, at time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, beatLongest)
+	defer cancel()
+	return q.own.Tx(ctx, func(tx *db.Tx) error {
+		if _, _, _, err := q.vacant(ctx, tx); err != nil {
+			return err
+		}
+		nobody := []free{{skills: []skill{{topic: 0, level: 1}}}}
+		if _, err := q.firsts(ctx, tx, nobody, map[int64]route{0: {}}, nil, at); err != nil {
+			return err
+		}
+		if _, err := lockChosen(ctx, tx, make([]caller, 1), []int{0}); err != nil {
+			return err
+		}
+		w := q.work(tx, at)
+		o := Offer{ID: uuid.New(), State: Pending, OfferedAt: at, ExpiresAt: at.Add(RingLongest), node: q.node}
+		w.seat(Seat{Declared: Available, Doing: Idle, DeclaredAt: at, DoingAt: at, IdleSince: at})
+		w.place(o.Contact, placeWaiting, placeOffered, at)
+		w.both(journal.Offered, o, nil)
+		if err := w.do(ctx); err != nil {
+			return err
+		}
+		w = q.work(tx, at)
+		w.offer(o, false) // the last, for it fails: nobody can be offered to nobody
+		return errors.Join(errRehearsed, w.do(ctx))
+	})
 }

@@ -1,12 +1,14 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 	"pgregory.net/rapid"
 
 	"github.com/pronto-desk/pronto/db"
@@ -325,5 +327,21 @@ func TestNobodyRingsBeforeTheyWait(t *testing.T) {
 	d.ok(d.db.Pool.QueryRow(background, `select tr >= tq from contacts where id = $1`, contact).Scan(&ordered))
 	if !ordered {
 		t.Error("the contact rang before it waited")
+	}
+}
+
+// TestRehearsal does all that a match does but for its last statement, which must
+// fail as it is meant to, and leaves nothing behind.
+func TestRehearsal(t *testing.T) {
+	d := newDesk(t)
+	err := d.rehearse(background, after(0))
+	var pe *pgconn.PgError
+	if !errors.Is(err, errRehearsed) || !errors.As(err, &pe) || pe.Code != "23503" || pe.TableName != "offers" { // foreign_key_violation
+		t.Fatalf("the rehearsal ended with: %v", err)
+	}
+	var left int
+	d.ok(d.db.Pool.QueryRow(background, `select (select count(*) from journal) + (select count(*) from offers)`).Scan(&left))
+	if left != 0 {
+		t.Errorf("%d rows are left of a rehearsal", left)
 	}
 }

@@ -90,10 +90,11 @@ func OfferTopic(offer uuid.UUID) string { return "offer:" + offer.String() }
 
 // Queue is the one queue of the desk, as seen from one node.
 type Queue struct {
-	db   *db.DB
-	own  *db.DB // for what stands between a decision and a screen: matches, deadlines, one seat
-	node string
-	log  *slog.Logger
+	db    *db.DB
+	own   *db.DB // for matches, which stand between a caller and a screen
+	clock *db.DB // for deadlines, which are looked for at the same moments
+	node  string
+	log   *slog.Logger
 
 	dials atomic.Bool // this node can dial out: it may offer callbacks
 
@@ -115,7 +116,7 @@ func New(d *db.DB, node string, log *slog.Logger) *Queue {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Queue{db: d, own: d.Own(), node: node, log: log, turn: make(chan struct{}, 1)}
+	return &Queue{db: d, own: d.Own(), clock: d.Own(), node: node, log: log, turn: make(chan struct{}, 1)}
 }
 
 // look runs Match, unless one that began after this call has done it already: a

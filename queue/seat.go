@@ -325,7 +325,12 @@ func (q *Queue) endWrapUp(ctx context.Context, user int64, at time.Time) error {
 
 // Seat reads one operator's seat; somebody who never declared anything is off.
 func (q *Queue) Seat(ctx context.Context, user int64) (*Seat, error) {
-	seat, err := readSeat(ctx, q.own.Pool, user)
+	return q.SeatThrough(ctx, q.db, user)
+}
+
+// SeatThrough is Seat by another way to the same database.
+func (q *Queue) SeatThrough(ctx context.Context, d *db.DB, user int64) (*Seat, error) {
+	seat, err := readSeat(ctx, d.Pool, user)
 	if err != nil {
 		return nil, fmt.Errorf("read the seat of user %d: %w", user, err)
 	}

@@ -71,12 +71,14 @@ func (s *Server) follow(ctx context.Context) {
 	teller := &teller{s: s, clear: map[int64]bool{}, rings: map[int64]ringing{}}
 	var cursor journal.Cursor
 	begun := false
+	var rehearsed time.Time
 	held := heldFirst
 	for ctx.Err() == nil {
 		var told, waits bool
 		err := s.look(ctx, func(ctx context.Context) (err error) {
 			if !begun {
 				s.rehearse(ctx)
+				rehearsed = s.Now()
 				if cursor, err = journal.End(ctx, s.own.Pool); err != nil {
 					return err
 				}
@@ -99,6 +101,10 @@ func (s *Server) follow(ctx context.Context) {
 			}
 			if told, err = teller.tellOwed(ctx); told || err != nil {
 				return err
+			}
+			if now := s.Now(); now.Sub(rehearsed).Abs() >= readSafety {
+				s.rehearse(ctx)
+				rehearsed = now
 			}
 			waits, err = journal.Held(ctx, s.own.Pool)
 			if err == nil && waits {
@@ -137,12 +143,13 @@ func (s *Server) follow(ctx context.Context) {
 	}
 }
 
-// rehearse asks once, about nobody, all that a pop asks: a connection that has
-// never seen these tables and statements needs 20 ms more for its first, and the
-// first caller of the day should not pay that. What comes of it does not matter.
+// rehearse asks, about nobody, all that a pop asks. A connection that has never
+// seen these tables and statements needs 20 ms more for its first, and the same
+// again when PostgreSQL has looked through a table anew (ANALYZE): a caller should
+// not pay that. What comes of it does not matter.
 func (s *Server) rehearse(ctx context.Context) {
 	now := s.Now()
-	_, _ = s.Queue.Seat(ctx, 0)
+	_, _ = s.Queue.SeatThrough(ctx, s.own, 0)
 	_, _ = s.pops.ContactAlone(ctx, uuid.Nil)
 	_, _ = s.pops.CallbackOf(ctx, uuid.Nil, now)
 	_, _ = s.pops.MatchOf(ctx, "")
@@ -411,7 +418,7 @@ func (t *teller) attempt(ctx context.Context, step func() error) error {
 // tellSeat tells everybody how a seat stands, and its operator who is calling. Of
 // somebody who was let go and is idle it tells that, too: pages drop them.
 func (t *teller) tellSeat(ctx context.Context, user int64, offered, talking bool) error {
-	seat, err := t.s.Queue.Seat(ctx, user)
+	seat, err := t.s.Queue.SeatThrough(ctx, t.s.own, user)
 	if errors.Is(err, queue.ErrNoSeat) {
 		delete(t.rings, user)
 		return nil // nobody's any more
