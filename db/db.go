@@ -219,6 +219,10 @@ func Alongside(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) 
 	return context.WithValue(ctx, alongsideKey{}, fn)
 }
 
+// Accompanied tells whether Alongside has left something in ctx: its transaction
+// is not to be shared with others.
+func Accompanied(ctx context.Context) bool { return ctx.Value(alongsideKey{}) != nil }
+
 // clashed tells whether the same transaction may succeed when it is run again.
 func clashed(err error) bool {
 	var pe *pgconn.PgError

@@ -23,6 +23,7 @@ type Book struct {
 	later Later
 	log   *slog.Logger
 	*memory
+	shared *sharing
 }
 
 // memory is what a book remembers of the database.
@@ -52,7 +53,7 @@ func NewBook(d *db.DB, node string, later Later, log *slog.Logger) *Book {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Book{db: d, node: node, later: later, log: log, memory: &memory{changed: d.Wakeups.Subscribe(topicServices), wanted: 1}}
+	return &Book{db: d, node: node, later: later, log: log, memory: &memory{changed: d.Wakeups.Subscribe(topicServices), wanted: 1}, shared: &sharing{}}
 }
 
 // Through is the same book, read by another way to the same database.

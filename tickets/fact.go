@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
@@ -40,9 +41,9 @@ func (b *Book) write(ctx context.Context, c *Contact, f fact) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), factBudget)
 	defer cancel()
-	err := b.commit(ctx, f)
+	err := b.commitSoon(ctx, c, f)
 	for b.later != nil && db.Away(err) && !b.later.Pending() && again(ctx) {
-		err = b.commit(ctx, f)
+		err = b.commitSoon(ctx, c, f)
 	}
 	if !db.Away(err) || b.later == nil {
 		return err
@@ -146,6 +147,16 @@ select * from found`
 
 func (f *begun) apply(ctx context.Context, tx *db.Tx) error {
 	var batch pgx.Batch
+	f.queue(&batch)
+	line, _ := f.entry()
+	if err := journal.Queue(&batch, line); err != nil {
+		return err
+	}
+	tx.Wake(topicJournal, line.Stream)
+	return journal.Replayed(tx.SendBatch(ctx, &batch).Close())
+}
+
+func (f *begun) queue(batch *pgx.Batch) {
 	batch.Queue(insertContact, pgx.StrictNamedArgs{
 		"contact": f.Contact, "node": f.Node, "channel": f.Channel, "call_id": f.CallID, "trunk": f.Trunk,
 		"caller": f.Caller, "source": f.Source, "dialled": f.Dialled, "t0": f.T0, "shown": MatchesShown,
@@ -154,16 +165,10 @@ func (f *begun) apply(ctx context.Context, tx *db.Tx) error {
 		f.found, err = pgx.CollectRows(rows, pgx.RowToStructByName[Customer])
 		return err
 	})
-	line := f.line(journal.Begun)
-	if err := journal.Queue(&batch, line); err != nil {
-		return err
-	}
-	tx.Wake(topicJournal, line.Stream)
-	return journal.Replayed(tx.SendBatch(ctx, &batch).Close())
 }
 
-func (f *begun) line(kind journal.Kind) journal.Line {
-	return contactLine(f.Contact, f.Fact, kind, f.T0)
+func (f *begun) entry() (journal.Line, bool) {
+	return contactLine(f.Contact, f.Fact, journal.Begun, f.T0), true
 }
 
 // topicJournal is woken with every journal line.
@@ -187,6 +192,8 @@ type stepped struct {
 	Operator int64          `json:"operator,omitempty"`
 	Ticket   int64          `json:"ticket,omitempty"`
 	Data     map[string]any `json:"data,omitempty"`
+
+	done bool // queue's statement found the contact
 }
 
 func (f *stepped) kind() string { return kindStepped }
@@ -202,7 +209,8 @@ var instants = map[journal.Kind]string{
 	journal.Taken:      "tk",
 }
 
-func (f *stepped) apply(ctx context.Context, tx *db.Tx) error {
+// update is the statement that brings the contact up to this step.
+func (f *stepped) update() (string, pgx.StrictNamedArgs) {
 	set := `topic_id = coalesce(nullif(@topic::bigint, 0), topic_id), urgency = coalesce(nullif(@urgency::smallint, 0), urgency),
 		operator_id = coalesce(nullif(@operator::bigint, 0), operator_id), ticket_id = coalesce(ticket_id, nullif(@ticket::bigint, 0)),
 		number_told = number_told or @told`
@@ -214,10 +222,10 @@ func (f *stepped) apply(ctx context.Context, tx *db.Tx) error {
 		set += `, ` + column + ` = coalesce(` + column + `, @at)`
 		args["at"] = f.At
 	}
-	var ticket *int64
-	if err := tx.QueryRow(ctx, `update contacts set `+set+` where id = @contact returning ticket_id`, args).Scan(&ticket); err != nil {
-		return found(err)
-	}
+	return `update contacts set ` + set, args
+}
+
+func (f *stepped) line(ticket *int64) journal.Line {
 	line := contactLine(f.Contact, f.Fact, f.Kind, f.At)
 	line.User, line.Data = f.Operator, f.Data
 	if ticket != nil {
@@ -226,6 +234,26 @@ func (f *stepped) apply(ctx context.Context, tx *db.Tx) error {
 	if f.Topic != 0 || f.Urgency != 0 {
 		line.Data = merged(f.Data, map[string]any{"topic": f.Topic, "urgency": f.Urgency})
 	}
+	return line
+}
+
+func (f *stepped) queue(batch *pgx.Batch) {
+	sql, args := f.update()
+	batch.Queue(sql+freeContact, args).Exec(func(tag pgconn.CommandTag) error {
+		f.done = tag.RowsAffected() == 1
+		return nil
+	})
+}
+
+func (f *stepped) entry() (journal.Line, bool) { return f.line(nil), f.done }
+
+func (f *stepped) apply(ctx context.Context, tx *db.Tx) error {
+	sql, args := f.update()
+	var ticket *int64
+	if err := tx.QueryRow(ctx, sql+` where id = @contact returning ticket_id`, args).Scan(&ticket); err != nil {
+		return found(err)
+	}
+	line := f.line(ticket)
 	tx.Wake(topicJournal, line.Stream)
 	if err := journal.Append(ctx, tx, line); err != nil {
 		return err
@@ -273,6 +301,43 @@ type ended struct {
 
 func (f *ended) kind() string { return kindEnded }
 
+// update is the statement that gives the contact its ending.
+func (f *ended) update() (string, pgx.StrictNamedArgs) {
+	rule := endings[f.Ending]
+	return `update contacts set ending = @ending, legs = @legs, te = greatest(@at::timestamptz, t0, ta, ts, tq, tr, tc),
+		ring_back = coalesce(ring_back, case when caller <> '' and direction = 'inbound' and (@always or @chosen and ts is not null or @silent and tq is not null)
+			and not exists (select from callbacks b where b.contact_id = contacts.id and b.outcome is null) then 'due' end)`, pgx.StrictNamedArgs{
+			"contact": f.Contact, "ending": f.Ending, "at": f.At, "legs": orEmpty(f.Legs),
+			"always": f.Owed || rule.ringBack == always, "chosen": rule.ringBack == chosen,
+			"silent": rule.silent, // who had waited for an operator and then left no message is owed a call all the same
+		}
+}
+
+func (f *ended) line(ticket *int64) journal.Line {
+	line := contactLine(f.Contact, f.Fact, journal.Ended, f.At)
+	line.Data = map[string]any{"ending": f.Ending}
+	if len(f.Legs) > 0 {
+		line.Data["legs"] = f.Legs
+	}
+	if f.Recovered {
+		line.Data["recovered"] = true
+	}
+	if ticket != nil {
+		line.Ticket = *ticket
+	}
+	return line
+}
+
+func (f *ended) queue(batch *pgx.Batch) {
+	sql, args := f.update()
+	batch.Queue(sql+freeContact+` and ending is null`, args).Exec(func(tag pgconn.CommandTag) error {
+		f.done = tag.RowsAffected() == 1
+		return nil
+	})
+}
+
+func (f *ended) entry() (journal.Line, bool) { return f.line(nil), f.done }
+
 func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
 	rule, ok := endings[f.Ending]
 	if !ok {
@@ -306,27 +371,11 @@ func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
 		}
 		ticket = &id
 	}
-	if _, err := tx.Exec(ctx, `update contacts set ending = @ending, legs = @legs, te = greatest(@at::timestamptz, t0, ta, ts, tq, tr, tc),
-		ring_back = coalesce(ring_back, case when caller <> '' and direction = 'inbound' and (@always or @chosen and ts is not null or @silent and tq is not null)
-			and not exists (select from callbacks b where b.contact_id = contacts.id and b.outcome is null) then 'due' end)
-		where id = @contact`, pgx.StrictNamedArgs{
-		"contact": f.Contact, "ending": f.Ending, "at": f.At, "legs": orEmpty(f.Legs),
-		"always": f.Owed || rule.ringBack == always, "chosen": rule.ringBack == chosen,
-		"silent": rule.silent, // who had waited for an operator and then left no message is owed a call all the same
-	}); err != nil {
+	sql, args := f.update()
+	if _, err := tx.Exec(ctx, sql+` where id = @contact`, args); err != nil {
 		return err
 	}
-	line := contactLine(f.Contact, f.Fact, journal.Ended, f.At)
-	line.Data = map[string]any{"ending": f.Ending}
-	if len(f.Legs) > 0 {
-		line.Data["legs"] = f.Legs
-	}
-	if f.Recovered {
-		line.Data["recovered"] = true
-	}
-	if ticket != nil {
-		line.Ticket = *ticket
-	}
+	line := f.line(ticket)
 	tx.Wake(topicJournal, line.Stream)
 	if err := journal.Append(ctx, tx, line); err != nil {
 		return err

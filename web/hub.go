@@ -110,6 +110,13 @@ func (h *hub) pages(user int64) int {
 	return h.perUser[user]
 }
 
+// empty says that no page is open on this node.
+func (h *hub) empty() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.sockets) == 0
+}
+
 // list is the sockets of this instant.
 func (h *hub) list() []*socket {
 	h.mu.Lock()

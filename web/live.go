@@ -208,9 +208,14 @@ func (t *teller) owe(what string, tell func(ctx context.Context) error) {
 	}
 }
 
-// tellOwed tells the first of what is owed; false when nothing is.
+// tellOwed tells the first of what is owed; false when nothing is, or nobody
+// looks: a page that opens takes a snapshot, and what is owed is told again
+// after it.
 func (t *teller) tellOwed(ctx context.Context) (bool, error) {
-	if len(t.waits) > 0 && t.s.Now().Sub(t.waitsAt) >= queue.OutlookFresh && len(t.s.hub.list()) > 0 {
+	if t.s.hub.empty() {
+		return false, nil
+	}
+	if len(t.waits) > 0 && t.s.Now().Sub(t.waitsAt) >= queue.OutlookFresh {
 		t.owe("forecasts", t.tellForecasts)
 	}
 	if len(t.owed) == 0 {
@@ -326,7 +331,10 @@ func gather(lines []journal.Entry) news {
 			n.ringback, n.waiting = true, true
 			n.talking[l.User], onSeat = true, true
 		case journal.Ended:
-			n.waiting, n.messages, n.ringback = true, true, true
+			n.ringback = true
+			if l.Ticket != 0 { // without one nobody waits, and nobody leaves a message
+				n.waiting, n.messages = true, true
+			}
 			if l.Contact.Valid {
 				n.ended = append(n.ended, endedView{l.Contact.UUID, tickets.Ending(text(l.Data["ending"]))})
 			}
@@ -381,6 +389,10 @@ func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 	}
 	if n.waiting {
 		t.owe("waiting", t.tellWaiting)
+	}
+	if t.s.hub.empty() { // who comes back takes a snapshot; one by one they would be owed until then
+		n.tickets, n.ended = nil, nil
+		t.s.hub.lose()
 	}
 	for _, id := range n.tickets {
 		t.owe(fmt.Sprint("ticket ", id), func(ctx context.Context) error { return t.tellTicket(ctx, id) })

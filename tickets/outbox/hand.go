@@ -22,6 +22,7 @@ const (
 	linesAtOnce = 200
 	lookAgain   = 2 * time.Second       // when nobody wakes us
 	heldAgain   = 20 * time.Millisecond // journal.Held says why
+	idleAgain   = time.Second / 5       // without any webhook the journal's wake-ups are many and mean nothing
 	lookAway    = time.Second           // while the database is away
 )
 
@@ -34,6 +35,12 @@ func (w *Webhooks) follow(ctx context.Context) {
 	for {
 		wait := lookAgain
 		n, held, err := w.hand(ctx)
+		if errors.Is(err, errIdle) {
+			if away = false; !pause(ctx, idleAgain, nil) || !pause(ctx, lookAgain, wakes.C()) {
+				return
+			}
+			continue
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -54,6 +61,9 @@ func (w *Webhooks) follow(ctx context.Context) {
 	}
 }
 
+// errIdle says that there is no webhook.
+var errIdle = errors.New("no webhook")
+
 // receiver is what handing out needs of a webhook.
 type receiver struct {
 	ID        uuid.UUID
@@ -71,7 +81,7 @@ func (w *Webhooks) hand(ctx context.Context) (n int, held bool, err error) {
 	// Most desks have none, and this asks with every line of the journal.
 	err = w.DB.Pool.QueryRow(ctx, `select not exists (select from webhooks where disabled_at is null)`).Scan(&idle)
 	if err == nil && idle {
-		return 0, false, nil
+		return 0, false, errIdle
 	}
 	if err != nil {
 		return 0, false, fmt.Errorf("look for webhooks: %w", err)

@@ -1,0 +1,182 @@
+package tickets
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
+)
+
+const (
+	shareWait = 3 * time.Millisecond // a fact waits so long for others, when the one before was not alone either
+	shareMost = 64                   // facts in one transaction: a few milliseconds of work
+	shareLine = 1024                 // facts that wait for the next: with more each goes alone
+)
+
+// brief is a fact that touches nothing but a contact without a ticket, which is
+// in nobody's hands but its own call's: arrivals, steps before the queue, endings
+// of those who never got there. Under load that is nearly all that is written.
+// Such facts may share a transaction: none can wait for what another holds.
+type brief interface {
+	fact
+	// contact is whom the fact is about.
+	contact() uuid.UUID
+	// queue puts the fact's one statement into a batch.
+	queue(batch *pgx.Batch)
+	// entry is its journal line; false when the statement found the contact in
+	// other hands, or not as it should be: then the fact is written alone.
+	entry() (line journal.Line, ok bool)
+}
+
+// freeContact is the condition of a brief fact's update. It waits for nobody: a
+// contact that another transaction holds is left to be written alone.
+const freeContact = ` where id = (select id from contacts where id = @contact and ticket_id is null for no key update skip locked)`
+
+func (f *begun) contact() uuid.UUID   { return f.Contact }
+func (f *stepped) contact() uuid.UUID { return f.Contact }
+func (f *ended) contact() uuid.UUID   { return f.Contact }
+
+// isBrief says whether f may share a transaction.
+func isBrief(c *Contact, f fact) (brief, bool) {
+	if c.Ticket != nil {
+		return nil, false
+	}
+	switch f := f.(type) {
+	case *begun:
+		return f, true
+	case *stepped:
+		return f, f.Operator == 0 && f.Ticket == 0
+	case *ended:
+		return f, f.Ending != MessageLeft // it may need a ticket
+	}
+	return nil, false
+}
+
+// errAlone says that a fact could not be written with the others.
+var errAlone = errors.New("write this fact alone")
+
+// sharing writes the brief facts of all calls, one transaction after the other:
+// what comes while one is under way goes into the next. A desk with few calls
+// writes each at once; one with many spares PostgreSQL a commit, its disk and all
+// who are woken by it for most of them.
+type sharing struct {
+	mu      sync.Mutex // guards the two below
+	waiting []*sharer
+	busy    bool // write runs
+}
+
+// sharer is a fact that waits to be written.
+type sharer struct {
+	fact brief
+	done chan error // holds one
+}
+
+// commitSoon is commit, together with what other calls have to write.
+func (b *Book) commitSoon(ctx context.Context, c *Contact, f fact) error {
+	short, ok := isBrief(c, f)
+	if !ok || db.Accompanied(ctx) {
+		return b.commit(ctx, f)
+	}
+	s := &sharer{fact: short, done: make(chan error, 1)}
+	if !b.shared.join(b.db, s) {
+		return b.commit(ctx, f)
+	}
+	select {
+	case err := <-s.done:
+		if errors.Is(err, errAlone) {
+			return b.commit(ctx, f)
+		}
+		return err
+	case <-ctx.Done(): // it may still be written: like a commit whose answer was lost
+		return fmt.Errorf("wait for a transaction: %w", context.Cause(ctx))
+	}
+}
+
+// join puts a fact into the line; false when that is too long. Who finds nobody
+// writing starts it: it ends by itself when nothing waits any more.
+func (g *sharing) join(d *db.DB, s *sharer) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.waiting) >= shareLine {
+		return false
+	}
+	g.waiting = append(g.waiting, s)
+	if !g.busy {
+		g.busy = true
+		go g.write(d)
+	}
+	return true
+}
+
+// next takes those who are written together; none ends write.
+func (g *sharing) next() []*sharer {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := min(len(g.waiting), shareMost)
+	list := slices.Clone(g.waiting[:n])
+	g.waiting = slices.Delete(g.waiting, 0, n)
+	g.busy = n > 0
+	return list
+}
+
+func (g *sharing) write(d *db.DB) {
+	for {
+		list := g.next()
+		if len(list) == 0 {
+			return
+		}
+		err := together(d, list)
+		for _, s := range list {
+			_, ok := s.fact.entry()
+			switch {
+			case err == nil && ok:
+				s.done <- nil
+			case db.Away(err): // for all of them, and the next try would hear the same
+				s.done <- err
+			default: // whoever's fault it was: the others must not suffer from it
+				s.done <- errAlone
+			}
+		}
+		if len(list) > 1 {
+			pause := time.NewTimer(shareWait)
+			<-pause.C
+		}
+	}
+}
+
+// together writes facts in one transaction, those that are not what they should
+// be left out.
+func together(d *db.DB, list []*sharer) error {
+	ctx, cancel := context.WithTimeout(context.Background(), factBudget)
+	defer cancel()
+	slices.SortStableFunc(list, func(x, y *sharer) int { // as journal.Append takes their streams
+		a, b := x.fact.contact(), y.fact.contact()
+		return bytes.Compare(a[:], b[:])
+	})
+	return d.Tx(ctx, func(tx *db.Tx) error {
+		var batch pgx.Batch
+		for _, s := range list {
+			s.fact.queue(&batch)
+		}
+		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+			return err
+		}
+		var lines []journal.Line
+		for _, s := range list {
+			if line, ok := s.fact.entry(); ok {
+				lines = append(lines, line)
+			}
+		}
+		tx.Wake(topicJournal)
+		return journal.Append(ctx, tx, lines...)
+	})
+}

@@ -1,0 +1,172 @@
+package tickets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pronto-desk/pronto/db/journal"
+)
+
+// together lets calls do something at once, so that what they write waits for
+// the same transaction: n facts.
+func (d *desk) together(n int, calls ...func()) {
+	d.t.Helper()
+	d.shared.mu.Lock()
+	d.shared.busy = true // as if one were under way
+	d.shared.mu.Unlock()
+	var all sync.WaitGroup
+	for _, call := range calls {
+		all.Go(call)
+	}
+	for waiting := 0; waiting < n; runtime.Gosched() {
+		d.shared.mu.Lock()
+		waiting = len(d.shared.waiting)
+		d.shared.mu.Unlock()
+		if d.t.Context().Err() != nil {
+			d.t.Fatal("the facts did not come")
+		}
+	}
+	d.shared.write(d.db)
+	all.Wait()
+}
+
+// transactions counts those that wrote lines of a kind.
+func (d *desk) transactions(kind journal.Kind) (n int) {
+	d.t.Helper()
+	must(d.t, d.db.Pool.QueryRow(d.t.Context(), `select count(distinct xid::text) from journal where kind = $1`, kind).Scan(&n))
+	return n
+}
+
+// TestCallsShareATransaction: what many calls write at once is one transaction,
+// and every call has its own.
+func TestCallsShareATransaction(t *testing.T) {
+	d := newDesk(t)
+	contacts := make([]*Contact, shareMost+1) // one too many for the first
+	var begin []func()
+	for i := range contacts {
+		begin = append(begin, func() {
+			from := []string{"+390551234567", "+390557654321", "", "+393331234567"}[i%4]
+			c, err := d.Begin(context.Background(), Arrival{Channel: Phone, ID: fmt.Sprint("call", i), From: from, Source: "asserted", To: "800123456", At: monday})
+			if err != nil {
+				t.Error(err)
+			}
+			contacts[i] = c
+		})
+	}
+	d.together(len(begin), begin...)
+	if t.Failed() {
+		t.FailNow()
+	}
+	if n := d.transactions(journal.Begun); n != 2 {
+		t.Errorf("%d calls began in %d transactions, want 2", len(contacts), n)
+	}
+	for i, c := range contacts {
+		want := []string{MatchCertain, MatchSeveral, MatchWithheld, MatchNone}[i%4]
+		if r := d.record(c); c.Match != want || r.Match != want || r.CallID != fmt.Sprint("call", i) || len(c.Customers) != []int{1, 2, 0, 0}[i%4] {
+			t.Errorf("call %d: %q with %d customers, the row says %q of %q", i, c.Match, len(c.Customers), r.Match, r.CallID)
+		}
+	}
+	var steps []func()
+	for i, c := range contacts[:20] {
+		steps = append(steps, func() {
+			var err error
+			if i%2 == 0 {
+				err = d.Note(context.Background(), c, Step{Kind: journal.Classified, At: monday.Add(time.Second), Topic: d.topics[1].ID, Urgency: Blocking})
+			} else {
+				err = d.End(context.Background(), c, AbandonedIVR, monday.Add(time.Minute), nil)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	d.together(len(steps), steps...)
+	if n := d.transactions(journal.Classified); n != 1 {
+		t.Errorf("the steps are in %d transactions, want 1", n)
+	}
+	for i, c := range contacts[:20] {
+		r, want := d.record(c), []string{"begun", "classified"}
+		if i%2 == 1 {
+			want[1] = "ended"
+		}
+		if !slices.Equal(kinds(r), want) || (r.Ending != nil) != (i%2 == 1) || (r.Ts != nil) != (i%2 == 0) {
+			t.Errorf("call %d: %v, ending %v, ts %v", i, kinds(r), r.Ending, r.Ts)
+		}
+	}
+	if _, err := journal.VerifyAll(t.Context(), d.db.Pool); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOneBadFactHarmsNobody: what one call cannot write is refused to that call
+// alone, whatever is the matter with it.
+func TestOneBadFactHarmsNobody(t *testing.T) {
+	d := newDesk(t)
+	contacts := make([]*Contact, 6)
+	for i := range contacts {
+		contacts[i] = d.call("", monday)
+	}
+	must(t, d.End(t.Context(), contacts[0], AbandonedIVR, monday, nil))
+	_, err := d.Open(t.Context(), &Contact{ID: contacts[1].ID}, Matter{Channel: Phone, At: monday}, nil) // contacts[1] does not know
+	must(t, err)
+	results := make([]error, 7)
+	end := func(i int, c *Contact, e Ending) func() {
+		return func() { results[i] = d.End(context.Background(), c, e, monday.Add(time.Minute), nil) }
+	}
+	holder, err := d.db.Pool.Begin(t.Context())
+	must(t, err)
+	defer func() { _ = holder.Rollback(context.Background()) }()
+	_, err = holder.Exec(t.Context(), `select from contacts where id = $1 for update`, contacts[2].ID)
+	must(t, err)
+	released := make(chan struct{})
+	go func() { // lets contacts[2] go only when another call has been written
+		defer close(released)
+		for t.Context().Err() == nil {
+			var done bool
+			if err := d.db.Pool.QueryRow(t.Context(), `select ending is not null from contacts where id = $1`, contacts[3].ID).Scan(&done); err != nil || done {
+				break
+			}
+		}
+		_ = holder.Rollback(context.Background())
+	}()
+	d.together(5,
+		end(0, contacts[0], Served), // has its ending
+		end(1, contacts[1], NoMessage),
+		end(2, contacts[2], AbandonedIVR),
+		end(3, contacts[3], AbandonedIVR),
+		end(4, &Contact{ID: uuid.New()}, AbandonedIVR), // is none
+	)
+	<-released
+	for i, want := range []error{nil, nil, nil, nil, ErrNotFound} {
+		if !errors.Is(results[i], want) {
+			t.Errorf("call %d: %v, want %v", i, results[i], want)
+		}
+	}
+	d.together(2,
+		func() {
+			results[5] = d.Note(context.Background(), contacts[4], Step{Kind: journal.Classified, At: monday, Topic: 1 << 40}) // no such topic
+		},
+		end(6, contacts[5], AbandonedIVR))
+	if results[5] == nil || results[6] != nil {
+		t.Errorf("a step without a topic: %v; the ending beside it: %v", results[5], results[6])
+	}
+	for i, want := range [][]string{{"begun", "ended"}, {"begun", "opened", "ended"}, {"begun", "ended"}, {"begun", "ended"}, {"begun"}, {"begun", "ended"}} {
+		if r := d.record(contacts[i]); !slices.Equal(kinds(r), want) && !(i == 1 && slices.Equal(kinds(r), append(want, "closed"))) {
+			t.Errorf("call %d: %v, want %v", i, kinds(r), want)
+		}
+	}
+	if r := d.record(contacts[0]); *r.Ending != string(AbandonedIVR) {
+		t.Errorf("a second ending was written: %s", *r.Ending)
+	}
+	if _, err := journal.VerifyAll(t.Context(), d.db.Pool); err != nil {
+		t.Error(err)
+	}
+}
