@@ -26,6 +26,7 @@ const (
 type Line interface {
 	Call
 	Hangup(ctx context.Context)
+	Done() <-chan struct{} // closed when the far side has gone
 }
 
 // Lines dials out. Dial returns when the customer has answered; id becomes the
@@ -137,14 +138,23 @@ func (d *Desk) reach(ctx context.Context, c *tickets.Contact, to queue.Ringing, 
 	if err := d.Archive.TakeOf(context.WithoutCancel(ctx), to.Contact, to.Operator, now); err != nil {
 		d.Log.Warn("the message of who was rung back was not taken", "contact", to.Contact, "error", err)
 	}
-	d.note(ctx, c, tickets.Step{Kind: journal.Talking, At: now, Operator: to.Operator})
-	err = line.Bridge(ctx, leg)
-	d.judge(c, tickets.LegOperator, leg.Stream())
+	talking, stop := lasting(ctx, line)
+	defer stop()
+	d.talk(talking, line, c, nil, leg, &to.Offer)
 	d.judge(c, tickets.LegCaller, line.Stream())
-	if err != nil && ctx.Err() == nil {
-		d.Log.Warn("the talk broke off", "contact", c.ID, "error", err)
-	}
 	return queue.Reached, nil
+}
+
+// lasting is a context that ends with a leg, too; the function ends it, and waits.
+func lasting(ctx context.Context, leg media.Leg) (context.Context, func()) {
+	ctx, stop := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() { // ends with ctx
+		defer close(watched)
+		_ = wait(ctx, leg)
+		stop()
+	}()
+	return ctx, func() { stop(); <-watched }
 }
 
 // dial rings the customer while the operator hears that it rings.

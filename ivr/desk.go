@@ -163,11 +163,17 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 	if err != nil {
 		return d.sorry(ctx, call, c, tickets.AbandonedIVR, err)
 	}
-	leg, offer, err := d.hold(ctx, call, c, place, ticket)
-	if err != nil {
-		return d.instead(ctx, call, c, place, err)
+	for {
+		leg, offer, err := d.hold(ctx, call, c, place, ticket)
+		if err != nil {
+			return d.instead(ctx, call, c, place, err)
+		}
+		waits, ending := d.talk(ctx, call, c, place, leg, offer)
+		if !waits {
+			return ending, nil
+		}
+		ticket = nil // its number was told; who is given on waits again, with music
 	}
-	return tickets.Served, d.talk(ctx, call, c, leg, offer)
 }
 
 // refusal says whether this call is refused before it is answered, and how.
@@ -316,18 +322,6 @@ func (d *Desk) enter(ctx context.Context, c *tickets.Contact, m tickets.Matter, 
 		return nil, nil, fmt.Errorf("enter the queue for topic %d: %w", m.Topic, err)
 	}
 	return ticket, place, nil
-}
-
-// talk joins caller and operator until one of them hangs up.
-func (d *Desk) talk(ctx context.Context, call Call, c *tickets.Contact, leg media.Leg, offer *queue.Offer) error {
-	d.note(ctx, c, tickets.Step{Kind: journal.Talking, At: time.Now(), Operator: offer.Operator})
-	err := call.Bridge(ctx, leg)
-	d.judge(c, tickets.LegOperator, leg.Stream())
-	d.release(ctx, offer)
-	if err != nil && ctx.Err() == nil {
-		d.Log.Warn("the talk broke off", "contact", c.ID, "error", err)
-	}
-	return nil // however it ended, the caller was served
 }
 
 // release lets the operator go on to the wrap-up.

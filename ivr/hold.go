@@ -165,10 +165,12 @@ func (m moments) next() time.Time {
 // menu, has not chosen to go. It returns why the wait is over.
 func (d *Desk) company(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, ticket *tickets.Ticket) error {
 	m := momentsFrom(time.Now(), c.Service)
-	if err := call.Play(ctx, d.Prompts.Number(ticket.Number)); err != nil {
-		return err
+	if ticket != nil { // nil: they were told before they were given on
+		if err := call.Play(ctx, d.Prompts.Number(ticket.Number)); err != nil {
+			return err
+		}
+		d.note(ctx, c, tickets.Step{Kind: journal.Told, At: time.Now()})
 	}
-	d.note(ctx, c, tickets.Step{Kind: journal.Told, At: time.Now()})
 	if err := forget(ctx, call); err != nil {
 		return err
 	}

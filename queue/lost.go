@@ -70,7 +70,8 @@ func (q *Queue) LeavePlaces(ctx context.Context, node string, at time.Time) erro
 	}
 	offers, err := ids(ctx, q.db.Pool, `
 		select o.id from offers o join places p on p.contact_id = o.contact_id
-		where o.node = @node and o.state = 'pending' and p.kind = 'callback'`, args{"node": node})
+		join contacts c on c.id = o.contact_id
+		where o.node = @node and o.state = 'pending' and (p.kind = 'callback' or o.consult and c.ending is not null)`, args{"node": node})
 	if err != nil {
 		return fmt.Errorf("leave the places of %s: %w", node, err)
 	}

@@ -300,7 +300,7 @@ func scanFree(row pgx.CollectableRow) (f free, err error) {
 	var levels []int
 	s := &f.seat
 	err = row.Scan(&s.User, &s.Operator, &s.DisplayName, &s.Extension, &wrapUp, &s.Declared, &s.Reason, &s.DeclaredAt, &s.DeclaredBy, &s.ForcedBy, &s.Doing, &s.DoingAt,
-		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &s.Active, &s.Topics, &levels)
+		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &s.Active, &s.Talk, &s.TalkWhy, &s.Topics, &levels)
 	s.WrapUp = time.Duration(wrapUp) * time.Second
 	f.skills = skills(s.Topics, levels)
 	return f, err

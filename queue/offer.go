@@ -39,6 +39,7 @@ type Offer struct {
 	OfferedAt time.Time
 	ExpiresAt time.Time // when it is missed
 	PaintedAt *time.Time
+	Consult   bool // the operator is only asked by the one who talks: the caller stays theirs
 
 	node string // the caller's
 }
@@ -85,11 +86,14 @@ func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at
 	w := q.work(tx, at)
 	w.both(kind[e.to], o, why(e.reason))
 	w.place(o.Contact, placeOffered, e.place, at)
-	if e.to == Accepted {
+	switch {
+	case e.to == Accepted && o.Consult:
+		seat = seat.talking(at)
+	case e.to == Accepted:
 		seat = seat.talking(at)
 		w.operator(o)
 		err = w.settle(ctx, o)
-	} else {
+	default:
 		seat = seat.spared(at)
 		w.unreserve(o.Contact, at)
 		err = w.unneeded(ctx, o.Contact)

@@ -68,6 +68,10 @@ var (
 	ErrNoLine      = errors.New("this node has no line to dial out")
 	ErrNotBooked   = errors.New("no callback is booked")
 	ErrNoCallback  = errors.New("no such callback")
+	ErrNotTalking  = errors.New("the operator is not talking")
+	ErrNotNow      = errors.New("the talk does not stand so that this can be done")
+	ErrNotFree     = errors.New("the colleague is not free")
+	ErrOutgoing    = errors.New("somebody who was rung is not given on")
 )
 
 // Topics that this package wakes. TopicMatch says that somebody may fit now who

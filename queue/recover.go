@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -32,6 +33,15 @@ func (q *Queue) Recover(ctx context.Context, at time.Time) error {
 	}
 	if err := q.recoverCallbacks(ctx, node, at); err != nil {
 		return fmt.Errorf("recover the queue: %w", err)
+	}
+	asked, err := ids(ctx, q.db.Pool, `select id from offers where node = @node and state = 'pending' and consult`, node)
+	if err != nil {
+		return fmt.Errorf("recover the queue: %w", err)
+	}
+	for _, offer := range asked {
+		if err := q.withdraw(ctx, offer, afterRestart, at); err != nil && !errors.Is(err, ErrTooLate) {
+			return fmt.Errorf("recover the queue: %w", err)
+		}
 	}
 	talks, err := ids(ctx, q.db.Pool, `select id from offers where node = @node and state = 'accepted' and released_at is null order by ended_at`, node)
 	if err != nil {

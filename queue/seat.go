@@ -72,6 +72,8 @@ type Seat struct {
 	Version    int64         // counts the changes
 	Topics     []int64       // that the operator has skills for
 	Active     bool          // false: was let go; a talk goes on to its end
+	Talk       Talk          // where the talk stands
+	TalkWhy    string        // why what was asked of it last came to nothing, one of our words; "": it did not
 }
 
 // offered is the seat with an offer ringing.
@@ -84,14 +86,14 @@ func (s Seat) offered(o Offer) Seat {
 // talking is the seat whose offer was accepted.
 func (s Seat) talking(at time.Time) Seat {
 	until := at.Add(talkLease)
-	s.Doing, s.DoingAt, s.DoingUntil = Talking, at, &until
+	s.Doing, s.DoingAt, s.DoingUntil, s.Talk, s.TalkWhy = Talking, at, &until, Together, ""
 	return s
 }
 
 // spared is the seat whose offer came to nothing. It has been idle all along, so
 // that it is not served later for having been asked.
 func (s Seat) spared(at time.Time) Seat {
-	s.Doing, s.DoingAt, s.DoingUntil = Idle, at, nil
+	s.Doing, s.DoingAt, s.DoingUntil, s.Talk, s.TalkWhy = Idle, at, nil, Together, ""
 	s.Offer, s.Contact, s.Node = uuid.NullUUID{}, uuid.NullUUID{}, ""
 	return s
 }
@@ -111,7 +113,7 @@ func (s Seat) released(at time.Time) Seat {
 		return s.wrapped(at)
 	}
 	until := at.Add(s.WrapUp)
-	s.Doing, s.DoingAt, s.DoingUntil, s.Node = Wrapping, at, &until, ""
+	s.Doing, s.DoingAt, s.DoingUntil, s.Node, s.Talk, s.TalkWhy = Wrapping, at, &until, "", Together, ""
 	return s
 }
 
@@ -278,30 +280,40 @@ func (q *Queue) release(ctx context.Context, offer uuid.UUID, reason string, at 
 		if err != nil {
 			return fmt.Errorf("release: %w", err)
 		}
-		tag, err := tx.Exec(ctx, `update offers set released_at = @at where id = @id and state = 'accepted' and released_at is null`,
-			args{"id": offer, "at": at})
-		if err != nil {
-			return fmt.Errorf("release: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return nil
-		}
 		w := q.work(tx, at)
-		w.both(journal.Released, o, why(reason))
-		if seat.Doing == Talking && seat.Offer == null(offer) {
-			next := seat.released(at)
-			if reason == unreached {
-				seat.WrapUp = min(seat.WrapUp, unreachedWrapUp)
-				next = seat.released(at)
-			}
-			w.seat(next)
-			if next.Doing == Idle {
-				w.wrapped(seat, at)
-				w.wake(TopicMatch)
-			}
+		if free, err := w.released(ctx, o, seat, reason); err != nil || !free {
+			return err
 		}
 		return w.do(ctx)
 	})
+}
+
+// released frees the operator of an offer, whose seat the transaction has locked;
+// false when they were free of it before.
+func (w *work) released(ctx context.Context, o Offer, seat Seat, reason string) (bool, error) {
+	tag, err := w.tx.Exec(ctx, `update offers set released_at = @at where id = @id and state = 'accepted' and released_at is null`,
+		args{"id": o.ID, "at": w.at})
+	if err != nil {
+		return false, fmt.Errorf("release: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return false, nil
+	}
+	w.batch.Queue(`delete from commands where offer_id = @id`, args{"id": o.ID})
+	w.both(journal.Released, o, why(reason))
+	if seat.Doing != Talking || seat.Offer != null(o.ID) {
+		return true, nil
+	}
+	if reason == unreached {
+		seat.WrapUp = min(seat.WrapUp, unreachedWrapUp)
+	}
+	next := seat.released(w.at)
+	w.seat(next)
+	if next.Doing == Idle {
+		w.wrapped(seat, w.at)
+		w.wake(TopicMatch)
+	}
+	return true, nil
 }
 
 // endWrapUp ends a wrap-up whose time is over, at the instant it was to end.

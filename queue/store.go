@@ -96,9 +96,10 @@ func (w *work) declared(s Seat) {
 	w.line(journal.Line{Stream: journal.SeatStream(s.User), Kind: journal.Declared, User: s.User, Data: data})
 }
 
-// wrapped ends the wrap-up of the seat as it was, and with it the contact's Tw.
+// wrapped ends the wrap-up of the seat as it was, and with it the contact's Tw,
+// unless the caller was given on since.
 func (w *work) wrapped(was Seat, at time.Time) {
-	w.batch.Queue(`update contacts set tw = coalesce(tw, @at) where id = @contact`, args{"contact": was.Contact, "at": at})
+	w.batch.Queue(`update contacts set tw = coalesce(tw, @at) where id = @contact and operator_id = @user`, args{"contact": was.Contact, "user": was.User, "at": at})
 	w.wake(PlaceTopic(was.Contact.UUID))
 	w.line(journal.Line{Stream: journal.ContactStream(was.Contact.UUID), Kind: journal.Wrapped, Contact: was.Contact, User: was.User})
 	w.line(journal.Line{Stream: journal.SeatStream(was.User), Kind: journal.Wrapped, User: was.User, Data: map[string]any{"contact": was.Contact}})
@@ -109,10 +110,11 @@ func (w *work) seat(s Seat) {
 	w.wake(SeatTopic(s.User))
 	w.batch.Queue(`
 		update seats set declared = @declared, reason = @reason, declared_at = @declared_at, declared_by = nullif(@by, 0::bigint), doing = @doing, doing_at = @doing_at,
-			doing_until = @doing_until, idle_since = @idle_since, offer_id = @offer, contact_id = @contact, node = @node, version = version + 1
+			doing_until = @doing_until, idle_since = @idle_since, offer_id = @offer, contact_id = @contact, node = @node,
+			talk = @talk, talk_why = @talk_why, version = version + 1
 		where user_id = @user`,
 		args{"user": s.User, "declared": s.Declared, "reason": s.Reason, "declared_at": s.DeclaredAt, "by": s.DeclaredBy, "doing": s.Doing, "doing_at": s.DoingAt,
-			"doing_until": s.DoingUntil, "idle_since": s.IdleSince, "offer": s.Offer, "contact": s.Contact, "node": s.Node})
+			"doing_until": s.DoingUntil, "idle_since": s.IdleSince, "offer": s.Offer, "contact": s.Contact, "node": s.Node, "talk": s.Talk, "talk_why": s.TalkWhy})
 }
 
 // place moves a place.
@@ -125,9 +127,10 @@ func (w *work) place(contact uuid.UUID, from, to placeState, at time.Time) {
 		args{"contact": contact, "from": from, "to": to, "left": left})
 }
 
-// operator names on the contact who has accepted it.
+// operator names on the contact who has accepted it; who had it before does not
+// end its Tw any more.
 func (w *work) operator(o Offer) {
-	w.batch.Queue(`update contacts set operator_id = @operator where id = @contact`, args{"contact": o.Contact, "operator": o.Operator})
+	w.batch.Queue(`update contacts set operator_id = @operator, tw = null where id = @contact`, args{"contact": o.Contact, "operator": o.Operator})
 }
 
 // offer writes a new offer; the contact's Tr is when the first one rang, if the
@@ -135,9 +138,9 @@ func (w *work) operator(o Offer) {
 // is not after Tr.
 func (w *work) offer(o Offer, callback bool) {
 	w.batch.Queue(`
-		insert into offers (id, contact_id, user_id, node, state, offered_at, expires_at)
-		values (@id, @contact, @user, @node, 'pending', @at, @expires)`,
-		args{"id": o.ID, "contact": o.Contact, "user": o.Operator, "node": o.node, "at": o.OfferedAt, "expires": o.ExpiresAt})
+		insert into offers (id, contact_id, user_id, node, state, offered_at, expires_at, consult)
+		values (@id, @contact, @user, @node, 'pending', @at, @expires, @consult)`,
+		args{"id": o.ID, "contact": o.Contact, "user": o.Operator, "node": o.node, "at": o.OfferedAt, "expires": o.ExpiresAt, "consult": o.Consult})
 	if callback {
 		w.wake(TopicCallbacks)
 		return
@@ -148,7 +151,7 @@ func (w *work) offer(o Offer, callback bool) {
 const seatColumns = `u.id, u.name, u.display_name, coalesce(u.extension, ''), u.wrap_up,
 	coalesce(s.declared, 'off'), coalesce(s.reason, ''), coalesce(s.declared_at, u.created_at),
 	coalesce(s.declared_by, 0), coalesce((select f.display_name from users f where f.id = s.declared_by), ''), coalesce(s.doing, 'idle'), coalesce(s.doing_at, u.created_at),
-	s.doing_until, coalesce(s.idle_since, u.created_at), s.offer_id, s.contact_id, coalesce(t.number, ''), coalesce(s.node, ''), coalesce(s.version, 0), u.active,
+	s.doing_until, coalesce(s.idle_since, u.created_at), s.offer_id, s.contact_id, coalesce(t.number, ''), coalesce(s.node, ''), coalesce(s.version, 0), u.active, coalesce(s.talk, ''), coalesce(s.talk_why, ''),
 	array(select topic_id from user_topics k where k.user_id = u.id order by topic_id)`
 
 // seatTables come after "from seats s" or "from users u".
@@ -161,7 +164,7 @@ func scanSeat(row pgx.CollectableRow) (Seat, error) {
 	var s Seat
 	var wrapUp int
 	err := row.Scan(&s.User, &s.Operator, &s.DisplayName, &s.Extension, &wrapUp, &s.Declared, &s.Reason, &s.DeclaredAt, &s.DeclaredBy, &s.ForcedBy, &s.Doing, &s.DoingAt,
-		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &s.Active, &s.Topics)
+		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &s.Active, &s.Talk, &s.TalkWhy, &s.Topics)
 	s.WrapUp = time.Duration(wrapUp) * time.Second
 	return s, err
 }
@@ -205,10 +208,10 @@ func readSeats(ctx context.Context, q querier) ([]Seat, error) {
 	return pgx.CollectRows(rows, scanSeat)
 }
 
-const offerColumns = `o.id, o.contact_id, o.user_id, u.name, coalesce(u.extension, ''), o.state, o.offered_at, o.expires_at, o.painted_at, o.node`
+const offerColumns = `o.id, o.contact_id, o.user_id, u.name, coalesce(u.extension, ''), o.state, o.offered_at, o.expires_at, o.painted_at, o.node, o.consult`
 
 func (o *Offer) fields() []any {
-	return []any{&o.ID, &o.Contact, &o.Operator, &o.Name, &o.Extension, &o.State, &o.OfferedAt, &o.ExpiresAt, &o.PaintedAt, &o.node}
+	return []any{&o.ID, &o.Contact, &o.Operator, &o.Name, &o.Extension, &o.State, &o.OfferedAt, &o.ExpiresAt, &o.PaintedAt, &o.node, &o.Consult}
 }
 
 // readOffer returns ErrTooLate when there is no offer of this id.

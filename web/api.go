@@ -80,6 +80,7 @@ func (s *Server) api(r chi.Router) {
 	s.topicsAPI(a)
 	s.webhooksAPI(a)
 	s.callbacksAPI(a)
+	s.talkAPI(a)
 	s.passwordsAPI(a)
 	s.accountsAPI(a)
 	s.promptsAPI(a)
@@ -110,6 +111,8 @@ func domainProblem(err error) *problem {
 		return problemf(http.StatusConflict, "Il messaggio è già stato preso in carico da un'altra persona.")
 	case callbackReason(err) != "":
 		return problemf(http.StatusConflict, "%s", callbackReason(err))
+	case talkReason(err) != "":
+		return problemf(http.StatusConflict, "%s", talkReason(err))
 	case errors.Is(err, queue.ErrNotWrapping):
 		return problemf(http.StatusConflict, "La postazione non è in lavorazione post-chiamata.")
 	case errors.As(err, &conflict):

@@ -308,8 +308,12 @@ func gather(lines []journal.Entry) news {
 			n.talking[l.User], n.waiting, onSeat = true, true, true
 		case journal.Declined, journal.TimedOut, journal.Withdrawn, journal.Missed:
 			n.waiting, onSeat = true, true
-		case journal.Released, journal.Wrapped, journal.Extended, journal.Declared:
+		case journal.Released, journal.Wrapped, journal.Extended, journal.Declared, journal.OnHold, journal.Resumed, journal.Asked:
 			onSeat = true
+		case journal.Given, journal.Returned:
+			n.waiting, onSeat = true, true
+		case journal.Joined: // the talk is theirs from now on
+			n.talking[l.User], n.waiting, onSeat = true, true, true
 		case journal.Painted:
 			onSeat = false // the seat stands as it stood
 			if id, err := uuid.Parse(text(l.Data["offer"])); err == nil {

@@ -38,6 +38,8 @@ type seatView struct {
 	Topics        []int64        `json:"topics"`          // that they answer
 	Version       int64          `json:"version"`
 	Active        bool           `json:"active" doc:"false: was let go, and leaves the lists once idle."`
+	Talk          queue.Talk     `json:"talk" enum:",held,asking,consulting,conference" doc:"How the talk stands; empty: the two hear each other."`
+	TalkWhy       string         `json:"talk_why" doc:"Why what was asked of the talk last came to nothing; empty: it did not."`
 }
 
 func (s *Server) seatView(seat *queue.Seat) seatView {
@@ -45,6 +47,7 @@ func (s *Server) seatView(seat *queue.Seat) seatView {
 		Operator: seat.Operator, DisplayName: seat.DisplayName, Extension: seat.Extension,
 		Declared: seat.Declared, Reason: seat.Reason, DeclaredAt: seat.DeclaredAt.UTC(), ForcedBy: seat.ForcedBy,
 		Doing: seat.Doing, DoingAt: seat.DoingAt.UTC(), DoingUntil: seat.DoingUntil, Topics: seat.Topics, Version: seat.Version, Active: seat.Active,
+		Talk: seat.Talk, TalkWhy: seat.TalkWhy,
 	}
 	if seat.Contact.Valid {
 		v.ContactID = &seat.Contact.UUID

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -275,7 +276,9 @@ func (s *stage) holds(check context.Context) (faults []error) {
 		"offers still pending":                  `select count(*) from offers where state = 'pending'`,
 		"seats still with a caller":             `select count(*) from seats where doing in ('offered', 'talking')`,
 		"messages without sound":                `select count(*) from recordings where state <> 'complete'`,
-		"contacts that were served twice":       `select count(*) from (select contact_id from offers where state = 'accepted' group by 1 having count(*) > 1) x`,
+		"callers with two operators at once":    `select count(*) from offers a join offers b on b.contact_id = a.contact_id and b.id > a.id and a.ended_at < b.released_at and b.ended_at < a.released_at where a.state = 'accepted' and b.state = 'accepted'`,
+		"talks that nobody has ended":           `select count(*) from offers where state = 'accepted' and released_at is null`,
+		"wishes that no talk took":              `select count(*) from commands`,
 		"tickets whose numbers leave a gap":     `select count(*) from ticket_counters c where c.last <> (select count(*) from tickets t where t.year = c.year)`,
 		"closed tickets without a closing time": `select count(*) from tickets where status = 'closed' and closed_at is null`,
 	} {
@@ -757,6 +760,8 @@ func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
 		return s.api(ctx, a.token, "POST", "/tickets/"+w[1]+"/take", struct{}{}, nil) // takes ticket N
 	case "sees": // sees "Mario Rossi" certificati 2026-1
 		return a.page.sees(ctx, w)
+	case "holds", "resumes", "transfers":
+		return s.asks(ctx, a, verb, w)
 	case "calls", "books", "cancels":
 		return s.ringsBack(ctx, a, verb, w)
 	case "unregisters":
@@ -784,6 +789,30 @@ func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
 		return s.seat(a.name, w)
 	}
 	return s.speaks(ctx, a, verb, w)
+}
+
+// asks presses a button of the talk: anna holds, anna resumes, anna transfers to
+// bruno, anna transfers to topic carta; `… gets 409` is what the desk says instead.
+func (s *stage) asks(ctx context.Context, a *actor, verb string, w []string) error {
+	want := ""
+	if n := len(w); n > 1 && w[n-2] == "gets" {
+		want, w = w[n-1], w[:n-2]
+	}
+	body := map[string]string{"wish": map[string]string{"holds": "hold", "resumes": "resume", "transfers": "transfer"}[verb]}
+	switch {
+	case len(w) == 2: // to bruno
+		body["operator"] = w[1]
+	case len(w) == 3: // to topic carta
+		body["topic"] = w[2]
+	}
+	err := s.api(ctx, a.token, "POST", "/talk", body, nil)
+	if want != "" {
+		if err == nil || !strings.Contains(err.Error(), ": "+want+" ") {
+			return fmt.Errorf("got %v", err)
+		}
+		return nil
+	}
+	return err
 }
 
 // publish changes settings of a service as the screen does: the version in force
@@ -840,7 +869,7 @@ func (s *stage) seat(name string, w []string) error {
 			if seat.Operator != name {
 				continue
 			}
-			have := []string{string(seat.Doing), string(seat.Declared), seat.Reason}
+			have := []string{string(seat.Doing), string(seat.Declared), seat.Reason, cmp.Or(string(seat.Talk), "together"), seat.TalkWhy}
 			last = strings.Join(have, " ")
 			if !slices.ContainsFunc(w, func(word string) bool { return !slices.Contains(have, word) }) {
 				return nil
@@ -1065,22 +1094,24 @@ func (p *page) read() {
 	}
 }
 
-// sees waits for a screen-pop that holds all the words.
+// sees waits for a screen-pop that holds all the words; those before it are over.
 func (p *page) sees(ctx context.Context, w []string) error {
 	if p == nil {
 		return errors.New("no page is open")
 	}
-	select {
-	case got := <-p.pops:
-		for _, word := range w {
-			if !strings.Contains(got.text, word) {
-				return fmt.Errorf("the page shows %s, without %q", got.text, word)
+	last := errors.New("the page shows nothing")
+	for {
+		select {
+		case got := <-p.pops:
+			i := slices.IndexFunc(w, func(word string) bool { return !strings.Contains(got.text, word) })
+			if i < 0 {
+				p.pops <- got // refuse looks at it too
+				return nil
 			}
+			last = fmt.Errorf("the page shows %s, without %q", got.text, w[i])
+		case <-ctx.Done():
+			return last
 		}
-		p.pops <- got // refuse looks at it too
-		return nil
-	case <-ctx.Done():
-		return errors.New("the page shows nothing")
 	}
 }
 

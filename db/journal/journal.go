@@ -43,6 +43,12 @@ const (
 	TimedOut   Kind = "timed_out"
 	Withdrawn  Kind = "withdrawn"
 	Talking    Kind = "talking"
+	OnHold     Kind = "held"     // the caller hears music, the operator nothing
+	Resumed    Kind = "resumed"  // they hear each other again
+	Asked      Kind = "asked"    // the operator asks somebody else, the caller hears music
+	Returned   Kind = "returned" // from somebody else to the operator, or to the queue
+	Joined     Kind = "joined"   // somebody else and the caller hear each other
+	Given      Kind = "given"    // the operator gives the caller on
 	Released   Kind = "released" // the operator is free of the call
 	Ended      Kind = "ended"    // the contact has its ending
 	RingBack   Kind = "ring_back"

@@ -9,6 +9,7 @@ import { Draft, type Answer, type Store } from './draft'
 import { ServerClock } from './clock'
 import { words, type Words } from './words'
 import { words as room } from './words/room'
+import { words as talk } from './words/talk'
 import { declaredWords } from './seat'
 import { nameOf, personName, type CallType, type Contact, type Declared, type Emergency, type Event, type Outcome, type Person, type Pop, type Seat, type State, type Ticket, type Topic, type Waiting } from './contract'
 import type { Language } from './format'
@@ -54,7 +55,7 @@ export interface Notice {
 function unseated(state: State): Seat {
   return {
     operator: state.me.name, display_name: state.me.display_name, extension: state.me.extension, declared: 'off', reason: '', declared_at: '', forced_by: '',
-    doing: 'idle', doing_at: '', doing_until: null, contact_id: null, ticket: null, can_ring: true, cannot_ring_why: '', topics: [], version: 0, active: true,
+    doing: 'idle', doing_at: '', doing_until: null, contact_id: null, ticket: null, talk: '', talk_why: '', can_ring: true, cannot_ring_why: '', topics: [], version: 0, active: true,
   }
 }
 
@@ -299,6 +300,18 @@ export class Desk {
       this.amend((m) => (m.state?.pop?.offer?.id === offer.id ? { ...m, state: { ...m.state, pop: null } } : m))
     } catch (e) {
       this.tell(e instanceof Refused && e.status === 409 ? this.w.phone.over : this.wrong(e), true)
+    }
+  }
+
+  /** Asks something of the talk; how it stands then comes as an event of the seat. */
+  async askTalk(wish: string, target: object = {}): Promise<boolean> {
+    try {
+      await api.talk(wish, target)
+      this.say(talk[this.language].asked[wish] ?? '')
+      return true
+    } catch (e) {
+      this.tell(this.wrong(e), true)
+      return false
     }
   }
 

@@ -131,6 +131,8 @@ export const api = {
   extend: (operator: string, seconds: number) => request<Seat>('POST', `/operators/${q(operator)}/wrapup`, { extend: seconds }),
 
   painted: (offer: string) => request<void>('POST', `/offers/${q(offer)}/painted`),
+  /** What one's own talk is to do: hold, resume, transfer. */
+  talk: (wish: string, target: object) => request<void>('POST', '/talk', { wish, ...target }),
   decline: (offer: string) => request<void>('POST', `/offers/${q(offer)}/decline`),
 
   tickets: (f: TicketFilter, cursor: string, limit = 50) => {

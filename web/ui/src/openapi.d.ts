@@ -726,6 +726,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/talk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Asks something of the talk that one is in: hold, resume, transfer to a colleague or a topic. How it stands then is an event of the seat. */
+        post: operations["commandTalk"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/tickets": {
         parameters: {
             query?: never;
@@ -1779,6 +1796,13 @@ export interface components {
             forced_by: string;
             operator: string;
             reason: string;
+            /**
+             * @description How the talk stands; empty: the two hear each other.
+             * @enum {string}
+             */
+            talk: "" | "held" | "asking" | "consulting" | "conference";
+            /** @description Why what was asked of the talk last came to nothing; empty: it did not. */
+            talk_why: string;
             ticket: string | null;
             topics: number[];
             /** Format: int64 */
@@ -1888,6 +1912,14 @@ export interface components {
             declared: "available" | "break" | "admin" | "off";
             /** @enum {string} */
             reason?: "" | "Pausa" | "Pranzo" | "Formazione" | "Riunione";
+        };
+        TalkInputBody: {
+            /** @description A colleague's name. */
+            operator?: string;
+            /** @description A topic's code. */
+            topic?: string;
+            /** @enum {string} */
+            wish: "hold" | "resume" | "transfer";
         };
         Tally: {
             code: string;
@@ -3790,6 +3822,40 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["State"];
                 };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    commandTalk: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TalkInputBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description A refusal or a fault. */
             default: {

@@ -342,6 +342,7 @@ const it = {
     ring_back: 'Da richiamare', booked: 'Richiamata prenotata', attempted: 'Tentativo di richiamata', cancelled: 'Richiamata annullata',
     attached: 'Chiamata unita alla richiesta', state_told: 'Stato comunicato', announced: 'Annuncio di emergenza ascoltato',
     played: 'Messaggio riprodotto', left: 'Uscita dalla coda', rung_back: 'Richiamata presa in carico', recovered: 'Ripristinata dopo un guasto',
+    held: 'In attesa con musica', resumed: 'Conversazione ripresa', asked: 'Consultazione di un collega', returned: 'Tornata indietro', joined: 'Passata al collega', given: 'Trasferita',
   } as Record<string, string>,
 
   endings: {
@@ -757,6 +758,7 @@ const en: Words = {
     recording: 'Recording a message', recorded: 'Message recorded', heard: 'Message heard', ring_back: 'To ring back', booked: 'Callback booked', attempted: 'Attempt to call back', cancelled: 'Callback cancelled',
     attached: 'Call added to the request', state_told: 'State told', announced: 'Emergency announcement heard',
     played: 'Message played', left: 'Left the queue', rung_back: 'Call to ring back taken', recovered: 'Recovered after a fault',
+    held: 'On hold with music', resumed: 'Talking again', asked: 'A colleague is consulted', returned: 'Came back', joined: 'With the colleague', given: 'Transferred',
   },
 
   endings: {

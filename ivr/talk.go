@@ -1,0 +1,214 @@
+package ivr
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
+	"github.com/pronto-desk/pronto/ivr/prompts"
+	"github.com/pronto-desk/pronto/queue"
+	"github.com/pronto-desk/pronto/sip/media"
+	"github.com/pronto-desk/pronto/tickets"
+)
+
+// holdLongest is how long a caller may be held: by then the operator has forgotten
+// them, and the two hear each other again.
+const holdLongest = 10 * time.Minute
+
+// Why a talk came back to the two it began with; screens know these words, and
+// the outcomes of queue.
+const (
+	whyHeldLong     = "held_long"     // holdLongest is over
+	whyNotFree      = "not_free"      // the colleague has a caller by now
+	whyDeclined     = "declined"      // the colleague did not want to
+	whyNoAnswer     = "no_answer"     // nor lifted
+	whyUnreachable  = "unreachable"   // their telephone could not be rung
+	whyOperatorGone = "operator_gone" // hung up while the caller heard music
+	whyHungUp       = "hung_up"       // who was asked
+	whyFault        = "fault"         // ours
+)
+
+// talk is a caller with an operator, and what the operator's page asks of it.
+type talk struct {
+	desk  *Desk
+	call  Call
+	c     *tickets.Contact
+	place *queue.Place // the caller's; nil: we have rung them, and they are not given on
+	leg   media.Leg    // the operator's; nil: they have gone, and are free
+	offer *queue.Offer // that led to the talk
+
+	waits  bool // the caller is in the queue again
+	unsure bool // perhaps the place waits again: the database went away as it was told to
+	ending tickets.Ending
+}
+
+// move is one stretch of a talk: it returns the next, nil when the talk is over.
+type move func(ctx context.Context) move
+
+// talk joins caller and operator until one of them hangs up, or the operator gives
+// the caller on: waits says that they stand in the queue again.
+func (d *Desk) talk(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, leg media.Leg, offer *queue.Offer) (waits bool, ending tickets.Ending) {
+	t := &talk{desk: d, call: call, c: c, place: place, leg: leg, offer: offer, ending: tickets.Served}
+	defer t.over(ctx) // a panic, too, must not leave the operator talking to nobody
+	d.note(ctx, c, tickets.Step{Kind: journal.Talking, At: time.Now(), Operator: offer.Operator})
+	for next := move(t.together); next != nil; {
+		next = next(ctx)
+	}
+	return t.waits, t.ending
+}
+
+// over lets the operator go on to the wrap-up.
+func (t *talk) over(ctx context.Context) {
+	offer := t.offer
+	if t.leg != nil {
+		t.part(ctx)
+		t.desk.release(ctx, offer)
+	}
+	if t.unsure && !t.waits {
+		t.desk.leave(ctx, t.place, "")
+	}
+}
+
+// part hangs up on the operator.
+func (t *talk) part(ctx context.Context) {
+	t.leg.Hangup(context.WithoutCancel(ctx))
+	t.desk.judge(t.c, tickets.LegOperator, t.leg.Stream())
+	t.leg = nil
+}
+
+// together is the talk as it begins: the two hear each other.
+func (t *talk) together(ctx context.Context) move {
+	c := t.until(ctx, func(ctx context.Context) error { return media.Bridge(ctx, t.call.Stream(), t.leg.Stream()) })
+	if c == nil {
+		return nil // however it ended, the caller was served
+	}
+	return t.obey(c)
+}
+
+// obey is the stretch that a command begins.
+func (t *talk) obey(c *queue.Command) move {
+	switch c.Wish {
+	case queue.Hold:
+		return t.held
+	case queue.Transfer:
+		return func(ctx context.Context) move { return t.transfer(ctx, c.Target) }
+	}
+	return t.together
+}
+
+// held lets the caller hear music, and the operator nothing.
+func (t *talk) held(ctx context.Context) move {
+	t.stands(ctx, queue.Held, "", journal.OnHold, queue.Target{})
+	limited, cancel := context.WithTimeout(ctx, holdLongest)
+	defer cancel()
+	c := t.until(limited, func(ctx context.Context) error {
+		return t.call.While(ctx, t.desk.Prompts.Clip(prompts.Music), func(ctx context.Context) error { return wait(ctx, t.leg) })
+	})
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case c == nil && gone(t.leg):
+		return t.alone
+	case c == nil:
+		t.stands(ctx, queue.Together, whyHeldLong, journal.Resumed, queue.Target{})
+		return t.together
+	case c.Wish == queue.Resume:
+		t.stands(ctx, queue.Together, "", journal.Resumed, queue.Target{})
+		return t.together
+	}
+	return t.obey(c)
+}
+
+// alone is a caller whose operator hung up while they heard music: nobody has told
+// them goodbye, so they wait for somebody else where they waited before.
+func (t *talk) alone(ctx context.Context) move {
+	if t.place == nil {
+		return nil // the operator has rung them, and can do so again
+	}
+	t.give(ctx, queue.Target{}, whyOperatorGone)
+	return nil
+}
+
+// transfer gives the caller on unannounced. Who cannot be given on goes on talking.
+func (t *talk) transfer(ctx context.Context, to queue.Target) move {
+	err := t.give(ctx, to, "")
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, queue.ErrNotFree):
+		t.stands(ctx, queue.Together, whyNotFree, journal.Returned, to)
+	default:
+		t.desk.Log.Warn("a caller could not be given on", "contact", t.c.ID, "error", err)
+		t.stands(ctx, queue.Together, whyFault, journal.Returned, to)
+	}
+	return t.together
+}
+
+// give frees the operator and gives the caller back to the queue, for one colleague
+// or for whoever answers.
+func (t *talk) give(ctx context.Context, to queue.Target, reason string) error {
+	told, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWait)
+	defer cancel()
+	if err := t.desk.Queue.Give(told, t.offer.ID, to, reason, time.Now()); err != nil {
+		t.unsure = t.unsure || db.Away(err)
+		return err
+	}
+	t.part(ctx)
+	t.waits = true
+	return nil
+}
+
+// until runs fn until the operator's page asks for something, which it returns; nil
+// when fn ended otherwise.
+func (t *talk) until(ctx context.Context, fn func(context.Context) error) (c *queue.Command) {
+	stretch, stop := context.WithCancel(ctx)
+	listened := make(chan struct{})
+	go func() { // ends with the stretch
+		defer close(listened)
+		if c, _ = t.desk.Queue.Commanded(stretch, t.offer.ID); c != nil {
+			stop()
+		}
+	}()
+	err := caught(func() error { return fn(stretch) })
+	broke := err != nil && stretch.Err() == nil && !errors.Is(err, media.ErrClosed)
+	stop()
+	<-listened
+	if broke {
+		t.desk.Log.Warn("the talk broke off", "contact", t.c.ID, "error", err)
+	}
+	if ctx.Err() != nil {
+		return nil // the caller has gone: whatever was asked, there is nobody left
+	}
+	return c
+}
+
+// stands tells the queue, and with it the operator's page, how the talk stands. With
+// the database away the talk goes on all the same.
+func (t *talk) stands(ctx context.Context, now queue.Talk, why string, happened journal.Kind, to queue.Target) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWait)
+	defer cancel()
+	if err := t.desk.Queue.Stands(ctx, t.offer.ID, now, why, happened, to, time.Now()); err != nil {
+		t.desk.Log.Warn("how a talk stands could not be noted", "contact", t.c.ID, "stands", now, "error", err)
+	}
+}
+
+// wait returns when a leg is gone, or ctx ends.
+func wait(ctx context.Context, leg media.Leg) error {
+	select {
+	case <-leg.Done():
+		return media.ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func gone(leg media.Leg) bool {
+	select {
+	case <-leg.Done():
+		return true
+	default:
+		return false
+	}
+}
