@@ -25,8 +25,7 @@ const (
 // that came in, but for who ends it.
 type Line interface {
 	Call
-	Hangup(ctx context.Context)
-	Done() <-chan struct{} // closed when the far side has gone
+	media.Leg
 }
 
 // Lines dials out. Dial returns when the customer has answered; id becomes the

@@ -14,11 +14,20 @@ import (
 )
 
 // night answers while the service is closed (A7): the hours and the next
-// opening, the number of the request, the tone, the message.
+// opening, who is on duty for an emergency, the number of the request, the tone,
+// the message.
 func (d *Desk) night(ctx context.Context, call Call, c *tickets.Contact, reopens time.Time) (tickets.Ending, error) {
 	closed := audio.Join("chiuso", d.Prompts.Clip(prompts.Closed), d.Prompts.Hours(c.Service.Hours), d.Prompts.Reopens(reopens, call.Arrived()))
 	if err := call.Play(ctx, closed); err != nil {
 		return hungUp(ctx, tickets.OutOfHoursNoMessage, err)
+	}
+	if numbers := d.onDuty(call, c); len(numbers) > 0 {
+		switch urgent, err := d.emergencyAsked(ctx, call); {
+		case err != nil:
+			return hungUp(ctx, tickets.OutOfHoursNoMessage, err)
+		case urgent:
+			return d.duty(ctx, call, c, numbers)
+		}
 	}
 	return d.registered(ctx, call, c, tickets.OutOfHoursNoMessage)
 }

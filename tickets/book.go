@@ -24,6 +24,10 @@ type Book struct {
 	log   *slog.Logger
 	*memory
 	shared *sharing
+
+	// Plan is whom the desk may dial: who is on duty must be among them. Set it
+	// before the book is used.
+	Plan DialPlan
 }
 
 // memory is what a book remembers of the database.

@@ -36,6 +36,7 @@ func newDesk(t testing.TB) *desk {
 	t.Helper()
 	d := &desk{t: t, db: dbtest.New(t), spool: &spool{}}
 	d.Book = NewBook(d.db, "node1", d.spool, slog.New(slog.DiscardHandler))
+	d.Plan = DialPlan{Prefixes: DefaultPrefixes()}
 	ctx := t.Context()
 	for i, name := range []string{"anna", "bruno"} {
 		ids := []*int64{&d.anna, &d.bruno}

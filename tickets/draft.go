@@ -261,7 +261,7 @@ func (b *Book) Check(ctx context.Context, service int64, at time.Time) ([]Fault,
 		if err != nil {
 			return err
 		}
-		_, list, err = checked(ctx, tx, service, draft, at)
+		_, list, err = b.checked(ctx, tx, service, draft, at)
 		return err
 	})
 	if err != nil {
@@ -272,7 +272,7 @@ func (b *Book) Check(ctx context.Context, service int64, at time.Time) ([]Fault,
 
 // checked reads a draft as a service from the instant on at which it would be in
 // force, with all its faults.
-func checked(ctx context.Context, q querier, service int64, draft *Version, at time.Time) (*Service, faults, error) {
+func (b *Book) checked(ctx context.Context, q querier, service int64, draft *Version, at time.Time) (*Service, faults, error) {
 	var list faults
 	topics, err := topicsByCode(ctx, q)
 	if err != nil {
@@ -298,6 +298,7 @@ func checked(ctx context.Context, q querier, service int64, draft *Version, at t
 	if err := unspoken(ctx, q, s, &list); err != nil {
 		return nil, nil, err
 	}
+	b.unreachable(others, s, &list)
 	return s, list, unattended(ctx, q, s, &list)
 }
 
@@ -378,7 +379,7 @@ func (b *Book) Publish(ctx context.Context, service, revision, by int64, at time
 		if draft.Revision != revision {
 			return errDraftChanged
 		}
-		s, list, err := checked(ctx, tx, service, draft, at)
+		s, list, err := b.checked(ctx, tx, service, draft, at)
 		if err != nil {
 			return err
 		}

@@ -27,7 +27,8 @@ const settingsJSON = `{
 		"week": [{"weekday": 1, "opens": "14:00", "closes": "18:00"}, {"weekday": 1, "opens": "08:00", "closes": "13:00"}, {"weekday": 6, "opens": "08:00", "closes": "14:00"}],
 		"exceptional": [{"first": "2026-06-07", "last": "2026-06-08", "windows": [{"opens": "00:00", "closes": "24:00"}], "note": "Elezioni"}, {"first": "2026-08-14", "windows": []}]},
 	"menu": [{"key": "1", "topic": "t1", "default": true}, {"key": "2", "action": "state"}],
-	"mobiles_refused": true, "recording_notice": true, "max_wait": 600, "at_closing": "callback", "announce_every": 60, "callback_offered": false
+	"mobiles_refused": true, "recording_notice": true, "max_wait": 600, "at_closing": "callback", "announce_every": 60, "callback_offered": false,
+	"duty": {"numbers": ["055 7654321"], "from": "20:00", "to": "08:00"}
 }`
 
 func settingsOf(t testing.TB, text string) (s Settings) {

@@ -305,11 +305,11 @@ func (f *ended) kind() string { return kindEnded }
 func (f *ended) update() (string, pgx.StrictNamedArgs) {
 	rule := endings[f.Ending]
 	return `update contacts set ending = @ending, legs = @legs, te = greatest(@at::timestamptz, t0, ta, ts, tq, tr, tc),
-		ring_back = coalesce(ring_back, case when caller <> '' and direction = 'inbound' and (@always or @chosen and ts is not null or @silent and tq is not null)
+		ring_back = coalesce(ring_back, case when caller <> '' and direction = 'inbound' and (@always or @chosen and ts is not null or @silent and coalesce(tq, ts) is not null)
 			and not exists (select from callbacks b where b.contact_id = contacts.id and b.outcome is null) then 'due' end)`, pgx.StrictNamedArgs{
 			"contact": f.Contact, "ending": f.Ending, "at": f.At, "legs": orEmpty(f.Legs),
 			"always": f.Owed || rule.ringBack == always, "chosen": rule.ringBack == chosen,
-			"silent": rule.silent, // who had waited for an operator and then left no message is owed a call all the same
+			"silent": rule.silent, // who had wanted somebody and then left no message is owed a call all the same
 		}
 }
 

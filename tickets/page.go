@@ -349,6 +349,16 @@ var told = map[journal.Kind]func(e journal.Entry, contacts map[uuid.UUID]Record,
 		outcome, _ := e.Data["outcome"].(string)
 		return "Richiamata: " + strings.ToLower(attemptName(outcome))
 	},
+	journal.DutyRung: func(e journal.Entry, _ map[uuid.UUID]Record, _ map[int64]string) string {
+		outcome, _ := e.Data["outcome"].(string)
+		if outcome == DutyNotTaken {
+			return nthOnDuty(e) + " ha risposto ma non ha accettato la chiamata"
+		}
+		return nthOnDuty(e) + " chiamato: " + strings.ToLower(attemptName(outcome))
+	},
+	journal.DutyTook: func(e journal.Entry, _ map[uuid.UUID]Record, _ map[int64]string) string {
+		return nthOnDuty(e) + " in conversazione"
+	},
 	journal.Cancelled: func(e journal.Entry, _ map[uuid.UUID]Record, _ map[int64]string) string {
 		switch e.Data["reason"] {
 		case "served":
@@ -383,6 +393,12 @@ var told = map[journal.Kind]func(e journal.Entry, contacts map[uuid.UUID]Record,
 		outcome, _ := e.Data["outcome"].(string)
 		return "Chiuso: " + strings.ToLower(outcomeName(outcome))
 	},
+}
+
+// nthOnDuty names who was rung by their place: the journal holds no numbers.
+func nthOnDuty(e journal.Entry) string {
+	place, _ := number(e.Data["place"])
+	return fmt.Sprintf("Reperibile %d", place)
 }
 
 // disturbed is the mean opinion score below which many are dissatisfied (G.107

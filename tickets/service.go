@@ -49,6 +49,7 @@ type Service struct {
 	AtClosing       string        // AtClosingServe, AtClosingCallback: what those get who wait when it closes
 	AnnounceEvery   time.Duration // between two announcements of position and expected wait
 	CallbackOffered bool          // a waiting caller may ask to be called back
+	Duty            Duty          // who is rung for an emergency while it is closed (A12)
 }
 
 // Open says whether the service answers at an instant and when that changes, also

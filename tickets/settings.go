@@ -43,6 +43,7 @@ const (
 	periodsMost    = 200 // a year of exceptional days, nearly one by one
 	periodLongest  = 366 // days of one period
 	wholeDaysUsual = 20  // 24-hour days a year that contracts know (B3)
+	dutyNumbers    = 3   // who has rung three in vain leaves a message
 )
 
 // Settings are what a service is set to, as people write it: one document for
@@ -59,6 +60,7 @@ type Settings struct {
 	AtClosing       string        `json:"at_closing"`       // "": serve
 	AnnounceEvery   int           `json:"announce_every"`   // seconds; 0: the usual
 	CallbackOffered *bool         `json:"callback_offered"` // null: yes
+	Duty            DutySetting   `json:"duty"`
 }
 
 // HoursSettings are opening hours as people write them.
@@ -90,6 +92,13 @@ type PeriodSetting struct {
 type WindowSetting struct {
 	Opens  string `json:"opens"`
 	Closes string `json:"closes"`
+}
+
+// DutySetting is who is rung for an emergency while the service is closed (A12).
+type DutySetting struct {
+	Numbers []string `json:"numbers"` // in the order in which they are rung; none: nobody is on duty
+	From    string   `json:"from"`    // HH:MM; "" with To: whenever the service is closed
+	To      string   `json:"to"`      // HH:MM, of the day after when it is not later than From
 }
 
 // MenuSetting is one key of the menu.
@@ -134,6 +143,7 @@ const (
 	placeDays    = "Giorni eccezionali"
 	placeMenu    = "Menu"
 	placeQueue   = "Attesa"
+	placeDuty    = "Reperibilità"
 )
 
 // weekdayNames are the days by time.Weekday.
@@ -142,10 +152,12 @@ var weekdayNames = [daysPerWeek]string{"domenica", "lunedì", "martedì", "merco
 // filled is s with what was left out, so that one reads everything that holds.
 func (s Settings) filled() Settings {
 	s.Name = strings.TrimSpace(s.Name)
-	s.Numbers, s.Menu = slices.Clone(orEmpty(s.Numbers)), slices.Clone(orEmpty(s.Menu))
-	for i, n := range s.Numbers {
-		if normal := Normalise(n); normal != "" { // what is no number stays, to be told of
-			s.Numbers[i] = normal
+	s.Numbers, s.Menu, s.Duty.Numbers = slices.Clone(orEmpty(s.Numbers)), slices.Clone(orEmpty(s.Menu)), slices.Clone(orEmpty(s.Duty.Numbers))
+	for _, numbers := range [2][]string{s.Numbers, s.Duty.Numbers} {
+		for i, n := range numbers {
+			if normal := Normalise(n); normal != "" { // what is no number stays, to be told of
+				numbers[i] = normal
+			}
 		}
 	}
 	for i := range s.Menu {
@@ -207,6 +219,7 @@ func (s Settings) service(topics map[string]Topic, f *faults) *Service {
 	}
 	out.Hours = s.Hours.read(f)
 	out.Menu = s.readMenu(topics, f)
+	out.Duty = s.Duty.read(out.Numbers, f)
 	return out
 }
 
@@ -468,6 +481,10 @@ func (s Service) settings(codes map[int64]string) Settings {
 			period.Windows = append(period.Windows, WindowSetting{clock(span.Open), clock(span.Close)})
 		}
 		out.Hours.Exceptional = append(out.Hours.Exceptional, period)
+	}
+	out.Duty.Numbers = s.Duty.Numbers
+	if s.Duty.From != s.Duty.To {
+		out.Duty.From, out.Duty.To = clock(s.Duty.From), clock(s.Duty.To)
 	}
 	for _, m := range s.Menu {
 		out.Menu = append(out.Menu, MenuSetting{Key: string(m.Key), Action: m.Action, Topic: codes[m.Topic.ID], Default: m.Default})

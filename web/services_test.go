@@ -14,7 +14,8 @@ import (
 const eveningService = `{"settings": {"name": "Assistenza serale", "numbers": ["848 000 111"],
 	"hours": {"always": false, "open_holidays": false, "patron": "", "week": [{"weekday": 1, "opens": "18:00", "closes": "22:00"}], "exceptional": []},
 	"menu": [{"key": "1", "action": "", "topic": "%s", "default": true}], "mobiles_refused": false, "recording_notice": false,
-	"max_wait": 0, "nobody_wait": 0, "at_closing": "", "announce_every": 0, "callback_offered": null}, "valid_from": null}`
+	"max_wait": 0, "nobody_wait": 0, "at_closing": "", "announce_every": 0, "callback_offered": null,
+	"duty": {"numbers": [], "from": "", "to": ""}}, "valid_from": null}`
 
 func TestServiceIsSetUp(t *testing.T) {
 	d := newDesk(t)

@@ -97,6 +97,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 		return nil, err
 	}
 	h.book = tickets.NewBook(d, h.node, h.archive, e.log)
+	h.book.Plan = s.plan
 	h.queue = queue.New(d, h.node, e.log)
 	h.peers = &peers{db: d, queue: h.queue}
 	h.archive.OnReplay(h.replay)

@@ -58,6 +58,8 @@ const (
 	Cancelled  Kind = "cancelled" // the callback was taken back
 	Recovered  Kind = "recovered" // after a crash
 	Announced  Kind = "announced" // the caller heard the emergency announcement
+	DutyRung   Kind = "duty_rung" // somebody on duty was rung, and did not take the call
+	DutyTook   Kind = "duty_took" // somebody on duty took the call
 
 	// A ticket's way.
 	Attached Kind = "attached" // another contact became the ticket's

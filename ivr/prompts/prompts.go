@@ -43,6 +43,11 @@ const (
 	Ringing   = "libero"               // loops: what an operator hears while somebody is rung back
 	Engaged   = "occupato"             // loops: they were not reached
 
+	DutyOffer = "reperibile_offerta"  // asks whether it is an emergency, while the service is closed
+	DutyCall  = "reperibile_chiamata" // who is on duty is being rung
+	DutyAway  = "reperibile_assente"  // and takes no call
+	DutyTake  = "reperibile_accetta"  // asks who is on duty to take the call
+
 	StateNumber    = "stato_digiti"    // asks for a request's number
 	StateAgain     = "stato_riprovi"   // asks once more, whatever was wrong
 	StateColleague = "stato_collega"   // the one sentence of whoever is told nothing

@@ -106,7 +106,7 @@ func TestEveryNamedClipIsThere(t *testing.T) {
 	lib := Italian()
 	names := []string{
 		Welcome, NotHeard, Urgent, Waiting, StillHere, Connected, Nobody, Music, Closed, LeaveWord, Beep, WordTaken, NoWord, Fault, Goodbye, NoMobiles, Recorded, Emergency, Ringing, Engaged,
-		StateNumber, StateAgain, StateColleague, StateOperator, WillCall, CannotCall, TooLong, Closing, CallJoined,
+		StateNumber, StateAgain, StateColleague, StateOperator, WillCall, CannotCall, TooLong, Closing, CallJoined, DutyOffer, DutyCall, DutyAway, DutyTake,
 		MenuIs, TicketIs, ServiceIs, ReopensIs, StateIs,
 		PlaceIs, PlaceNumber, ManyBefore, "in_coda", WaitIs, ShortWait, LongWait, "un_minuto", "minuti",
 		OfferCall, OfferWord, RequestIs, JoinRequest, "richiesta_in_attesa", "richiesta_presa",

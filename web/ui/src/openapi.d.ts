@@ -1354,6 +1354,11 @@ export interface components {
              */
             valid_from: string | null;
         };
+        DutySetting: {
+            from: string;
+            numbers: string[];
+            to: string;
+        };
         EditCustomerInputBody: {
             /** @description The fields as the editor saw them. */
             base?: {
@@ -1847,6 +1852,7 @@ export interface components {
             announce_every: number;
             at_closing: string;
             callback_offered: boolean | null;
+            duty: components["schemas"]["DutySetting"];
             hours: components["schemas"]["HoursSettings"];
             /** Format: int64 */
             max_wait: number;

@@ -6,7 +6,7 @@ import { desk } from './desk.svelte'
 import { Refused, services } from './http'
 import { instantOf, wallClock } from './format'
 import { words } from './words/servizi'
-import { inside, withoutRow } from './settings'
+import { blank, inside, withoutRow } from './settings'
 import type { Fault, ServiceSettings, ServiceVersion } from './contract'
 
 /** What survives a reload. */
@@ -70,7 +70,7 @@ export class ServiceForm {
     try {
       const kept = JSON.parse(desk.store.getItem(keyOf(id)) ?? 'null') as Kept | null
       if (!kept) return null
-      const form = new ServiceForm(id, kept.settings)
+      const form = new ServiceForm(id, { ...blank(), ...kept.settings }) // written by an earlier program, perhaps
       form.dated = kept.dated
       form.at = kept.at
       form.revision = kept.revision

@@ -18,6 +18,7 @@ export function blank(): ServiceSettings {
   return {
     name: '', numbers: [], hours: { always: false, open_holidays: false, patron: '', week: [], exceptional: [] }, menu: [], mobiles_refused: false,
     recording_notice: false, max_wait: 0, nobody_wait: 0, at_closing: '', announce_every: 0, callback_offered: null,
+    duty: { numbers: [], from: '', to: '' },
   }
 }
 
@@ -129,6 +130,7 @@ export function said(s: ServiceSettings, topics: readonly Topic[], w: ServiceWor
     ['announce_every', t.announceEvery, [lasting(s.announce_every || USUAL.announce_every)]],
     ['at_closing', t.atClosing, [w.closings[s.at_closing || 'serve'] ?? s.at_closing]],
     ['callback_offered', t.callbackOffered, [s.callback_offered === false ? w.no : w.yes]],
+    ['duty', t.duty, s.duty.numbers.length ? [...s.duty.numbers.map(phone), s.duty.from || s.duty.to ? `${s.duty.from}–${s.duty.to}` : w.dutyAlways] : []],
   ]
   return rows.map(([key, label, lines]) => ({ key, label, lines: lines.filter((l) => l !== '').length ? lines : [t.none] }))
 }

@@ -126,7 +126,7 @@ const it = {
   },
 
   sections: {
-    name: 'Servizio', numbers: 'Numeri', hours: 'Orari', week: 'Orario settimanale', exceptional: 'Giorni eccezionali', menu: 'Menu', queue: 'Attesa', valid_from: 'Da quando vale',
+    name: 'Servizio', numbers: 'Numeri', hours: 'Orari', week: 'Orario settimanale', exceptional: 'Giorni eccezionali', menu: 'Menu', queue: 'Attesa', duty: 'Reperibilità fuori orario', valid_from: 'Da quando vale',
   } as Record<string, string>,
 
   numberN: (n: number) => `Numero ${n}`,
@@ -197,11 +197,23 @@ const it = {
   closings: { serve: 'viene servito', callback: 'può farsi richiamare' } as Record<string, string>,
   callbackOffered: 'Chi aspetta può farsi richiamare con il tasto 1, tenendo il posto',
 
+  dutyLead: 'Fuori orario chi ha un’emergenza preme 1 e il banco chiama questi numeri, uno dopo l’altro, finché qualcuno accetta premendo 1. La richiesta è registrata prima, come bloccante. Se nessuno accetta, chi chiama lascia un messaggio. Serve una linea per chiamare fuori.',
+  dutyNumbers: 'Numeri da chiamare',
+  dutyOrder: 'Nell’ordine, al massimo tre.',
+  dutyNobody: 'Nessun reperibile: fuori orario si lascia un messaggio.',
+  dutyNumberN: (n: number) => `Reperibile ${n}`,
+  addDuty: 'Aggiungi reperibile',
+  dutyHours: 'Orario',
+  dutyHoursHelp: 'Per esempio 20:00–08:00, anche oltre la mezzanotte. Vuoto: a ogni ora di chiusura.',
+  dutyFrom: 'Reperibilità: dalle',
+  dutyTo: 'Reperibilità: alle',
+  dutyAlways: 'a ogni ora di chiusura',
+
   yes: 'sì',
   no: 'no',
   text: {
     name: 'Nome', numbers: 'Numeri', mobiles: 'Cellulari', recording: 'Avviso di registrazione', open: 'Apertura', week: 'Settimana', holidays: 'Festività', patron: 'Patrono',
-    exceptional: 'Giorni eccezionali', menu: 'Menu', maxWait: 'Attesa massima', nobodyWait: 'Senza operatori', announceEvery: 'Annunci ogni', atClosing: 'Alla chiusura', callbackOffered: 'Richiamata dalla coda', validFrom: 'Vale da',
+    exceptional: 'Giorni eccezionali', menu: 'Menu', maxWait: 'Attesa massima', nobodyWait: 'Senza operatori', announceEvery: 'Annunci ogni', atClosing: 'Alla chiusura', callbackOffered: 'Richiamata dalla coda', duty: 'Reperibilità', validFrom: 'Vale da',
     refused: 'rifiutati', accepted: 'accettati', openThen: 'aperto', closedThen: 'chiuso', allDay: '24 ore', none: '–', atOnce: 'dalla pubblicazione', isDefault: 'predefinita', stateOf: 'stato di una richiesta',
   },
 }
@@ -332,7 +344,7 @@ const en: ServiceWords = {
   },
 
   sections: {
-    name: 'Service', numbers: 'Numbers', hours: 'Hours', week: 'Weekly hours', exceptional: 'Exceptional days', menu: 'Menu', queue: 'Waiting', valid_from: 'From when it holds',
+    name: 'Service', numbers: 'Numbers', hours: 'Hours', week: 'Weekly hours', exceptional: 'Exceptional days', menu: 'Menu', queue: 'Waiting', duty: 'On duty out of hours', valid_from: 'From when it holds',
   },
 
   numberN: (n) => `Number ${n}`,
@@ -403,11 +415,23 @@ const en: ServiceWords = {
   closings: { serve: 'are served', callback: 'may ask to be called back' },
   callbackOffered: 'Who waits may be called back with key 1, keeping the place',
 
+  dutyLead: 'Out of hours, who has an emergency presses 1 and the desk rings these numbers, one after the other, until somebody takes the call by pressing 1. The request is registered first, as blocking. If nobody takes it, the caller leaves a message. It needs a line to dial out.',
+  dutyNumbers: 'Numbers to ring',
+  dutyOrder: 'In this order, three at most.',
+  dutyNobody: 'Nobody on duty: out of hours callers leave a message.',
+  dutyNumberN: (n) => `On duty ${n}`,
+  addDuty: 'Add somebody on duty',
+  dutyHours: 'Hours',
+  dutyHoursHelp: 'For instance 20:00–08:00, past midnight too. Empty: whenever the service is closed.',
+  dutyFrom: 'On duty from',
+  dutyTo: 'On duty to',
+  dutyAlways: 'whenever it is closed',
+
   yes: 'yes',
   no: 'no',
   text: {
     name: 'Name', numbers: 'Numbers', mobiles: 'Mobile phones', recording: 'Recording notice', open: 'Open', week: 'Week', holidays: 'Holidays', patron: 'Patron day',
-    exceptional: 'Exceptional days', menu: 'Menu', maxWait: 'Longest wait', nobodyWait: 'Without operators', announceEvery: 'Announced every', atClosing: 'At closing', callbackOffered: 'Callback from the queue', validFrom: 'Holds from',
+    exceptional: 'Exceptional days', menu: 'Menu', maxWait: 'Longest wait', nobodyWait: 'Without operators', announceEvery: 'Announced every', atClosing: 'At closing', callbackOffered: 'Callback from the queue', duty: 'On duty', validFrom: 'Holds from',
     refused: 'refused', accepted: 'accepted', openThen: 'open', closedThen: 'closed', allDay: '24 hours', none: '–', atOnce: 'publication', isDefault: 'default', stateOf: 'state of a request',
   },
 }
