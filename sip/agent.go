@@ -82,6 +82,10 @@ type Config struct {
 	// is hung up, one that was never answered is refused with 500. nil: every
 	// INVITE gets 404.
 	Handle func(ctx context.Context, c *Call)
+	// Traced gets the signalling of each conversation some seconds after it has
+	// ended, without what must not be kept. It runs on a goroutine of its own and
+	// should not take long. nil: nothing is traced.
+	Traced func(Trace)
 	// Log gets our own lines; default slog.Default().
 	Log *slog.Logger
 	// UserAgent is said in Server and User-Agent; default "Pronto".
@@ -157,6 +161,7 @@ type Agent struct {
 	limits   limits
 	grumbles grumbles
 	relayed  relayed
+	ladders  ladders
 
 	mu       sync.Mutex // guards what follows
 	closing  bool       // no new calls
@@ -217,6 +222,7 @@ func New(c Config) (*Agent, error) {
 		invites:  map[string]*invitation{}, requests: map[string]string{}, cancels: map[string]time.Time{},
 		dialogs: map[string]*Call{}, calls: map[*Call]struct{}{}, lines: map[string]int{}, changed: make(chan struct{}),
 	}
+	a.ladders = ladders{a: a, wanted: c.Traced != nil, open: map[string]*ladder{}}
 	_, _ = rand.Read(a.secret[:]) // never fails
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	ua, err := sipgo.NewUA(
@@ -375,6 +381,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err == nil {
 		a.work.Wait()
 	}
+	a.ladders.flush()
 	return err
 }
 
@@ -526,6 +533,7 @@ func (a *Agent) remove(c *Call) {
 		return
 	}
 	delete(a.calls, c)
+	a.ladders.release(c.ladder)
 	close(a.changed)
 	a.changed = make(chan struct{})
 }
@@ -620,7 +628,7 @@ func (a *Agent) udpFlow(local, remote netip.AddrPort) flow {
 	f := flow{local: local, remote: remote}
 	if p := a.packets[local]; p != nil {
 		f.write = func(b []byte) error {
-			_, err := p.PacketConn.WriteTo(b, net.UDPAddrFromAddrPort(remote))
+			_, err := p.WriteTo(b, net.UDPAddrFromAddrPort(remote))
 			return err
 		}
 	} else {

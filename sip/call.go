@@ -44,6 +44,8 @@ type Call struct {
 	dlg      *dialog
 	laws     []uint8 // what we offer
 	srtp     SRTP
+	far      Way     // who is at the other end of a call of ours, for its trace
+	ladder   *ladder // nil: it is not traced
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc

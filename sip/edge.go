@@ -108,6 +108,12 @@ func (p *packetEdge) ReadFrom(b []byte) (int, net.Addr, error) {
 	}
 }
 
+// WriteTo is the way out, sipgo's and ours.
+func (p *packetEdge) WriteTo(b []byte, to net.Addr) (int, error) {
+	p.a.ladders.sent(b)
+	return p.PacketConn.WriteTo(b, to)
+}
+
 // streamListener hands accepted connections to sipgo, and those we dialled.
 type streamListener struct {
 	net.Listener
@@ -238,6 +244,7 @@ func (s *streamEdge) Close() error {
 
 // Write is sipgo's way out.
 func (s *streamEdge) Write(b []byte) (int, error) {
+	s.a.ladders.sent(b)
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
 	_ = s.Conn.SetWriteDeadline(time.Now().Add(writeLongest))
@@ -390,6 +397,8 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		if isScanner(m.get("user-agent")) || !a.limits.take(f.remote.Addr(), time.Now()) {
 			return false // TELEPHONY trap 17: no answer at all
 		}
+	} else {
+		a.ladders.saw(m.get("call-id"), false, data)
 	}
 	if status != 0 {
 		a.reject(f, m, &fault{status: status, reason: reasonOf(status)})
@@ -411,7 +420,7 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		return a.inspectAck(f, m, call)
 	case "INVITE":
 		if tag(m.get("to")) == "" {
-			return a.inspectInvite(f, m, uri, trunk, trusted)
+			return a.inspectInvite(f, m, uri, trunk, trusted, data)
 		}
 	case "REGISTER":
 		return a.inspectRegister(f, m)
@@ -442,6 +451,7 @@ func (a *Agent) inspectResponse(f flow, m *raw, data []byte) bool {
 	if !a.ourBranch(branch) {
 		return false
 	}
+	a.ladders.saw(m.get("call-id"), false, data)
 	msg, err := parse(a.parser, data)
 	if err != nil || !complete(msg) {
 		return false
@@ -471,7 +481,7 @@ func (a *Agent) inspectAck(f flow, m *raw, call *Call) bool {
 }
 
 // inspectInvite decides about the INVITE of a new call.
-func (a *Agent) inspectInvite(f flow, m *raw, uri, trunk string, trusted bool) bool {
+func (a *Agent) inspectInvite(f flow, m *raw, uri, trunk string, trusted bool, data []byte) bool {
 	node := m.count(strings.ToLower(nodeHeader)) > 0
 	if node && !a.fromNode(f, m, uri, time.Now()) {
 		a.grumble("a call that is no other node's was refused", f.remote, "")
@@ -500,8 +510,24 @@ func (a *Agent) inspectInvite(f flow, m *raw, uri, trunk string, trusted bool) b
 		a.reply(f, m, sip.StatusLoopDetected, reasonOf(sip.StatusLoopDetected))
 		return false
 	}
+	a.trace(f, m, trunk, node, data)
 	a.note(f, m, trunk, node)
 	return true
+}
+
+// trace begins to keep what goes over the wire for a new call.
+func (a *Agent) trace(f flow, m *raw, trunk string, node bool, data []byte) {
+	callID := m.get("call-id")
+	if a.ladders.of(callID) != nil {
+		return // a retransmission, kept with all that comes
+	}
+	leg := Way{CallID: callID, End: EndCarrier, Name: trunk, Network: f.network(), Remote: f.remote.String()}
+	if node {
+		leg.End = EndNode
+		leg.Name, _, _ = strings.Cut(m.get(strings.ToLower(nodeHeader)), " ")
+	}
+	a.ladders.begin(leg)
+	a.ladders.saw(callID, false, data)
 }
 
 // note remembers an INVITE by its branch, before sipgo makes a goroutine of it.

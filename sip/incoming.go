@@ -47,7 +47,8 @@ func (a *Agent) flowOf(req *sip.Request) flow {
 // onCall makes a call of an INVITE and lets Handle conduct it.
 func (a *Agent) onCall(req *sip.Request, tx sip.ServerTransaction, f flow, key string) {
 	c := &Call{a: a, arrived: time.Now(), identity: identify(req), req: req, tx: tx, laws: defaultLaws}
-	c.ctx, c.cancel = context.WithCancelCause(a.ctx)
+	ladder := a.ladders.of(req.CallID().Value())
+	c.ctx, c.cancel = context.WithCancelCause(context.WithValue(a.ctx, ladderKey{}, ladder))
 	defer c.cancel(ErrEnded)
 	c.dlg = newServerDialog(a, req, f, randomText())
 	if !a.add(c) {
@@ -56,6 +57,7 @@ func (a *Agent) onCall(req *sip.Request, tx sip.ServerTransaction, f flow, key s
 		_ = tx.Respond(res)
 		return
 	}
+	c.ladder = a.ladders.hold(ladder)
 	defer a.remove(c)
 	inv, ok := a.claim(key, c.canceled)
 	if ok {

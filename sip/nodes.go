@@ -107,6 +107,7 @@ func (a *Agent) callNode(node netip.AddrPort, extension string, who Caller) (*Ca
 	if err != nil {
 		return nil, nil, err
 	}
+	c.far.End = EndNode
 	return c, append(extra, a.nodeLine(extension, c.dlg.callID, c.dlg.localTag, time.Now())), nil
 }
 

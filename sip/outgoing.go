@@ -87,7 +87,7 @@ func (a *Agent) Dial(ctx context.Context, to string, o DialOptions) (*Call, erro
 	if !a.line(c, o.Trunk) {
 		return nil, ErrNoLine
 	}
-	c.account, c.srtp = o.Account, o.SRTP
+	c.account, c.srtp, c.far = o.Account, o.SRTP, Way{End: EndCarrier, Name: o.Trunk}
 	if err := a.invite(ctx, c, extra, o.LateOffer, &decided, results); err != nil {
 		a.remove(c)
 		return nil, err
@@ -242,7 +242,7 @@ func (a *Agent) callTo(b Binding, who Caller) (*Call, []sip.Header, error) {
 		local.DisplayName = escapeName(who.Name)
 	}
 	c := a.newCall(local, remote, target, f, defaultLaws, identity{to: b.Extension})
-	c.phone = true
+	c.phone, c.far = true, Way{End: EndTelephone, Name: b.Extension}
 	if f.tls {
 		c.srtp = a.cfg.SRTP
 	}
@@ -304,6 +304,7 @@ func (a *Agent) invite(ctx context.Context, c *Call, extra []sip.Header, late bo
 	if !a.add(c) {
 		return errStopping
 	}
+	a.ladders.join(ctx, c)
 	stream, err := c.open(nil)
 	if err != nil {
 		a.remove(c)

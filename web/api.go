@@ -73,6 +73,7 @@ func (s *Server) api(r chi.Router) {
 	s.operatorsAPI(a)
 	s.ticketsAPI(a)
 	s.contactsAPI(a)
+	s.tracesAPI(a)
 	s.registerAPI(a)
 	s.listenersAPI(a)
 	s.tokensAPI(a)

@@ -18,6 +18,7 @@ import (
 	"github.com/pronto-desk/pronto/ivr/prompts"
 	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/recordings"
+	"github.com/pronto-desk/pronto/sip"
 	"github.com/pronto-desk/pronto/tickets"
 	"github.com/pronto-desk/pronto/tickets/outbox"
 )
@@ -33,6 +34,7 @@ type Config struct {
 	Plan    tickets.DialPlan // whom the desk may ring back; none: nobody
 
 	Webhooks *outbox.Webhooks // who is told of what happens
+	Traces   *sip.Traces      // the signalling of calls; nil: there is none
 
 	// CanRing tells whether something rings when a caller is offered to this
 	// user, and if not, why (Italian, shown to the operator). It is asked for

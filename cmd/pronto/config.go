@@ -54,6 +54,8 @@ type SIPConfig struct {
 	Trunks []TrunkConfig `toml:"trunk"`
 
 	DialPrefixes []string `toml:"dial_prefixes"` // whom the desk may dial: beginnings in E.164
+
+	TraceDays int `toml:"trace_days"` // how long the signalling of calls is kept, masked; 0: not at all
 }
 
 // TrunkConfig is a carrier, known by the addresses it sends from.
@@ -77,6 +79,10 @@ type TrunkConfig struct {
 	SRTP       string `toml:"srtp"`        // tls: off, offer or required, calls both ways
 	Roots      string `toml:"roots"`       // tls: PEM file with who vouches for it, when the system does not
 }
+
+// tracesLongest is how long signalling may be kept: a quarter of a year settles any
+// dispute with a carrier, and it is no archive.
+const tracesLongest = 92 // days
 
 // RTPConfig is the range of ports that sound may use.
 type RTPConfig struct {
@@ -144,7 +150,7 @@ const (
 func defaults() Config {
 	return Config{
 		Data:     "data",
-		SIP:      SIPConfig{Listen: []string{"127.0.0.1:5060"}, Realm: "pronto", SRTP: "offer", DialPrefixes: tickets.DefaultPrefixes()},
+		SIP:      SIPConfig{Listen: []string{"127.0.0.1:5060"}, Realm: "pronto", SRTP: "offer", DialPrefixes: tickets.DefaultPrefixes(), TraceDays: 14},
 		RTP:      RTPConfig{Ports: "20000-24999"},
 		HTTP:     HTTPConfig{Listen: "127.0.0.1:8080", ACME: ACMEConfig{Directory: acme.LetsEncryptURL}},
 		Nodes:    NodesConfig{Listen: "127.0.0.1:0"},
@@ -227,6 +233,7 @@ type settings struct {
 	sipSRTP   sip.SRTP
 	sipFiles  [2]string // files of certificate and key
 	realm     string
+	traceDays int
 	trunks    []trunk
 	plan      tickets.DialPlan
 	minPort   uint16
@@ -286,7 +293,7 @@ var prefix = regexp.MustCompile(`^\+[1-9][0-9]{0,14}$`)
 
 // check turns a Config into settings, or lists everything that is wrong with it.
 func (c Config) check() (settings, error) {
-	s := settings{data: c.Data, realm: c.SIP.Realm, http: c.HTTP.Listen, nodes: c.Nodes.Listen, publicURL: c.HTTP.PublicURL, database: c.Database.URL}
+	s := settings{data: c.Data, realm: c.SIP.Realm, traceDays: c.SIP.TraceDays, http: c.HTTP.Listen, nodes: c.Nodes.Listen, publicURL: c.HTTP.PublicURL, database: c.Database.URL}
 	var wrong []error
 	fault := func(key, format string, args ...any) {
 		wrong = append(wrong, fmt.Errorf("%w: %s: %s", errConfig, key, fmt.Sprintf(format, args...)))
@@ -314,6 +321,9 @@ func (c Config) check() (settings, error) {
 		fault("sip.realm", "1 to 64 characters without quotes")
 	}
 	names := map[string]bool{}
+	if c.SIP.TraceDays < 0 || c.SIP.TraceDays > tracesLongest {
+		fault("sip.trace_days", "between 0, for none, and %d", tracesLongest)
+	}
 	for i, t := range c.SIP.Trunks {
 		key := fmt.Sprintf("sip.trunk[%d]", i+1)
 		if t.Name == "" || names[t.Name] {

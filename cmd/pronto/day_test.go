@@ -212,7 +212,7 @@ func (d *day) start() (err error) {
 		return err
 	}
 	d.house, err = build(settings{
-		data: d.dir, realm: "pronto", minPort: 20000, maxPort: 21999, grace: time.Minute, logLevel: "info",
+		data: d.dir, realm: "pronto", traceDays: 14, minPort: 20000, maxPort: 21999, grace: time.Minute, logLevel: "info",
 		trunks: []trunk{{name: "carrier", networks: []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24")}}},
 	}, d.db, edges{packet: []net.PacketConn{d.conn}, rtp: d.wire.Media, prompts: d.lib, http: d.lobby.door(), log: log})
 	if err != nil {

@@ -62,6 +62,7 @@ type house struct {
 	prompts  *prompts.Store
 	engine   *media.Engine
 	agent    *sip.Agent
+	traces   *sip.Traces
 	peers    *peers
 	desk     *ivr.Desk
 	mos      *prometheus.HistogramVec
@@ -115,9 +116,14 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	for _, t := range s.trunks {
 		trunks = append(trunks, sip.Trunk{Name: t.name, Networks: t.networks, Lines: t.lines, TLS: t.tls, SRTP: t.srtp})
 	}
+	h.traces = sip.NewTraces(d, e.log)
+	var traced func(sip.Trace)
+	if s.traceDays > 0 {
+		traced = h.traces.Keep
+	}
 	h.agent, err = sip.New(sip.Config{
 		Addrs: s.sip, TLSAddrs: s.sipTLS, TLS: secret, SRTP: s.sipSRTP, Packet: e.packet, Trunks: trunks, Realm: s.realm,
-		Phones: sip.NewLocations(d, h.node), Node: h.node, Peers: h.peers, Media: h.engine, Log: e.log, UserAgent: "Pronto/" + version,
+		Phones: sip.NewLocations(d, h.node), Node: h.node, Peers: h.peers, Media: h.engine, Traced: traced, Log: e.log, UserAgent: "Pronto/" + version,
 		Handle: func(ctx context.Context, c *sip.Call) { h.desk.Answer(ctx, caller{c}) },
 	})
 	if err != nil {
@@ -130,6 +136,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 		DB: d, Book: h.book, Queue: h.queue, Archive: h.archive, Prompts: h.prompts,
 		Plan: s.plan, CanRing: h.canRing, Sound: h.peers.sound, Ready: h.isReady, Metrics: h.metrics(), Log: e.log, PublicURL: s.publicURL,
 		Webhooks: h.hooks,
+		Traces:   h.traces,
 		Alarm:    h.alarm,
 	})
 	h.desk.Phones = &phones{agent: h.agent, queue: h.queue, web: h.web, log: e.log}
@@ -253,9 +260,10 @@ func (h *house) run(ctx context.Context) error {
 	}
 	start("fence", rest, h.fence)
 	start("archive", rest, h.archive.Run)
+	start("traces", rest, h.traces.Run)
 	start("prompts", rest, h.prompts.Run)
 	start("queue", rest, h.queue.Run)
-	start("callbacks", calls, func(ctx context.Context) error { return h.queue.Conduct(ctx, h.desk.RingBack) })
+	start("callbacks", calls, func(ctx context.Context) error { return h.queue.Conduct(ctx, h.ringBack) })
 	start("media", rest, h.engine.Run)
 	start("events", rest, h.web.Run)
 	start("telephone", calls, h.agent.Run)
@@ -305,10 +313,18 @@ func (h *house) run(ctx context.Context) error {
 		_ = server.Close()
 	}
 	err := group.Wait()
+	h.traces.Flush(context.WithoutCancel(ctx))
 	if departErr := h.queue.Depart(context.WithoutCancel(ctx), time.Now()); departErr != nil {
 		h.log.Info("the other nodes could not be told", "error", departErr) // they find out
 	}
 	return err
+}
+
+// ringBack conducts an attempt, whose ways are one trace.
+func (h *house) ringBack(ctx context.Context, to queue.Ringing) {
+	ctx, done := h.agent.Trace(ctx)
+	defer done()
+	h.desk.RingBack(ctx, to)
 }
 
 // drain refuses new calls and waits for those in progress, at most for the grace.

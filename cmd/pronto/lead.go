@@ -115,7 +115,7 @@ func (h *house) tidy(ctx context.Context, at time.Time) error {
 		pgx.StrictNamedArgs{"old": at.Add(-nodesKept)}); err != nil {
 		return fmt.Errorf("delete old nodes: %w", err)
 	}
-	return nil
+	return h.traces.Tidy(ctx, at.Add(-time.Duration(h.traceDays)*24*time.Hour))
 }
 
 // fence ends calls of ours that the leader has ended while we were silent: their

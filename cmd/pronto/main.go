@@ -35,6 +35,7 @@ type commands struct {
 	Service   serviceCommand   `cmd:"" help:"Numbers that can be dialled, their hours and menus."`
 	Topic     topicCommand     `cmd:"" help:"How the demands of a topic relax while a caller waits."`
 	Customers customersCommand `cmd:"" help:"The register of doctors."`
+	Trace     traceCommand     `cmd:"" help:"Draw what was signalled for a call."`
 	Backup    backupCommand    `cmd:"" help:"Write a backup of database and sound, beside a running server."`
 	Restore   restoreCommand   `cmd:"" help:"Restore a backup into an empty installation."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -197,7 +198,7 @@ func (s *stage) open(url, dir string, words []string) error {
 		return err
 	}
 	s.house, err = build(settings{
-		data: dir, realm: "pronto", minPort: 20000, maxPort: 21999, grace: time.Minute, logLevel: "info",
+		data: dir, realm: "pronto", traceDays: 14, minPort: 20000, maxPort: 21999, grace: time.Minute, logLevel: "info",
 		trunks: []trunk{{name: "carrier", networks: []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24")}, lines: bought, target: target, standby: standby, caller: "+39055400500", asserted: true}},
 		plan:   tickets.DialPlan{Prefixes: tickets.DefaultPrefixes()},
 	}, s.db, edges{packet: []net.PacketConn{conn}, rtp: s.wire.Media, prompts: s.lib, http: s.browsers, log: slog.New(slog.NewTextHandler(logTo{s.t}, &slog.HandlerOptions{Level: slog.LevelWarn}))})
@@ -319,6 +320,8 @@ func (s *stage) play(w []string) error {
 		return s.ticket(w[1], w[2:])
 	case "contact", "journal", "sound": // sound rossi caller 4.41 4.41 operator 4.41 4.41: MOS of what was heard, and reached
 		return s.contact(w[0], w[1], w[2:])
+	case "ladder": // ladder rossi carrier INVITE 200 ACK BYE 200 telephone INVITE …: as it is drawn, of the newest contact
+		return s.ladder(w[1], w[2:])
 	case "message":
 		return s.message(w[1], w[2])
 	case "waits":
@@ -961,6 +964,51 @@ func (s *stage) contact(what, caller string, w []string) error {
 		if !slices.Contains(have, word) {
 			return fmt.Errorf("the contact is %q, not %q (%s)", have, word, kinds(c))
 		}
+	}
+	return nil
+}
+
+// ladder holds what was signalled for a caller's newest contact: read by the API,
+// drawn as `pronto trace` does, and without a number.
+func (s *stage) ladder(caller string, w []string) error {
+	const traced = time.Minute // of the bubble; then the call has ended without a trace
+	var c struct{ Items []tickets.Record }
+	if err := s.api(s.ctx, s.token, "GET", "/contacts?limit=50", nil, &c); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(c.Items, func(r tickets.Record) bool { return r.Caller == callerNumbers[caller] })
+	if i < 0 {
+		return errors.New("no contact")
+	}
+	var got struct{ Items []sip.Trace }
+	for end := time.Now().Add(traced); len(got.Items) == 0 && time.Now().Before(end); <-time.After(time.Second) {
+		if err := s.api(s.ctx, s.token, "GET", "/contacts/"+c.Items[i].ID.String()+"/trace", nil, &got); err != nil {
+			return err
+		}
+	}
+	if len(got.Items) != 1 {
+		return fmt.Errorf("there are %d traces", len(got.Items))
+	}
+	var drawn strings.Builder
+	draw(&drawn, got.Items[0], true)
+	for _, number := range []string{callerNumbers[caller][1:], callerNumbers[caller][3:], "Rossi"} {
+		if strings.Contains(drawn.String(), number) {
+			return fmt.Errorf("%q is kept:\n%s", number, &drawn)
+		}
+	}
+	ends := map[string][]string{}
+	for _, m := range got.Items[0].Messages {
+		end := got.Items[0].Ways[m.Way].End
+		if word := strings.Fields(strings.TrimPrefix(m.First, "SIP/2.0 "))[0]; word[0] != '1' { // at one instant they overtake what follows
+			ends[end] = append(ends[end], word)
+		}
+	}
+	var have []string
+	for _, end := range slices.Sorted(maps.Keys(ends)) {
+		have = append(append(have, end), ends[end]...)
+	}
+	if strings.Join(have, " ") != strings.Join(w, " ") {
+		return fmt.Errorf("the ladder is %q:\n%s", have, &drawn)
 	}
 	return nil
 }

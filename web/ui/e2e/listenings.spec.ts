@@ -47,5 +47,18 @@ test('who listens to a message is seen beside it and among all listenings', asyn
   await line.getByRole('link').click()
   await expect(page.getByRole('heading', { name: new RegExp(`Ticket ${ticket}`) })).toBeVisible()
   await page.getByText('Chi ha ascoltato').click()
-  await expect(page.locator('details.listeners')).toContainText('Carla Supervisore')
+  await expect(page.locator('details.listeners', { hasText: 'Chi ha ascoltato' })).toContainText('Carla Supervisore')
+
+  // What was signalled, as a carrier may see it: no number, no name, no pressed key.
+  const trace = page.locator('details.listeners', { hasText: 'Traccia SIP' }).first()
+  await expect(async () => {
+    await trace.evaluate((d: HTMLDetailsElement) => { d.open = false })
+    await trace.locator('> summary').click()
+    await expect(trace).toContainText('BYE sip:', { timeout: 2000 })
+  }).toPass({ timeout: 40_000 })
+  await trace.locator('summary', { hasText: 'INVITE sip:80*****02@' }).click()
+  await expect(trace).toContainText('m=audio')
+  await expect(trace).toContainText('ricevuto da operatore telefonico demo')
+  await expect(trace).not.toContainText('0551234567')
+  await accessible(page, 'what was signalled')
 })

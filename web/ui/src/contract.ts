@@ -19,6 +19,8 @@ export type RegisterEntry = Schemas['RegisterEntry']
 export type Imported = Schemas['Imported']
 export type Preview = Schemas['Preview']
 export type BadLine = Schemas['BadLine']
+/** What was signalled for a contact. */
+export type Trace = Schemas['Trace']
 export type Listening = Schemas['Listening']
 export type Listened = Schemas['Listened']
 export type ListeningsPage = Schemas['ListeningsPage']

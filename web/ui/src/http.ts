@@ -5,7 +5,7 @@ import type {
   CallType, Contact, Found, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict, Emergency, Fault, ServiceOverview, ServicePage, ServiceSettings, ServiceVersion, Route, TopicRoute,
 } from './contract'
 import type { CallbackFigures, Today } from './contract'
-import type { BadLine, Customer, Imported, Listening, ListeningsPage, Preview, Prompt, RegisterEntry } from './contract'
+import type { BadLine, Customer, Imported, Listening, ListeningsPage, Preview, Prompt, RegisterEntry, Trace } from './contract'
 
 const PREFIX = '/api/v1'
 
@@ -166,6 +166,7 @@ export const api = {
   previewCustomers: (file: ArrayBuffer) => send<Preview>('POST', '/customers/import/preview', 'text/csv', file),
   importCustomers: (file: ArrayBuffer) => send<Imported>('POST', '/customers/import', 'text/csv', file),
 
+  trace: (contact: string) => request<{ items: Trace[] }>('GET', `/contacts/${q(contact)}/trace`),
   listenings: (contact: string) => request<{ items: Listening[] }>('GET', `/contacts/${q(contact)}/listenings`),
   allListenings: (f: { name: string; from: string; to: string }, cursor = '') => {
     const p = new URLSearchParams({ limit: '50' })

@@ -157,6 +157,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/contacts/{id}/trace": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What was signalled for a contact, masked: of the conversation, and of each node that rang a telephone for it. */
+        get: operations["traceContact"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/customers": {
         parameters: {
             query?: never;
@@ -1886,6 +1903,19 @@ export interface components {
             number: string;
             people: components["schemas"]["Customer"][];
         };
+        Signal: {
+            /** Format: int64 */
+            again: number;
+            /** Format: date-time */
+            at: string;
+            body: string[];
+            cut: boolean;
+            first: string;
+            headers: string[];
+            out: boolean;
+            /** Format: int64 */
+            way: number;
+        };
         Skill: {
             /**
              * Format: int64
@@ -2101,6 +2131,20 @@ export interface components {
             /** Format: int64 */
             topic: number;
         };
+        Trace: {
+            /** Format: date-time */
+            begun: string;
+            /** Format: date-time */
+            ended: string;
+            /** Format: int64 */
+            left: number;
+            messages: components["schemas"]["Signal"][];
+            node: string;
+            ways: components["schemas"]["Way"][];
+        };
+        TraceList: {
+            items: components["schemas"]["Trace"][];
+        };
         Waiting: {
             callback: boolean;
             caller: string;
@@ -2125,6 +2169,14 @@ export interface components {
              * @enum {integer}
              */
             urgency: 1 | 2;
+        };
+        Way: {
+            call_id: string;
+            /** @enum {string} */
+            end: "carrier" | "telephone" | "node";
+            name: string;
+            network: string;
+            remote: string;
         };
         Webhook: {
             /** Format: date-time */
@@ -2457,6 +2509,37 @@ export interface operations {
                 };
                 content: {
                     "audio/wav": unknown;
+                };
+            };
+        };
+    };
+    traceContact: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TraceList"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
