@@ -168,6 +168,7 @@ type Agent struct {
 	ended    bool       // no new work
 	conns    map[netip.AddrPort]*streamEdge
 	invites  map[string]*invitation
+	swept    time.Time         // when invites were last looked through
 	requests map[string]string // by requestID, the key of its invitation
 	cancels  map[string]time.Time
 	dialogs  map[string]*Call

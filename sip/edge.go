@@ -41,6 +41,7 @@ const (
 	cancelsKept     = 5 * time.Second       // a CANCEL that overtook its INVITE on the way
 	maxCancels      = 1024
 	unclaimedKept   = 30 * time.Second // an INVITE that sipgo never gave us
+	unclaimedSweep  = time.Second      // such are looked for this often: not among a thousand calls with each new one
 	tcpFrame        = 64 << 10         // header and body of one message over TCP
 	keepAliveLength = 4                // RFC 5626 §3.5.1: a ping is two CRLF
 )
@@ -543,9 +544,12 @@ func (a *Agent) note(f flow, m *raw, trunk string, node bool) {
 		inv.canceled = true
 		delete(a.cancels, key)
 	}
-	for k, other := range a.invites {
-		if !other.claimed && now.Sub(other.at) > unclaimedKept {
-			a.drop(k)
+	if now.Sub(a.swept).Abs() >= unclaimedSweep {
+		a.swept = now
+		for k, other := range a.invites {
+			if !other.claimed && now.Sub(other.at) > unclaimedKept {
+				a.drop(k)
+			}
 		}
 	}
 	a.invites[key] = inv

@@ -156,7 +156,7 @@ func Number(s string) string {
 	if len(digits) < minNumber || len(digits) > maxNumberDigits+3 {
 		return ""
 	}
-	if !plus && slices.Contains(shortNumbers, digits) {
+	if !plus && isService(digits) { // as nearly every call is for: the library would take its time to say the same
 		return digits
 	}
 	text := digits
@@ -164,13 +164,14 @@ func Number(s string) string {
 		text = "+" + digits
 	}
 	n, err := phonenumbers.Parse(text, home)
-	if err == nil && !phonenumbers.IsValidNumber(n) && !plus && strings.HasPrefix(digits, "39") {
+	valid := err == nil && phonenumbers.IsValidNumber(n)
+	if err == nil && !valid && !plus && strings.HasPrefix(digits, "39") {
 		// 390551234567, as some exchanges write it.
 		if m, err := phonenumbers.Parse("+"+digits, home); err == nil && phonenumbers.IsValidNumber(m) {
-			n = m
+			n, valid = m, true
 		}
 	}
-	if err == nil && phonenumbers.IsValidNumber(n) {
+	if valid {
 		if n.GetCountryCode() == homeCode {
 			if national := phonenumbers.GetNationalSignificantNumber(n); isService(national) {
 				return national

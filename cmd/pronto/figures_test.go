@@ -93,7 +93,8 @@ func answersAt(t *testing.T, s *server, k *rawTrunk, rate int, length time.Durat
 	before := cpuOf(t, s.cmd.Process.Pid)
 	began := time.Now()
 	for i := range n {
-		time.Sleep(time.Until(began.Add(time.Duration(i) * time.Second / time.Duration(rate)))) // no ticker: it would leave calls out
+		due := time.NewTimer(time.Until(began.Add(time.Duration(i) * time.Second / time.Duration(rate)))) // a ticker would leave calls out
+		<-due.C
 		c, err := k.invite("800000001")
 		if err != nil {
 			t.Fatal(err)
