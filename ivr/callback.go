@@ -139,7 +139,7 @@ func (d *Desk) reach(ctx context.Context, c *tickets.Contact, to queue.Ringing, 
 	}
 	talking, stop := lasting(ctx, line)
 	defer stop()
-	d.talk(talking, line, c, nil, leg, &to.Offer)
+	d.talk(talking, line, c, nil, leg, &to.Offer, nil) // who is rung back has heard no notice
 	d.judge(c, tickets.LegCaller, line.Stream())
 	return queue.Reached, nil
 }

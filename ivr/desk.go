@@ -56,6 +56,7 @@ type Desk struct {
 	Phones   Phones
 	Lines    Lines                              // to the customers, nil without a trunk that takes calls
 	Plan     tickets.DialPlan                   // whom Lines may dial
+	Tap      func() *media.Tap                  // listens to a talk that is recorded; nil: none is
 	Draining func() bool                        // the server is closing: refuse new calls
 	Judged   func(who, way string, mos float64) // hears of each leg's quality, for the metrics; nil: nobody
 	Log      *slog.Logger
@@ -163,12 +164,14 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 	if err != nil {
 		return d.sorry(ctx, call, c, tickets.AbandonedIVR, err)
 	}
+	taken := &recorded{desk: d, call: call, c: c}
+	defer taken.finish(ctx)
 	for {
 		leg, offer, err := d.hold(ctx, call, c, place, ticket)
 		if err != nil {
 			return d.instead(ctx, call, c, place, err)
 		}
-		waits, ending := d.talk(ctx, call, c, place, leg, offer)
+		waits, ending := d.talk(ctx, call, c, place, leg, offer, taken)
 		if !waits {
 			return ending, nil
 		}

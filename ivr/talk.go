@@ -38,6 +38,7 @@ type talk struct {
 	place *queue.Place // the caller's; nil: we have rung them, and they are not given on
 	leg   media.Leg    // the operator's; nil: they have gone, and are free
 	offer *queue.Offer // that led to the talk
+	taken *recorded    // what is kept of it
 
 	waits  bool // the caller is in the queue again
 	unsure bool // perhaps the place waits again: the database went away as it was told to
@@ -49,10 +50,13 @@ type move func(ctx context.Context) move
 
 // talk joins caller and operator until one of them hangs up, or the operator gives
 // the caller on: waits says that they stand in the queue again.
-func (d *Desk) talk(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, leg media.Leg, offer *queue.Offer) (waits bool, ending tickets.Ending) {
-	t := &talk{desk: d, call: call, c: c, place: place, leg: leg, offer: offer, ending: tickets.Served}
+func (d *Desk) talk(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, leg media.Leg, offer *queue.Offer, taken *recorded) (waits bool, ending tickets.Ending) {
+	t := &talk{desk: d, call: call, c: c, place: place, leg: leg, offer: offer, taken: taken, ending: tickets.Served}
 	defer t.over(ctx) // a panic, too, must not leave the operator talking to nobody
 	d.note(ctx, c, tickets.Step{Kind: journal.Talking, At: time.Now(), Operator: offer.Operator})
+	taken.begin(ctx)
+	taken.stands("")
+	defer taken.joins(media.Operator, leg.Stream())()
 	for next := move(t.together); next != nil; {
 		next = next(ctx)
 	}
@@ -156,6 +160,7 @@ func (t *talk) give(ctx context.Context, to queue.Target, reason string) error {
 		return err
 	}
 	t.part(ctx)
+	t.taken.stands(gapWaiting)
 	t.waits = true
 	return nil
 }
@@ -187,6 +192,7 @@ func (t *talk) until(ctx context.Context, fn func(context.Context) error) (c *qu
 // stands tells the queue, and with it the operator's page, how the talk stands. With
 // the database away the talk goes on all the same.
 func (t *talk) stands(ctx context.Context, now queue.Talk, why string, happened journal.Kind, to queue.Target) {
+	t.taken.stands(gapWhile[now])
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWait)
 	defer cancel()
 	if err := t.desk.Queue.Stands(ctx, t.offer.ID, now, why, happened, to, time.Now()); err != nil {

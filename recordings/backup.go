@@ -15,7 +15,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pronto-desk/pronto/db/journal"
-	"github.com/pronto-desk/pronto/sip/audio"
 )
 
 // chunk is how much sound a record of a saved spool holds, in bytes: as much as
@@ -27,14 +26,17 @@ type Kept struct {
 	ID      uuid.UUID
 	Contact uuid.UUID
 	Node    string
-	State   string // recording or complete
+	Kind    string // message or talk
+	Days    int    // how long a talk is kept
+	State   string // recording, complete or erased
 	Started time.Time
 	Path    string // below the node's data directory; "" while it is made
 }
 
 // All reads every recording's row, oldest first.
 func All(ctx context.Context, q journal.Querier) ([]Kept, error) {
-	rows, err := q.Query(ctx, `select id, contact_id as contact, node, state, started_at as started, path from recordings order by started_at, id`)
+	rows, err := q.Query(ctx, `select id, contact_id as contact, node, kind,
+		coalesce(extract(day from keep_until - started_at), 0)::int as days, state, started_at as started, path from recordings where state <> 'erased' order by started_at, id`)
 	if err != nil {
 		return nil, fmt.Errorf("list recordings: %w", err)
 	}
@@ -128,11 +130,12 @@ func finishedSince(data string, k Kept) (*leftTape, error) {
 		return nil, fmt.Errorf("read a recording: %w", err)
 	}
 	defer f.Close()
-	alaw, err := audio.ReadWAV(f)
+	kind := tapeKind{Talk: k.Kind == kindTalk, Days: k.Days}
+	alaw, err := kind.read(f)
 	if err != nil {
 		return nil, fmt.Errorf("read a recording: %w", err)
 	}
-	return &leftTape{id: k.ID, start: tapeStart{Contact: k.Contact, At: k.Started.UTC()}, sound: alaw}, nil
+	return &leftTape{id: k.ID, start: tapeStart{Contact: k.Contact, At: k.Started.UTC(), tapeKind: kind}, sound: alaw}, nil
 }
 
 // records are a tape's beginning and sound as a segment has them. It has no end:

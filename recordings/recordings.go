@@ -310,7 +310,9 @@ func (a *Archive) Recover(ctx context.Context) (map[uuid.UUID]time.Duration, err
 			a.mu.Unlock()
 			return nil, fmt.Errorf("finish the recording of contact %s: %w", l.start.Contact, err)
 		}
-		sounds[l.start.Contact] = max(sounds[l.start.Contact], sound.Sound)
+		if !l.start.Talk { // a talk is no message, however it was cut off
+			sounds[l.start.Contact] = max(sounds[l.start.Contact], sound.Sound)
+		}
 	}
 	if err := a.spool.flush(); err != nil {
 		return nil, err

@@ -200,7 +200,7 @@ func TestSoundIsFromTheFirstToTheLastLoudFrame(t *testing.T) {
 		"pause within":    {append(speech(1000, 500, 3000), speech(0, 500, 1000)...), 6 * time.Second, 4 * time.Second},
 		"ends in a frame": {append(audio.Silence(100), audio.Tone(1000, 10, -12)...), 110 * time.Millisecond, 10 * time.Millisecond},
 	} {
-		if got := measure(c.alaw); got != (Sound{c.length, c.sound}) {
+		if got := (tapeKind{}).measure(c.alaw); got != (Sound{c.length, c.sound}) {
 			t.Errorf("%s: %v, want %v and %v", name, got, c.length, c.sound)
 		}
 	}
@@ -334,7 +334,7 @@ func TestMessageWaitsForTheDatabase(t *testing.T) {
 	if got := kindsOf(t, real, contact); got != "recording recorded" {
 		t.Errorf("journal: %s", got)
 	}
-	if got := measure(readMessage(t, a, contact)); got.Sound != 2500*time.Millisecond {
+	if got := (tapeKind{}).measure(readMessage(t, a, contact)); got.Sound != 2500*time.Millisecond {
 		t.Errorf("the message has %v", got)
 	}
 	refused, err := os.ReadFile(filepath.Join(dir, "spool", "refused.jsonl"))
@@ -420,7 +420,7 @@ func TestRecoveryFinishesAndNeverDoubles(t *testing.T) {
 			if got := kindsOf(t, d, contact); got != "recording recorded" {
 				t.Errorf("round %d: journal %s", round, got)
 			}
-			if got := measure(readMessage(t, again, contact)).Sound; got != want[contact] {
+			if got := (tapeKind{}).measure(readMessage(t, again, contact)).Sound; got != want[contact] {
 				t.Errorf("round %d: file has %v of sound, want %v", round, got, want[contact])
 			}
 		}

@@ -67,6 +67,7 @@ type deferred struct {
 type tapeStart struct {
 	Contact uuid.UUID `json:"contact"`
 	At      time.Time `json:"at"`
+	tapeKind
 }
 
 // leftTape is a tape that a former run left in the spool.
@@ -302,7 +303,7 @@ func parse(payload []byte) any {
 func (t *leftTape) add(at uint64, sound []byte) {
 	have := uint64(len(t.sound))
 	switch {
-	case at > have+recordMost, at+uint64(len(sound)) > tapeMost: // not ours
+	case at > have+recordMost, at+uint64(len(sound)) > uint64(t.start.most()): // not ours
 	case at > have:
 		t.sound = append(t.sound, bytes.Repeat([]byte{audio.PCMA.Silence()}, int(at-have))...)
 		t.sound = append(t.sound, sound...)

@@ -46,7 +46,8 @@ var errNoContact = errors.New("the recording's contact is not in the database ye
 // tapeFact is what the database learns of a tape, at its beginning and at its
 // end.
 type tapeFact struct {
-	Tape     uuid.UUID `json:"tape"`
+	Tape uuid.UUID `json:"tape"`
+	tapeKind
 	Contact  uuid.UUID `json:"contact"`
 	Started  time.Time `json:"started"`
 	Ended    time.Time `json:"ended,omitzero"`
@@ -62,23 +63,26 @@ func (f tapeFact) factID(kind string) uuid.UUID { return uuid.NewSHA1(f.Tape, []
 // insertBegun and insertComplete return the contact's ticket. Both do nothing
 // the second time; the journal's line says that it was one.
 const (
-	insertBegun = `insert into recordings (id, contact_id, node, kind, state, started_at)
-		values (@id, @contact, @node, 'message', 'recording', @started)
+	insertBegun = `insert into recordings (id, contact_id, node, kind, state, started_at, keep_until)
+		values (@id, @contact, @node, @kind, 'recording', @started, @keep)
 		on conflict (id) do update set node = recordings.node
 		returning (select ticket_id from contacts where id = contact_id)`
-	insertComplete = `insert into recordings (id, contact_id, node, kind, state, started_at, ended_at, length_ms, sound_ms, path)
-		values (@id, @contact, @node, 'message', 'complete', @started, @ended, @length, @sound, @path)
-		on conflict (id) do update set state = 'complete', ended_at = @ended, length_ms = @length, sound_ms = @sound, path = @path
+	insertComplete = `insert into recordings (id, contact_id, node, kind, state, started_at, ended_at, length_ms, sound_ms, path, keep_until)
+		values (@id, @contact, @node, @kind, 'complete', @started, @ended, @length, @sound, @path, @keep)
+		on conflict (id) do update set state = 'complete', ended_at = @ended, length_ms = @length, sound_ms = @sound, path = @path, paused_at = null
 		returning (select ticket_id from contacts where id = contact_id)`
 )
 
 // writeRow writes a tape's row and its journal line in one transaction. Doing it
 // twice is harmless.
 func (a *Archive) writeRow(ctx context.Context, kind string, f tapeFact) error {
-	sql := insertBegun
-	args := pgx.StrictNamedArgs{"id": f.Tape, "contact": f.Contact, "node": a.node, "started": f.Started}
+	sql, begins, ends := insertBegun, journal.Recording, journal.Recorded
+	if f.Talk {
+		begins, ends = journal.Taping, journal.Taped
+	}
+	args := pgx.StrictNamedArgs{"id": f.Tape, "contact": f.Contact, "node": a.node, "kind": f.name(), "started": f.Started, "keep": f.keepUntil()}
 	line := journal.Line{
-		Stream: journal.ContactStream(f.Contact), Kind: journal.Recording, At: f.Started,
+		Stream: journal.ContactStream(f.Contact), Kind: begins, At: f.Started,
 		Contact: uuid.NullUUID{UUID: f.Contact, Valid: true},
 		Fact:    uuid.NullUUID{UUID: f.factID(kind), Valid: true},
 		Data:    map[string]any{"recording": f.Tape},
@@ -86,7 +90,7 @@ func (a *Archive) writeRow(ctx context.Context, kind string, f tapeFact) error {
 	if kind == kindRecorded {
 		sql = insertComplete
 		args["ended"], args["length"], args["sound"], args["path"] = f.Ended, f.LengthMS, f.SoundMS, f.Path
-		line.Kind, line.At = journal.Recorded, f.Ended
+		line.Kind, line.At = ends, f.Ended
 		line.Data["length_ms"], line.Data["sound_ms"] = f.LengthMS, f.SoundMS
 	}
 	err := a.db.Tx(ctx, func(tx *db.Tx) error {
@@ -97,7 +101,10 @@ func (a *Archive) writeRow(ctx context.Context, kind string, f tapeFact) error {
 		if ticket != nil {
 			line.Ticket = *ticket
 		}
-		tx.Wake(topicJournal, topicMessages, line.Stream)
+		tx.Wake(topicJournal, line.Stream)
+		if !f.Talk {
+			tx.Wake(topicMessages)
+		}
 		return journal.Append(ctx, tx, line)
 	})
 	var pe *pgconn.PgError
@@ -116,7 +123,7 @@ func (a *Archive) writeRow(ctx context.Context, kind string, f tapeFact) error {
 // file was finished, but the call was not. A row that still says "recording"
 // without a tape in the spool lost its sound; it is completed as empty.
 func (a *Archive) unendedSounds(ctx context.Context, sounds map[uuid.UUID]time.Duration) error {
-	rows, err := a.db.Pool.Query(ctx, `select id as tape, contact_id as contact, started_at as started from recordings
+	rows, err := a.db.Pool.Query(ctx, `select id as tape, contact_id as contact, started_at as started, kind = 'talk' as talk from recordings
 		where node = $1 and state = 'recording' order by started_at`, a.node)
 	if err != nil {
 		return fmt.Errorf("find unfinished recordings: %w", err)
@@ -124,6 +131,7 @@ func (a *Archive) unendedSounds(ctx context.Context, sounds map[uuid.UUID]time.D
 	type lost struct {
 		Tape, Contact uuid.UUID
 		Started       time.Time
+		Talk          bool
 	}
 	empty, err := pgx.CollectRows(rows, pgx.RowToStructByName[lost])
 	if err != nil {
@@ -131,13 +139,13 @@ func (a *Archive) unendedSounds(ctx context.Context, sounds map[uuid.UUID]time.D
 	}
 	for _, l := range empty {
 		a.log.Error("a recording has no sound in the spool", "contact", l.Contact, "recording", l.Tape)
-		if err := a.writeRow(ctx, kindRecorded, tapeFact{Tape: l.Tape, Contact: l.Contact, Started: l.Started, Ended: l.Started}); err != nil {
+		if err := a.writeRow(ctx, kindRecorded, tapeFact{Tape: l.Tape, tapeKind: tapeKind{Talk: l.Talk}, Contact: l.Contact, Started: l.Started, Ended: l.Started}); err != nil {
 			return err
 		}
 	}
 	rows, err = a.db.Pool.Query(ctx, `select r.contact_id as contact, max(coalesce(r.sound_ms, 0)) as sound
 		from recordings r join contacts c on c.id = r.contact_id
-		where r.node = $1 and c.ending is null group by r.contact_id`, a.node)
+		where r.node = $1 and r.kind = 'message' and c.ending is null group by r.contact_id`, a.node)
 	if err != nil {
 		return fmt.Errorf("find recordings of unfinished contacts: %w", err)
 	}
@@ -220,7 +228,7 @@ func (a *Archive) Message(ctx context.Context, contact uuid.UUID) (io.ReadSeekCl
 	var path, node string
 	var ended time.Time
 	err := a.db.Pool.QueryRow(ctx, `select path, node, ended_at from recordings
-		where contact_id = $1 and state = 'complete' and path <> '' order by started_at desc limit 1`, contact).Scan(&path, &node, &ended)
+		where contact_id = $1 and kind = 'message' and state = 'complete' and path <> '' order by started_at desc limit 1`, contact).Scan(&path, &node, &ended)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, time.Time{}, fmt.Errorf("message of contact %s: %w", contact, fs.ErrNotExist)
 	}

@@ -54,7 +54,12 @@ func (a *Archive) Tape(ctx context.Context, contact uuid.UUID, at time.Time) (*T
 	if !a.HasRoom() {
 		return nil, ErrNoRoom
 	}
-	t := &Tape{a: a, id: uuid.New(), start: tapeStart{Contact: contact, At: at.UTC()}, row: make(chan struct{})}
+	return a.tape(ctx, tapeStart{Contact: contact, At: at.UTC()})
+}
+
+// tape is Tape and Talk.
+func (a *Archive) tape(ctx context.Context, start tapeStart) (*Tape, error) {
+	t := &Tape{a: a, id: uuid.New(), start: start, row: make(chan struct{})}
 	b, err := json.Marshal(t.start)
 	if err != nil {
 		return nil, fmt.Errorf("start a recording: %w", err)
@@ -68,21 +73,22 @@ func (a *Archive) Tape(ctx context.Context, contact uuid.UUID, at time.Time) (*T
 		if err := a.spool.flush(); err != nil {
 			return // logged; the row comes with the end
 		}
-		a.writeOrDefer(context.WithoutCancel(ctx), kindRecording, tapeFact{Tape: t.id, Contact: contact, Started: t.start.At})
+		a.writeOrDefer(context.WithoutCancel(ctx), kindRecording, start.fact(t.id))
 	}()
 	return t, nil
 }
 
-// Write adds A-law sound at 8 kHz. It copies and returns; the sound is on disk
-// within 200 ms. It fails when the tape is closed or an hour long, when the disk
-// is nearly full, or when it has failed for so long that memory is full.
+// Write adds A-law sound at 8 kHz, to a talk's tape with two channels whose octets
+// alternate. It copies and returns; the sound is on disk within 200 ms. It fails
+// when the tape is closed or as long as it may be, when the disk is nearly full, or
+// when it has failed for so long that memory is full.
 func (t *Tape) Write(frame []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return 0, errClosed
 	}
-	if len(t.sound)+len(frame) > tapeMost {
+	if len(t.sound)+len(frame) > t.start.most() {
 		return 0, errTooLong
 	}
 	if t.a.room.full.Load() {
@@ -109,7 +115,7 @@ func (t *Tape) Close(ctx context.Context, at time.Time) (Sound, error) {
 	}
 	alaw := t.sound
 	t.mu.Unlock()
-	sound := measure(alaw)
+	sound := t.start.measure(alaw)
 	if again {
 		return sound, nil
 	}
@@ -138,7 +144,8 @@ func (t *Tape) Close(ctx context.Context, at time.Time) (Sound, error) {
 
 // finish writes the file and the row of a closed tape and is done with it.
 func (t *Tape) finish(ctx context.Context) error {
-	f := tapeFact{Tape: t.id, Contact: t.start.Contact, Started: t.start.At, Ended: t.ended}
+	f := t.start.fact(t.id)
+	f.Ended = t.ended
 	if err := t.a.writeSound(&f, t.sound); err != nil {
 		return err
 	}
@@ -168,11 +175,11 @@ func (a *Archive) finishLate(ctx context.Context) {
 // finishLeft does the same for a tape of a former run. Its rows come through the
 // facts, behind those of its contact that wait.
 func (a *Archive) finishLeft(l *leftTape) (Sound, error) {
-	f := tapeFact{Tape: l.id, Contact: l.start.Contact, Started: l.start.At, Ended: l.closed}
-	if f.Ended.IsZero() {
-		f.Ended = f.Started.Add(lengthOf(l.sound))
+	f := l.start.fact(l.id)
+	sound := l.start.measure(l.sound)
+	if f.Ended = l.closed; f.Ended.IsZero() {
+		f.Ended = f.Started.Add(sound.Length)
 	}
-	sound := measure(l.sound)
 	if err := a.writeSound(&f, l.sound); err != nil {
 		return sound, err
 	}
@@ -190,7 +197,7 @@ func soundPath(started time.Time, tape uuid.UUID) string {
 // writeSound writes the WAV file of a tape and completes its fact. Under its name
 // it is whole; until then it has another.
 func (a *Archive) writeSound(f *tapeFact, alaw []byte) error {
-	sound := measure(alaw)
+	sound := f.measure(alaw)
 	f.Path = soundPath(f.Started, f.Tape)
 	f.LengthMS, f.SoundMS = sound.Length.Milliseconds(), sound.Sound.Milliseconds()
 	path := filepath.Join(a.dir, f.Path)
@@ -202,7 +209,7 @@ func (a *Archive) writeSound(f *tapeFact, alaw []byte) error {
 	if err != nil {
 		return fmt.Errorf("write a recording: %w", err)
 	}
-	err = audio.WriteWAV(w, alaw)
+	err = f.write(w, alaw)
 	if err = errors.Join(err, w.Sync(), w.Close()); err != nil {
 		return errors.Join(fmt.Errorf("write a recording: %w", err), os.Remove(part))
 	}
@@ -229,24 +236,30 @@ func (a *Archive) writeOrDefer(ctx context.Context, kind string, f tapeFact) err
 	return a.Defer(kind, f)
 }
 
+// fact is what the database learns of a tape at its beginning.
+func (s tapeStart) fact(tape uuid.UUID) tapeFact {
+	return tapeFact{Tape: tape, tapeKind: s.tapeKind, Contact: s.Contact, Started: s.At}
+}
+
 // measure finds the sound in a recording.
-func measure(alaw []byte) Sound {
-	first, last := -1, -1
-	for i := 0; i < len(alaw); i += audio.FrameBytes {
-		if audio.Level(alaw[i:min(i+audio.FrameBytes, len(alaw))]) > silenceBelow {
+func (k tapeKind) measure(alaw []byte) Sound {
+	first, last, step := -1, -1, k.channels()*audio.FrameBytes
+	for i := 0; i < len(alaw); i += step {
+		if audio.Level(alaw[i:min(i+step, len(alaw))]) > silenceBelow {
 			if first < 0 {
 				first = i
 			}
-			last = min(i+audio.FrameBytes, len(alaw))
+			last = min(i+step, len(alaw))
 		}
 	}
-	s := Sound{Length: lengthOf(alaw)}
+	s := Sound{Length: k.length(len(alaw))}
 	if first >= 0 {
-		s.Sound = lengthOf(alaw[first:last])
+		s.Sound = k.length(last - first)
 	}
 	return s
 }
 
-func lengthOf(alaw []byte) time.Duration {
-	return time.Duration(len(alaw)) * time.Second / audio.Rate
+// length is how long so many octets last.
+func (k tapeKind) length(octets int) time.Duration {
+	return time.Duration(octets/k.channels()) * time.Second / audio.Rate
 }

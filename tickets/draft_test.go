@@ -173,6 +173,11 @@ func TestEveryFaultIsFound(t *testing.T) {
 		{"a short wait", func(s *Settings) { s.MaxWait = 59 }, "max_wait", "60 a 7200"},
 		{"nobody for ever", func(s *Settings) { s.NobodyWait = 7201 }, "nobody_wait", "15 a 7200"},
 		{"never silent", func(s *Settings) { s.AnnounceEvery = 1 }, "announce_every", "15 a 600"},
+		{"recorded without an agreement", func(s *Settings) { s.RecordCalls = true }, "recording_agreement", "legge 300/1970"},
+		{"recorded without a notice", func(s *Settings) {
+			s.RecordCalls, s.RecordingAgreement, s.RecordingNotice = true, "Accordo del 15/01/2026", false
+		}, "recording_notice", "attiva l'avviso"},
+		{"recorded for ever", func(s *Settings) { s.RecordingDays = 3651 }, "recording_days", "da 1 a 3650 giorni"},
 		{"closing into nothing", func(s *Settings) { s.AtClosing = "drop" }, "at_closing", "Alla chiusura"},
 		{"many numbers", func(s *Settings) { s.Numbers = make([]string, serviceNumbers+1) }, "numbers", "al massimo"},
 		{"many windows", func(s *Settings) { s.Hours.Week = make([]WeekSetting, windowsMost+1) }, "hours.week", "al massimo"},

@@ -487,7 +487,7 @@ func (b *Book) EndLost(ctx context.Context, node string, seen, at time.Time) (pr
 const owedSQL = `
 	select c.id from contacts c
 	where c.node = @node and c.ending = @fault and c.te >= @seen and c.ring_back = 'due' and c.ta is not null
-		and not exists (select from recordings r where r.contact_id = c.id)
+		and not exists (select from recordings r where r.contact_id = c.id and r.kind = 'message')
 		and not exists (select from callbacks b where b.contact_id = c.id and b.outcome is null)
 	order by c.t0, c.id`
 

@@ -70,7 +70,7 @@ type ContactFilter struct {
 const recordSelect = `select c.id, c.call_id, c.channel, c.caller, c.caller_source, c.dialled, coalesce(s.name, ''), c.settings_version, c.match, c.urgency,
 	c.t0, c.ta, c.ts, c.tq, c.tr, c.tc, c.te, c.tw, c.tk,
 	c.ending, c.number_told, c.ring_back, c.direction, c.outcome, coalesce(c.ticket_id, 0), t.number, u.name,
-	exists (select from recordings r where r.contact_id = c.id and r.state = 'complete'), c.legs,
+	exists (select from recordings r where r.contact_id = c.id and r.kind = 'message' and r.state = 'complete'), c.legs,
 	tp.id, tp.code, tp.name,
 	cu.id, cu.code, cu.name, cu.practice, cu.authority, cu.email, (select array_agg(n.number order by n.number) from customer_numbers n where n.customer_id = cu.id)
 	from contacts c

@@ -50,6 +50,10 @@ type Service struct {
 	AnnounceEvery   time.Duration // between two announcements of position and expected wait
 	CallbackOffered bool          // a waiting caller may ask to be called back
 	Duty            Duty          // who is rung for an emergency while it is closed (A12)
+
+	RecordCalls        bool   // talks with operators are recorded, after the notice
+	RecordingAgreement string // what allows it
+	RecordingDays      int    // how long they are kept
 }
 
 // Open says whether the service answers at an instant and when that changes, also

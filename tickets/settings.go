@@ -44,6 +44,10 @@ const (
 	periodLongest  = 366 // days of one period
 	wholeDaysUsual = 20  // 24-hour days a year that contracts know (B3)
 	dutyNumbers    = 3   // who has rung three in vain leaves a message
+
+	keepUsual        = 30   // days of a recorded talk: long enough to settle what was said, short enough to be proportionate
+	keepMost         = 3650 // days
+	agreementLongest = 200  // characters
 )
 
 // Settings are what a service is set to, as people write it: one document for
@@ -61,6 +65,10 @@ type Settings struct {
 	AnnounceEvery   int           `json:"announce_every"`   // seconds; 0: the usual
 	CallbackOffered *bool         `json:"callback_offered"` // null: yes
 	Duty            DutySetting   `json:"duty"`
+
+	RecordCalls        bool   `json:"record_calls" required:"false"`        // talks with operators are recorded
+	RecordingAgreement string `json:"recording_agreement" required:"false"` // what allows it: the unions' agreement, or the labour inspectorate's permission
+	RecordingDays      int    `json:"recording_days" required:"false"`      // how long they are kept; 0: the usual
 }
 
 // HoursSettings are opening hours as people write them.
@@ -144,6 +152,7 @@ const (
 	placeMenu    = "Menu"
 	placeQueue   = "Attesa"
 	placeDuty    = "Reperibilità"
+	placeRecord  = "Registrazione"
 )
 
 // weekdayNames are the days by time.Weekday.
@@ -189,6 +198,10 @@ func (s Settings) filled() Settings {
 		yes := true
 		s.CallbackOffered = &yes
 	}
+	s.RecordingAgreement = strings.TrimSpace(s.RecordingAgreement)
+	if s.RecordingDays == 0 {
+		s.RecordingDays = keepUsual
+	}
 	return s
 }
 
@@ -220,7 +233,26 @@ func (s Settings) service(topics map[string]Topic, f *faults) *Service {
 	out.Hours = s.Hours.read(f)
 	out.Menu = s.readMenu(topics, f)
 	out.Duty = s.Duty.read(out.Numbers, f)
+	out.RecordCalls, out.RecordingAgreement, out.RecordingDays = s.RecordCalls, s.RecordingAgreement, s.RecordingDays
+	s.checkRecording(f)
 	return out
+}
+
+// checkRecording notes what keeps talks from being recorded: who is recorded
+// knows it, and operators are recorded by agreement only (art. 4 of law 300/1970).
+func (s Settings) checkRecording(f *faults) {
+	if s.RecordingDays < 1 || s.RecordingDays > keepMost {
+		f.add("recording_days", placeRecord, "Le registrazioni si conservano da 1 a %d giorni.", keepMost)
+	}
+	switch {
+	case utf8.RuneCountInString(s.RecordingAgreement) > agreementLongest:
+		f.add("recording_agreement", placeRecord, "L'accordo supera %d caratteri.", agreementLongest)
+	case s.RecordCalls && s.RecordingAgreement == "":
+		f.add("recording_agreement", placeRecord, "Per registrare le chiamate serve l'accordo sindacale o l'autorizzazione dell'Ispettorato del lavoro (art. 4 della legge 300/1970): scrivi quale, con la data.")
+	}
+	if s.RecordCalls && !s.RecordingNotice {
+		f.add("recording_notice", placeRecord, "Chi chiama deve sapere che la chiamata è registrata: attiva l'avviso.")
+	}
 }
 
 // inRange is a number of seconds within its bounds.
@@ -461,7 +493,8 @@ func (s Service) settings(codes map[int64]string) Settings {
 		Name: s.Name, Numbers: s.Numbers, MobilesRefused: s.MobilesRefused, RecordingNotice: s.RecordingNotice,
 		MaxWait: int(s.MaxWait / time.Second), NobodyWait: int(s.NobodyWait / time.Second), AtClosing: s.AtClosing, AnnounceEvery: int(s.AnnounceEvery / time.Second),
 		CallbackOffered: &s.CallbackOffered,
-		Hours:           HoursSettings{Always: s.Hours.Always, OpenHolidays: s.Hours.OpenHolidays},
+		RecordCalls:     s.RecordCalls, RecordingAgreement: s.RecordingAgreement, RecordingDays: s.RecordingDays,
+		Hours: HoursSettings{Always: s.Hours.Always, OpenHolidays: s.Hours.OpenHolidays},
 	}
 	if len(out.Numbers) == 0 && s.Number != "" {
 		out.Numbers = []string{s.Number}

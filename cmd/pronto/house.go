@@ -109,7 +109,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	h.prompts = prompts.NewStore(d, e.prompts, e.log)
 	h.desk = &ivr.Desk{
 		Tickets: h.book, Queue: h.queue, Archive: h.archive, Prompts: h.prompts.Library(),
-		Plan: s.plan, Draining: h.draining.Load, Log: e.log,
+		Plan: s.plan, Draining: h.draining.Load, Tap: h.engine.Tap, Log: e.log,
 		Judged: func(leg, way string, mos float64) { h.mos.WithLabelValues(leg, way).Observe(mos) },
 	}
 	var trunks []sip.Trunk

@@ -27,6 +27,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/dbtest"
@@ -324,6 +325,10 @@ func (s *stage) play(w []string) error {
 		return s.ladder(w[1], w[2:])
 	case "message":
 		return s.message(w[1], w[2])
+	case "recorded": // recorded rossi caller "la stampante" operator "ci penso io"; recorded rossi nothing
+		return s.recorded(w[1], w[2:])
+	case "gaps": // gaps rossi hold on: why nothing was kept of the talk for a while, and that it went on
+		return s.gaps(w[1], w[2:])
 	case "waits":
 		return s.wait(w[1])
 	case "list":
@@ -1024,6 +1029,54 @@ func (s *stage) message(caller, length string) error {
 		callerNumbers[caller]).Scan(&ms)
 	if got := time.Duration(ms) * time.Millisecond; err == nil && (got-want).Abs() > time.Second {
 		return fmt.Errorf("the message lasts %s", got)
+	}
+	return err
+}
+
+// recorded holds what is heard on both sides of a caller's newest recorded talk.
+func (s *stage) recorded(caller string, w []string) error {
+	var path string
+	err := s.db.Pool.QueryRow(s.ctx, `select path from recordings r join contacts c on c.id = r.contact_id
+		where c.caller = $1 and r.kind = 'talk' and r.state = 'complete' order by r.started_at desc limit 1`, callerNumbers[caller]).Scan(&path)
+	if errors.Is(err, pgx.ErrNoRows) && slices.Equal(w, []string{"nothing"}) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(filepath.Join(s.house.data, path))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sound, err := audio.ReadStereoWAV(f, 64<<20)
+	if err != nil {
+		return err
+	}
+	var sides [2][]byte
+	for i, a := range sound {
+		sides[i%2] = append(sides[i%2], a)
+	}
+	var got []string
+	for i, name := range []string{"caller", "operator"} {
+		got = append(append(got, name), siptest.Read(sides[i])...)
+	}
+	if !slices.Equal(got, w) {
+		return fmt.Errorf("what was recorded is %q", got)
+	}
+	return nil
+}
+
+// gaps holds why nothing was kept of a caller's newest talk, in its order.
+func (s *stage) gaps(caller string, w []string) error {
+	rows, err := s.db.Pool.Query(s.ctx, `select coalesce(j.data ->> 'reason', 'on') from journal j
+		where j.contact_id = (select id from contacts where caller = $1 order by t0 desc limit 1) and j.kind in ('taping_gap', 'taping_on') order by j.id`, callerNumbers[caller])
+	if err != nil {
+		return err
+	}
+	got, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err == nil && !slices.Equal(got, w) {
+		return fmt.Errorf("the gaps are %q", got)
 	}
 	return err
 }

@@ -89,6 +89,13 @@ const (
 	Heard     Kind = "heard"
 	Played    Kind = "played" // somebody listened
 
+	// A recorded talk's way.
+	Taping Kind = "taping"      // it begins
+	Gap    Kind = "taping_gap"  // nothing is kept from here on, for a reason
+	GapEnd Kind = "taping_on"   // it is again
+	Taped  Kind = "taped"       // it has ended, and its sound is a file
+	Erased Kind = "tape_erased" // its time was over
+
 	// The settings' way.
 	Published      Kind = "published" // a version of a service's settings
 	Discarded      Kind = "discarded" // a draft of them

@@ -49,50 +49,71 @@ func ReadWAV(r io.Reader) ([]byte, error) { return readWAV(r, false) }
 func ReadWholeWAV(r io.Reader) ([]byte, error) { return readWAV(r, true) }
 
 func readWAV(r io.Reader, whole bool) ([]byte, error) {
-	limited := &io.LimitedReader{R: r, N: LargestWAV + 1}
+	f, data, err := readData(r, LargestWAV, whole)
+	if err != nil {
+		return nil, err
+	}
+	return f.toALaw(data), nil
+}
+
+// ReadStereoWAV reads what WriteStereoWAV has written, up to most bytes.
+func ReadStereoWAV(r io.Reader, most int64) ([]byte, error) {
+	f, data, err := readData(r, most, true)
+	if err != nil {
+		return nil, err
+	}
+	if f.tag != formatALaw || f.channels != 2 || f.rate != Rate {
+		return nil, fmt.Errorf("%w: format %#04x with %d channels at %d Hz; A-law with two at %d is meant", ErrNotWAV, f.tag, f.channels, f.rate, Rate)
+	}
+	return data, nil
+}
+
+// readData finds the octets of a file's sound and what they are.
+func readData(r io.Reader, most int64, whole bool) (wavFormat, []byte, error) {
+	limited := &io.LimitedReader{R: r, N: most + 1}
 	in := bufio.NewReader(limited)
 	var head [12]byte
 	if err := readFull(in, head[:], "header"); err != nil {
-		return nil, err
+		return wavFormat{}, nil, err
 	}
 	if string(head[:4]) != "RIFF" || string(head[8:]) != "WAVE" {
-		return nil, fmt.Errorf("%w: it begins with %q, not RIFF…WAVE", ErrNotWAV, head[:])
+		return wavFormat{}, nil, fmt.Errorf("%w: it begins with %q, not RIFF…WAVE", ErrNotWAV, head[:])
 	}
 	var format *wavFormat
 	for {
 		var chunk [8]byte
 		if err := readFull(in, chunk[:], "chunk header (no data chunk so far)"); err != nil {
-			return nil, err
+			return wavFormat{}, nil, err
 		}
 		size := int64(binary.LittleEndian.Uint32(chunk[4:]))
 		switch string(chunk[:4]) {
 		case "fmt ":
 			f, err := readFormat(in, size)
 			if err != nil {
-				return nil, err
+				return wavFormat{}, nil, err
 			}
 			format = &f
 		case "data":
 			if format == nil {
-				return nil, fmt.Errorf("%w: data before its format", ErrNotWAV)
+				return wavFormat{}, nil, fmt.Errorf("%w: data before its format", ErrNotWAV)
 			}
 			data, err := io.ReadAll(io.LimitReader(in, size))
 			if err != nil {
-				return nil, fmt.Errorf("read WAV data: %w", err)
+				return wavFormat{}, nil, fmt.Errorf("read WAV data: %w", err)
 			}
 			if limited.N <= 0 {
-				return nil, fmt.Errorf("%w: larger than %d MiB", ErrNotWAV, LargestWAV>>20)
+				return wavFormat{}, nil, fmt.Errorf("%w: larger than %d MiB", ErrNotWAV, most>>20)
 			}
 			if whole && int64(len(data)) < size {
-				return nil, fmt.Errorf("%w: it ends after %d of %d bytes of sound", ErrNotWAV, len(data), size)
+				return wavFormat{}, nil, fmt.Errorf("%w: it ends after %d of %d bytes of sound", ErrNotWAV, len(data), size)
 			}
-			return format.toALaw(data), nil
+			return *format, data, nil
 		default:
 			if err := skip(in, size+size%2); err != nil { // chunks are padded to an even length
-				return nil, err
+				return wavFormat{}, nil, err
 			}
 			if limited.N <= 0 {
-				return nil, fmt.Errorf("%w: no data in the first %d MiB", ErrNotWAV, LargestWAV>>20)
+				return wavFormat{}, nil, fmt.Errorf("%w: no data in the first %d MiB", ErrNotWAV, most>>20)
 			}
 		}
 	}
@@ -270,16 +291,24 @@ func gcd(a, b int) int {
 
 // WriteWAV writes A-law sound as a WAV file of WAVE_FORMAT_ALAW, 8 kHz, mono.
 func WriteWAV(w io.Writer, alaw []byte) error {
-	if err := writeWAVHeader(w, formatALaw, 1, len(alaw)); err != nil {
+	if err := writeWAVHeader(w, formatALaw, 1, 1, len(alaw)); err != nil {
 		return err
 	}
 	return writeData(w, alaw)
 }
 
+// WriteStereoWAV is WriteWAV for two channels, whose octets alternate.
+func WriteStereoWAV(w io.Writer, alaw []byte) error {
+	if err := writeWAVHeader(w, formatALaw, 2, 1, len(alaw)/2); err != nil {
+		return err
+	}
+	return writeData(w, alaw[:len(alaw)/2*2])
+}
+
 // WritePCMWAV writes A-law sound as a WAV file of 16-bit PCM, 8 kHz, mono, for
 // programs that know nothing else.
 func WritePCMWAV(w io.Writer, alaw []byte) error {
-	if err := writeWAVHeader(w, formatPCM, 2, len(alaw)); err != nil {
+	if err := writeWAVHeader(w, formatPCM, 1, 2, len(alaw)); err != nil {
 		return err
 	}
 	pcm := make([]byte, 0, 2*len(alaw))
@@ -301,9 +330,10 @@ func writeData(w io.Writer, data []byte) error {
 	return err
 }
 
-// writeWAVHeader writes all that comes before the octets of sound.
-func writeWAVHeader(w io.Writer, tag uint16, width, samples int) error {
-	size := int64(width) * int64(samples)
+// writeWAVHeader writes all that comes before the octets of sound; width is that
+// of a sample of one channel.
+func writeWAVHeader(w io.Writer, tag uint16, channels, width, samples int) error {
+	size := int64(channels) * int64(width) * int64(samples)
 	var fact []byte
 	le := binary.LittleEndian
 	format := []byte("fmt ")
@@ -313,10 +343,10 @@ func writeWAVHeader(w io.Writer, tag uint16, width, samples int) error {
 		fact = le.AppendUint32([]byte("fact\x04\x00\x00\x00"), uint32(samples))
 	}
 	format = le.AppendUint16(format, tag)
-	format = le.AppendUint16(format, 1)
+	format = le.AppendUint16(format, uint16(channels))
 	format = le.AppendUint32(format, Rate)
-	format = le.AppendUint32(format, uint32(Rate*width))
-	format = le.AppendUint16(format, uint16(width))
+	format = le.AppendUint32(format, uint32(Rate*channels*width))
+	format = le.AppendUint16(format, uint16(channels*width))
 	format = le.AppendUint16(format, uint16(8*width))
 	if tag != formatPCM {
 		format = le.AppendUint16(format, 0)

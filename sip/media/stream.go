@@ -52,8 +52,9 @@ type Stream struct {
 
 	joined  atomic.Pointer[Stream] // the leg our packets go to
 	bridged atomic.Bool
-	ears    atomic.Pointer[[]*ear] // who hears what arrives; replaced, never changed
-	earsMu  sync.Mutex             // guards the replacing
+	ears    atomic.Pointer[[]*ear]   // who hears what arrives; replaced, never changed
+	taps    atomic.Pointer[[]*track] // who records what arrives; likewise
+	earsMu  sync.Mutex               // guards the replacing of both
 
 	heard  atomic.Int64 // time.Duration: the last sign of life, or the last Agree
 	expect atomic.Bool  // signs of life are due
@@ -208,6 +209,11 @@ func (s *Stream) receive(b []byte, src netip.AddrPort) {
 		if ears := s.ears.Load(); ears != nil {
 			for _, e := range *ears {
 				e.put(a.ssrc, a.ts, b[from:to], a.law)
+			}
+		}
+		if tracks := s.taps.Load(); tracks != nil {
+			for _, k := range *tracks {
+				k.put(at, a.ssrc, a.ts, b[from:to], a.law)
 			}
 		}
 	}

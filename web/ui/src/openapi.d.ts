@@ -1879,6 +1879,10 @@ export interface components {
             /** Format: int64 */
             nobody_wait: number;
             numbers: string[];
+            record_calls?: boolean;
+            recording_agreement?: string;
+            /** Format: int64 */
+            recording_days?: number;
             recording_notice: boolean;
         };
         ServiceVersion: {

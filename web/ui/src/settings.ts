@@ -11,6 +11,9 @@ export type PeriodKind = 'closed' | 'whole' | 'windows'
 /** What the server takes for a length that is left empty, in seconds. */
 export const USUAL = { max_wait: 900, nobody_wait: 30, announce_every: 30 } as const
 
+/** How many days a recorded talk is kept when nothing else is said. */
+export const KEPT_DAYS = 30
+
 export const MIDNIGHT = '24:00' // the end of a day, which no input of type time can say
 
 /** Settings that say nothing yet. */
@@ -19,6 +22,7 @@ export function blank(): ServiceSettings {
     name: '', numbers: [], hours: { always: false, open_holidays: false, patron: '', week: [], exceptional: [] }, menu: [], mobiles_refused: false,
     recording_notice: false, max_wait: 0, nobody_wait: 0, at_closing: '', announce_every: 0, callback_offered: null,
     duty: { numbers: [], from: '', to: '' },
+    record_calls: false, recording_agreement: '', recording_days: 0,
   }
 }
 
@@ -112,6 +116,7 @@ export function said(s: ServiceSettings, topics: readonly Topic[], w: ServiceWor
     ['numbers', t.numbers, s.numbers.map(phone)],
     ['mobiles', t.mobiles, [s.mobiles_refused ? t.refused : t.accepted]],
     ['recording', t.recording, [s.recording_notice ? w.yes : w.no]],
+    ['record_calls', t.recordCalls, s.record_calls ? [t.recordedFor(s.recording_days || KEPT_DAYS), s.recording_agreement ?? ''] : [w.no]],
     ['open', t.open, [s.hours.always ? w.alwaysOpen : w.byWeek]],
     ['week', t.week, weekLines(s.hours.week, w)],
     ['holidays', t.holidays, [s.hours.open_holidays ? t.openThen : t.closedThen]],

@@ -135,6 +135,11 @@ const it = {
   firstNumber: 'Il primo è quello mostrato.',
   mobiles: 'Rifiuta le chiamate da cellulare, con una frase di cortesia',
   recording: 'Avvisa che la chiamata può essere registrata',
+  recordCalls: 'Registra le conversazioni con gli operatori',
+  recordHelp: 'Chi chiama deve sentire l’avviso; l’operatore può sospendere la registrazione quando si dicono dati delicati.',
+  agreement: 'Accordo che lo permette',
+  agreementHelp: 'Accordo sindacale o autorizzazione dell’Ispettorato (art. 4 della legge 300/1970), con la data.',
+  keepDays: 'Giorni di conservazione',
 
   alwaysOpen: 'Sempre aperto, 24 ore su 24 e 7 giorni su 7',
   byWeek: 'Secondo l’orario della settimana',
@@ -214,6 +219,7 @@ const it = {
   text: {
     name: 'Nome', numbers: 'Numeri', mobiles: 'Cellulari', recording: 'Avviso di registrazione', open: 'Apertura', week: 'Settimana', holidays: 'Festività', patron: 'Patrono',
     exceptional: 'Giorni eccezionali', menu: 'Menu', maxWait: 'Attesa massima', nobodyWait: 'Senza operatori', announceEvery: 'Annunci ogni', atClosing: 'Alla chiusura', callbackOffered: 'Richiamata dalla coda', duty: 'Reperibilità', validFrom: 'Vale da',
+    recordCalls: 'Conversazioni registrate', recordedFor: (days: number) => `sì, conservate ${days} giorni`,
     refused: 'rifiutati', accepted: 'accettati', openThen: 'aperto', closedThen: 'chiuso', allDay: '24 ore', none: '–', atOnce: 'dalla pubblicazione', isDefault: 'predefinita', stateOf: 'stato di una richiesta',
   },
 }
@@ -353,6 +359,11 @@ const en: ServiceWords = {
   firstNumber: 'The first is the one shown.',
   mobiles: 'Refuse calls from mobile phones, with a courtesy message',
   recording: 'Tell that the call may be recorded',
+  recordCalls: 'Record the talks with operators',
+  recordHelp: 'Callers must hear the notice; the operator can pause the recording while sensitive data is said.',
+  agreement: 'The agreement that allows it',
+  agreementHelp: 'The unions’ agreement, or the labour inspectorate’s permission (art. 4 of law 300/1970), with its date.',
+  keepDays: 'Days they are kept',
 
   alwaysOpen: 'Always open, 24 hours a day and 7 days a week',
   byWeek: 'By the hours of the week',
@@ -432,6 +443,7 @@ const en: ServiceWords = {
   text: {
     name: 'Name', numbers: 'Numbers', mobiles: 'Mobile phones', recording: 'Recording notice', open: 'Open', week: 'Week', holidays: 'Holidays', patron: 'Patron day',
     exceptional: 'Exceptional days', menu: 'Menu', maxWait: 'Longest wait', nobodyWait: 'Without operators', announceEvery: 'Announced every', atClosing: 'At closing', callbackOffered: 'Callback from the queue', duty: 'On duty', validFrom: 'Holds from',
+    recordCalls: 'Recorded talks', recordedFor: (days) => `yes, kept for ${days} days`,
     refused: 'refused', accepted: 'accepted', openThen: 'open', closedThen: 'closed', allDay: '24 hours', none: '–', atOnce: 'publication', isDefault: 'default', stateOf: 'state of a request',
   },
 }
