@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pronto-desk/pronto/db/dbtest"
 	"github.com/pronto-desk/pronto/tickets"
 )
 
@@ -32,15 +33,19 @@ func material(t *testing.T, path string) string {
 // TestInteropTorture sends the torture messages of RFC 4475 and RFC 5118 over
 // UDP and TCP and holds the answers against their index.
 func TestInteropTorture(t *testing.T) {
-	for _, corpus := range []string{"rfc4475", "rfc5118"} {
-		t.Run(corpus, func(t *testing.T) {
-			s := newServer(t)
+	for i, of := range [][2]string{{"rfc4475", "udp"}, {"rfc4475", "tcp"}, {"rfc5118", "udp"}, {"rfc5118", "tcp"}} {
+		corpus, transport := of[0], of[1]
+		from := fmt.Sprint("127.0.0.", 2+i) // an address of its own: answers go to the port that a message names
+		t.Run(corpus+" "+transport, func(t *testing.T) {
+			t.Parallel()                           // most of it is waiting, for servers to start and for answers that must not come
+			url := "DATABASE_URL=" + dbtest.URL(t) // one database for all the servers: theirs would take most of the time
+			s := newServer(t, func(s *server) { s.env = []string{url} })
 			s.stop()
 			// A fresh server for each message: our 404 to an INVITE that is never
 			// acknowledged is repeated (RFC 3261 §17.2.1) into the socket of the next.
-			cmd := exec.Command("/usr/bin/python3", material(t, "torture.py"), s.sip, material(t, corpus), "--index", material(t, corpus+"/index.tsv"), "--unique", "--wait", "0.5",
-				"--spawn", "exec "+strings.Join(s.command(), " "))
-			cmd.Dir = t.TempDir()
+			cmd := exec.Command("/usr/bin/python3", material(t, "torture.py"), s.sip, material(t, corpus), "--index", material(t, corpus+"/index.tsv"), "--transport", transport, "--src", from, "--unique",
+				"--wait", "1", "--spawn", "exec "+strings.Join(s.command(), " "))
+			cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), url)
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("torture: %v\n%s", err, out)
