@@ -44,6 +44,7 @@ type DialOptions struct {
 	Diversion string         // number the call was diverted from (RFC 5806)
 	Laws      []uint8        // payload types to offer, in order; default PCMA (8), PCMU (0)
 	Via       netip.AddrPort // where to send the INVITE
+	Domain    string         // whom it is for, when Via was found by a name; "": Via
 	TCP       bool           // over TCP instead of UDP
 	TLS       *tls.Config    // over TLS, with whom it names; nil: not
 	SRTP      SRTP           // by TLS only
@@ -61,6 +62,9 @@ func (a *Agent) Dial(ctx context.Context, to string, o DialOptions) (*Call, erro
 	}
 	host := hostText(o.Via.Addr())
 	target := sip.Uri{Scheme: "sip", User: escapeUser(to), Host: host, Port: int(o.Via.Port())}
+	if o.Domain != "" { // RFC 3263 §4: the address is how it travels, not whom it is for
+		host, target.Host, target.Port = o.Domain, o.Domain, 0
+	}
 	remote := sip.ToHeader{Address: sip.Uri{Scheme: "sip", User: target.User, Host: host}}
 	local := sip.FromHeader{DisplayName: escapeName(o.Name), Address: sip.Uri{Scheme: "sip", User: escapeUser(o.From), Host: hostText(f.local.Addr())}}
 	var extra []sip.Header
@@ -286,7 +290,7 @@ func (a *Agent) outFlow(to netip.AddrPort, transport string, whom *tls.Config) (
 	local, ok := near(to.Addr())
 	switch {
 	case !ok:
-		return flow{}, fmt.Errorf("sip: no address of ours reaches %s", to)
+		return flow{}, fmt.Errorf("%w: no address of ours reaches %s", ErrUnreachable, to)
 	case transport == transportUDP:
 		return a.udpFlow(local, to), nil
 	}

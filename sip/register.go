@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,10 +31,13 @@ type RegisterOptions struct {
 	User      string // of the digest; "": Extension
 	Password  string
 	Registrar netip.AddrPort
-	Domain    string // of the account's address; "": the registrar's address
-	TCP       bool
-	TLS       *tls.Config   // over TLS, with whom it names; nil: not
-	Expires   time.Duration // 0 takes the binding away
+	// Locate finds the registrar by name before each try of KeepRegistered; nil:
+	// it is at Registrar.
+	Locate  func(context.Context) ([]netip.AddrPort, error)
+	Domain  string // of the account's address; "": the registrar's address
+	TCP     bool
+	TLS     *tls.Config   // over TLS, with whom it names; nil: not
+	Expires time.Duration // 0 takes the binding away
 }
 
 // Register says where an account is reached. It gives the time after which the
@@ -109,6 +113,9 @@ func leastExpires(res *sip.Response) time.Duration {
 // after five seconds, and more rarely as they go on failing.
 func (a *Agent) KeepRegistered(ctx context.Context, o RegisterOptions, tell func(error)) {
 	defer func() {
+		if !o.Registrar.IsValid() {
+			return // its name was never found
+		}
 		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeLongest)
 		defer cancel()
 		o.Expires = 0
@@ -116,7 +123,7 @@ func (a *Agent) KeepRegistered(ctx context.Context, o RegisterOptions, tell func
 	}()
 	pause := registerAgain
 	for {
-		granted, err := a.Register(ctx, o)
+		granted, err := a.registerAt(ctx, &o)
 		if ctx.Err() != nil {
 			return
 		}
@@ -136,6 +143,29 @@ func (a *Agent) KeepRegistered(ctx context.Context, o RegisterOptions, tell func
 			return
 		}
 	}
+}
+
+// registerAt registers at the first of the registrar's addresses that takes it (RFC
+// 3263 §4.3); o remembers which that was.
+func (a *Agent) registerAt(ctx context.Context, o *RegisterOptions) (granted time.Duration, err error) {
+	if o.Locate == nil {
+		return a.Register(ctx, *o)
+	}
+	list, err := o.Locate(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("register: %w", err)
+	}
+	if i := slices.Index(list, o.Registrar); i > 0 { // who knows us is asked first
+		list = slices.Insert(slices.Delete(slices.Clone(list), i, i+1), 0, o.Registrar)
+	}
+	for _, o.Registrar = range list {
+		granted, err = a.Register(ctx, *o)
+		var status *StatusError
+		if err == nil || ctx.Err() != nil || errors.As(err, &status) && status.Code < 500 {
+			break
+		}
+	}
+	return granted, err
 }
 
 // grantedExpires is the time that the registrar gave.

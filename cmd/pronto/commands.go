@@ -583,8 +583,8 @@ func (c checkCommand) Run(ctx context.Context) error {
 	}
 	for _, t := range s.trunks {
 		fmt.Println("Trunk:   ", t.name, t.networks)
-		if t.target.IsValid() {
-			fmt.Println("Rings:   ", t.target, "as", t.caller, "numbers that begin with", s.plan.Prefixes)
+		if t.dials() {
+			fmt.Println("Rings:   ", t.where(), "as", t.caller, "numbers that begin with", s.plan.Prefixes)
 		}
 	}
 	if _, ok := s.out(); !ok {

@@ -64,7 +64,7 @@ type TrunkConfig struct {
 	Networks []string `toml:"networks"` // 203.0.113.0/28, 2001:db8::/64, or one address
 	Lines    int      `toml:"lines"`    // calls at once, in and out; 0: as many as come
 
-	Target   string   `toml:"target"`   // ip:port where its switch takes our calls; "": it takes none
+	Target   string   `toml:"target"`   // ip:port, name or name:port where its switch takes our calls; "": it takes none
 	Standby  []string `toml:"standby"`  // more of them, for when target does not answer
 	Caller   string   `toml:"caller"`   // the number that is shown, E.164
 	Identity string   `toml:"identity"` // where the carrier wants it: from, or asserted (RFC 3325) too
@@ -264,7 +264,9 @@ type trunk struct {
 	networks []netip.Prefix
 	lines    int // 0: no limit
 
-	target   netip.AddrPort // not valid: it takes no calls of ours
+	target   netip.AddrPort // not valid: it takes no calls of ours, or is known by its name
+	host     string         // its name; "": it has an address
+	port     uint16         // 0: DNS says
 	standby  []netip.AddrPort
 	caller   string
 	asserted bool // caller stands in P-Asserted-Identity too
@@ -281,11 +283,25 @@ type trunk struct {
 
 // out is the trunk that takes our calls, the first that does.
 func (s settings) out() (trunk, bool) {
-	i := slices.IndexFunc(s.trunks, func(t trunk) bool { return t.target.IsValid() })
+	i := slices.IndexFunc(s.trunks, func(t trunk) bool { return t.dials() })
 	if i < 0 {
 		return trunk{}, false
 	}
 	return s.trunks[i], true
+}
+
+// dials says whether a trunk takes calls of ours.
+func (t trunk) dials() bool { return t.target.IsValid() || t.host != "" }
+
+// where is the trunk's first switch, as it was configured.
+func (t trunk) where() string {
+	switch {
+	case t.host == "":
+		return t.target.String()
+	case t.port == 0:
+		return t.host
+	}
+	return fmt.Sprintf("%s:%d", t.host, t.port)
 }
 
 // prefix is the beginning of a number in E.164.
@@ -419,8 +435,11 @@ func (t TrunkConfig) outbound(to *trunk) (err error) {
 		}
 	}
 	to.account, to.register, to.domain = sip.Account{User: t.User, Password: t.Password}, t.Register, t.Domain
-	if to.target, err = netip.ParseAddrPort(t.Target); err != nil || to.target.Addr().IsUnspecified() || to.target.Port() == 0 {
-		return fmt.Errorf("target: %q is not an address and a port, like 192.0.2.1:5060", t.Target)
+	if to.target, to.host, to.port = switchOf(t.Target); !to.dials() {
+		return fmt.Errorf("target: %q is neither an address and a port, like 192.0.2.1:5060, nor a name, like sip.carrier.example", t.Target)
+	}
+	if to.host != "" && to.register != "" && to.domain == "" {
+		to.domain = to.host
 	}
 	for _, other := range t.Standby {
 		at, err := netip.ParseAddrPort(other)
@@ -440,6 +459,26 @@ func (t TrunkConfig) outbound(to *trunk) (err error) {
 		return fmt.Errorf("identity: %q is none of from, asserted", t.Identity)
 	}
 	return nil
+}
+
+// hostName is a name with at least one dot: the last part is no number.
+var hostName = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+
+// switchOf reads an address with a port, or a name with or without one; what is
+// neither gives nothing.
+func switchOf(text string) (at netip.AddrPort, host string, port uint16) {
+	if at, err := netip.ParseAddrPort(text); err == nil {
+		if at.Addr().IsUnspecified() || at.Port() == 0 {
+			return netip.AddrPort{}, "", 0
+		}
+		return at, "", 0
+	}
+	host, number, hasPort := strings.Cut(text, ":")
+	n, err := strconv.ParseUint(number, 10, 16)
+	if len(host) > 253 || !hostName.MatchString(host) || hasPort && (err != nil || n == 0) {
+		return netip.AddrPort{}, "", 0
+	}
+	return netip.AddrPort{}, host, uint16(n)
 }
 
 // transport reads how messages travel to a trunk's switches.
@@ -466,7 +505,9 @@ func (t TrunkConfig) secret(to *trunk) error {
 		return fmt.Errorf("srtp: %w", err)
 	}
 	to.tls = &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
-	if t.ServerName == "" {
+	if t.ServerName == "" && to.host != "" {
+		to.tls.ServerName = to.host // RFC 3263 §4.2: whatever the records name
+	} else if t.ServerName == "" {
 		if t.Target == "" || len(t.Standby) > 0 {
 			return errors.New("server_name: needed by TLS unless there is one switch, whose certificate is for its address")
 		}

@@ -63,6 +63,7 @@ type house struct {
 	engine   *media.Engine
 	agent    *sip.Agent
 	traces   *sip.Traces
+	names    sip.Locator
 	peers    *peers
 	desk     *ivr.Desk
 	mos      *prometheus.HistogramVec
@@ -141,7 +142,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	})
 	h.desk.Phones = &phones{agent: h.agent, queue: h.queue, web: h.web, log: e.log}
 	if out, ok := s.out(); ok {
-		h.lines = &lines{agent: h.agent, out: out, ups: h.ups, log: e.log, silent: map[netip.AddrPort]bool{}}
+		h.lines = &lines{agent: h.agent, names: &h.names, out: out, ups: h.ups, log: e.log, silent: map[netip.AddrPort]bool{}}
 		h.desk.Lines = h.lines
 		h.queue.DialsOut(true)
 	}
@@ -267,7 +268,7 @@ func (h *house) run(ctx context.Context) error {
 	start("media", rest, h.engine.Run)
 	start("events", rest, h.web.Run)
 	start("telephone", calls, h.agent.Run)
-	if h.lines != nil && len(h.lines.out.standby) > 0 { // with one switch there is nothing to choose
+	if h.lines != nil && (len(h.lines.out.standby) > 0 || h.lines.out.host != "") { // with one switch there is nothing to choose
 		start("pings", calls, h.lines.ping)
 	}
 	for _, t := range h.trunks {

@@ -64,9 +64,10 @@ func TestCalls(t *testing.T) {
 func playScript(t *testing.T, name, text string) {
 	gate, url := newGate(t, dbtest.URL(t))
 	dir := dataDir(t)
+	names := carrierNames(t, text)
 	synctest.Test(t, func(t *testing.T) {
 		lines := strings.Split(text, "\n")
-		stage := &stage{t: t, gate: gate, operators: map[string]*actor{}, callers: map[string]*actor{}}
+		stage := &stage{t: t, gate: gate, names: names, operators: map[string]*actor{}, callers: map[string]*actor{}}
 		for i, line := range lines {
 			words := fields(line)
 			if len(words) == 0 {
@@ -91,6 +92,24 @@ func playScript(t *testing.T, name, text string) {
 			t.Error(err)
 		}
 	})
+}
+
+// carrierNames is the DNS of a carrier with two switches, where a script wants one:
+// the first is dead. It lives outside the script's clock.
+func carrierNames(t *testing.T, text string) *siptest.Names {
+	if !strings.Contains(text, " named\n") {
+		return nil
+	}
+	n, err := siptest.NewNames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	n.SRV("_sip._udp.carrier.test.", 10, 0, deskPort, "first.carrier.test.")
+	n.SRV("_sip._udp.carrier.test.", 20, 0, deskPort, "second.carrier.test.")
+	n.A("first.carrier.test.", exchangeAddr.Addr().Next().String())
+	n.A("second.carrier.test.", exchangeAddr.Addr().String())
+	return n
 }
 
 // fields splits a line at spaces and keeps "quoted words" together; a line that
@@ -127,6 +146,7 @@ type stage struct {
 	gate      *gate // between house and database
 	wire      *siptest.Wire
 	exchange  *siptest.Exchange // what we dial out to
+	names     *siptest.Names    // where the carrier's name leads; nil: nobody asks
 	browsers  *pipes
 	cancel    context.CancelFunc
 	ended     chan error
@@ -165,7 +185,11 @@ var deskAddr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, 1}), deskPor
 
 // open sets the clock and opens the desk with the demo's data.
 func (s *stage) open(url, dir string, words []string) error {
-	bought, target, standby := 0, exchangeAddr, []netip.AddrPort(nil)
+	bought, target, standby, host := 0, exchangeAddr, []netip.AddrPort(nil), ""
+	if len(words) == 3 && words[2] == "named" { // the same by name: DNS lists the dead switch first
+		target, host = netip.AddrPort{}, "carrier.test"
+		words = words[:2]
+	}
 	if len(words) == 3 && words[2] == "standby" { // at 2026-03-02 09:00 standby: the carrier's first switch is dead, the second lives
 		target, standby = netip.AddrPortFrom(exchangeAddr.Addr().Next(), deskPort), []netip.AddrPort{exchangeAddr}
 		words = words[:2]
@@ -200,11 +224,14 @@ func (s *stage) open(url, dir string, words []string) error {
 	}
 	s.house, err = build(settings{
 		data: dir, realm: "pronto", traceDays: 14, minPort: 20000, maxPort: 21999, grace: time.Minute, logLevel: "info",
-		trunks: []trunk{{name: "carrier", networks: []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24")}, lines: bought, target: target, standby: standby, caller: "+39055400500", asserted: true}},
+		trunks: []trunk{{name: "carrier", networks: []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24")}, lines: bought, target: target, standby: standby, host: host, caller: "+39055400500", asserted: true}},
 		plan:   tickets.DialPlan{Prefixes: tickets.DefaultPrefixes()},
 	}, s.db, edges{packet: []net.PacketConn{conn}, rtp: s.wire.Media, prompts: s.lib, http: s.browsers, log: slog.New(slog.NewTextHandler(logTo{s.t}, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		return err
+	}
+	if s.names != nil {
+		s.house.names.Resolver = s.names.Resolver
 	}
 	s.disk.Store(2 * keptFree)
 	s.house.archive.KeepFree(keptFree)

@@ -20,6 +20,7 @@ import (
 // lines dials customers out by the trunk that takes our calls.
 type lines struct {
 	agent *sip.Agent
+	names *sip.Locator
 	out   trunk
 	ups   *prometheus.GaugeVec // by target: whether it takes calls
 	log   *slog.Logger
@@ -36,8 +37,12 @@ func (l *lines) Dial(ctx context.Context, number, id string) (ivr.Line, error) {
 	if l.out.asserted {
 		o.Asserted = l.out.caller
 	}
-	var err error
-	for _, o.Via = range l.targets() {
+	o.Domain = l.out.host
+	targets, err := l.targets(ctx)
+	if err != nil {
+		return nil, &ivr.Unreached{Outcome: outcomeOf(err), Err: err}
+	}
+	for _, o.Via = range targets {
 		var call *sip.Call
 		call, err = l.agent.Dial(ctx, number, o)
 		switch {
@@ -53,9 +58,25 @@ func (l *lines) Dial(ctx context.Context, number, id string) (ivr.Line, error) {
 	return nil, &ivr.Unreached{Outcome: outcomeOf(err), Err: err}
 }
 
+// switches are those of a trunk, in the order that was configured or that the names
+// give. While a name stands for nothing the others may do.
+func (t trunk) switches(ctx context.Context, names *sip.Locator) ([]netip.AddrPort, error) {
+	if t.host == "" {
+		return append([]netip.AddrPort{t.target}, t.standby...), nil
+	}
+	list, err := names.Targets(ctx, t.host, t.port, t.tcp, t.tls)
+	if list = append(list, t.standby...); len(list) == 0 {
+		return nil, err
+	}
+	return list, nil
+}
+
 // targets are the carrier's switches: those that answer first.
-func (l *lines) targets() []netip.AddrPort {
-	list := append([]netip.AddrPort{l.out.target}, l.out.standby...)
+func (l *lines) targets(ctx context.Context) ([]netip.AddrPort, error) {
+	list, err := l.out.switches(ctx, l.names)
+	if err != nil {
+		return nil, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	slices.SortStableFunc(list, func(a, b netip.AddrPort) int {
@@ -67,7 +88,7 @@ func (l *lines) targets() []netip.AddrPort {
 		}
 		return 1
 	})
-	return list
+	return list, nil
 }
 
 // notTaken says whether it was the switch that failed, not the customer: no
@@ -88,7 +109,11 @@ func (l *lines) ping(ctx context.Context) error {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
 	for {
-		for _, target := range append([]netip.AddrPort{l.out.target}, l.out.standby...) {
+		targets, err := l.out.switches(ctx, l.names)
+		if err != nil && ctx.Err() == nil {
+			l.log.Warn("a carrier's switches were not found", "trunk", l.out.name, "error", err)
+		}
+		for _, target := range targets {
 			err := l.agent.Ping(ctx, target, l.out.tcp, l.out.tls)
 			if ctx.Err() != nil {
 				return nil
@@ -125,9 +150,13 @@ func (h *house) keepRegistered(ctx context.Context, t trunk) {
 	known := h.regs.WithLabelValues(t.name)
 	var before string // what went wrong last
 	first := true
+	var locate func(context.Context) ([]netip.AddrPort, error)
+	if t.host != "" {
+		locate = func(ctx context.Context) ([]netip.AddrPort, error) { return t.switches(ctx, &h.names) }
+	}
 	h.agent.KeepRegistered(ctx, sip.RegisterOptions{
 		Extension: t.register, User: t.account.User, Password: t.account.Password,
-		Registrar: t.target, TCP: t.tcp, TLS: t.tls, Domain: t.domain, Expires: registrationLasts,
+		Registrar: t.target, Locate: locate, TCP: t.tcp, TLS: t.tls, Domain: t.domain, Expires: registrationLasts,
 	}, func(err error) {
 		switch {
 		case err != nil && err.Error() != before:
