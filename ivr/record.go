@@ -46,6 +46,7 @@ type recorded struct {
 
 	mu     sync.Mutex // guards what follows
 	talk   string     // why the talk keeps nothing as it stands
+	paused bool       // by the operator, who has told the journal
 	failed string     // why the tape takes nothing
 	owed   int        // octets that it did not take: silence stands for them, so that what follows has its place
 	said   string     // the gap that the journal knows of
@@ -76,7 +77,16 @@ func (r *recorded) begin(ctx context.Context) {
 			r.desk.note(ctx, r.c, step)
 		}
 	})
+	r.done.Go(func() { r.desk.Archive.Pauses(ctx, tape.ID(), r.pause) })
 	r.joins(media.Caller, r.call.Stream())
+}
+
+// pause is what the operator asked for while something is said that nobody keeps.
+func (r *recorded) pause(on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.paused = on
+	r.settle()
 }
 
 // joins adds a side's telephone, until leave.
@@ -105,7 +115,7 @@ func (r *recorded) stands(reason string) {
 
 // settle pauses or goes on, and tells the journal. r.mu is held.
 func (r *recorded) settle() {
-	r.tap.Pause(r.talk != "")
+	r.tap.Pause(r.paused || r.talk != "")
 	reason := r.talk
 	if reason == "" {
 		reason = r.failed

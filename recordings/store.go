@@ -225,25 +225,30 @@ func (e *Elsewhere) Error() string { return "the sound is on " + e.Node }
 // tells when it ended. fs.ErrNotExist: there is none, or not yet; *Elsewhere: not
 // on this node.
 func (a *Archive) Message(ctx context.Context, contact uuid.UUID) (io.ReadSeekCloser, time.Time, error) {
+	return a.sound(ctx, contact, kindMessage)
+}
+
+// sound opens the last recording of its kind.
+func (a *Archive) sound(ctx context.Context, contact uuid.UUID, kind string) (io.ReadSeekCloser, time.Time, error) {
 	var path, node string
 	var ended time.Time
 	err := a.db.Pool.QueryRow(ctx, `select path, node, ended_at from recordings
-		where contact_id = $1 and kind = 'message' and state = 'complete' and path <> '' order by started_at desc limit 1`, contact).Scan(&path, &node, &ended)
+		where contact_id = $1 and kind = $2 and state = 'complete' and path <> '' order by started_at desc limit 1`, contact, kind).Scan(&path, &node, &ended)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, time.Time{}, fmt.Errorf("message of contact %s: %w", contact, fs.ErrNotExist)
+		return nil, time.Time{}, fmt.Errorf("%s of contact %s: %w", kind, contact, fs.ErrNotExist)
 	}
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("message of contact %s: %w", contact, err)
+		return nil, time.Time{}, fmt.Errorf("%s of contact %s: %w", kind, contact, err)
 	}
 	if !filepath.IsLocal(path) {
-		return nil, time.Time{}, fmt.Errorf("message of contact %s: its path leads elsewhere", contact)
+		return nil, time.Time{}, fmt.Errorf("%s of contact %s: its path leads elsewhere", kind, contact)
 	}
 	f, err := os.Open(filepath.Join(a.dir, path))
 	if errors.Is(err, fs.ErrNotExist) && node != a.node {
 		err = &Elsewhere{node}
 	}
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("message of contact %s: %w", contact, err)
+		return nil, time.Time{}, fmt.Errorf("%s of contact %s: %w", kind, contact, err)
 	}
 	return f, ended.UTC(), nil
 }

@@ -1,6 +1,8 @@
 package recordings
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -70,5 +72,55 @@ func TestTalkOutlivesACrash(t *testing.T) {
 	}
 	if _, _, err := a.Message(t.Context(), contact); err == nil {
 		t.Error("a talk is played as a message")
+	}
+}
+
+// When its time is over a talk's file goes, then its row says so, with a line in the
+// journal; what is kept longer stays, and so do messages.
+func TestErase(t *testing.T) {
+	d := dbtest.New(t)
+	dir := t.TempDir()
+	a := openArchive(t, dir, d)
+	defer a.Close()
+	var paths []string
+	contacts := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
+	for i, start := range []func() (*Tape, error){
+		func() (*Tape, error) { return a.Talk(t.Context(), contacts[0], noon, 1) },
+		func() (*Tape, error) { return a.Talk(t.Context(), contacts[1], noon, 2) },
+		func() (*Tape, error) { return a.Tape(t.Context(), contacts[2], noon) },
+	} {
+		addContact(t, d, contacts[i])
+		tape, err := start()
+		must(t, err)
+		record(t, tape, speech(0, 1000, 0))
+		_, err = tape.Close(t.Context(), noon.Add(time.Second))
+		must(t, err)
+		var path string
+		must(t, d.Pool.QueryRow(t.Context(), `select path from recordings where id = $1`, tape.ID()).Scan(&path))
+		paths = append(paths, filepath.Join(dir, path))
+	}
+	for _, c := range []struct {
+		after time.Duration
+		n     int
+	}{{23 * time.Hour, 0}, {25 * time.Hour, 1}, {26 * time.Hour, 0}} {
+		if n, err := a.Erase(t.Context(), noon.Add(c.after)); err != nil || n != c.n {
+			t.Errorf("after %s %d were erased, want %d (%v)", c.after, n, c.n, err)
+		}
+	}
+	for i, there := range []bool{false, true, true} {
+		if _, err := os.Stat(paths[i]); (err == nil) != there {
+			t.Errorf("file %d: %v", i, err)
+		}
+	}
+	if got := kindsOf(t, d, contacts[0]); got != "taping taped tape_erased" {
+		t.Errorf("journal: %s", got)
+	}
+	if _, _, err := a.TalkSound(t.Context(), contacts[0]); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was erased is played: %v", err)
+	}
+	if r, _, err := a.TalkSound(t.Context(), contacts[1]); err != nil {
+		t.Error(err)
+	} else {
+		must(t, r.Close())
 	}
 }

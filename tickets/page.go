@@ -32,6 +32,7 @@ type Moment struct {
 	By           string     `json:"by"`   // display name, or ""
 	ContactID    *uuid.UUID `json:"contact_id"`
 	HasRecording bool       `json:"has_recording"` // of the contact; on its "ended" line only
+	TalkUntil    *time.Time `json:"talk_until"`    // of the contact's recorded talk, until when it is kept; likewise
 	Ending       string     `json:"ending"`        // on its "ended" line only
 }
 
@@ -303,7 +304,7 @@ func timeline(ctx context.Context, q querier, p *TicketPage) ([]Moment, error) {
 		}
 		if e.Kind == journal.Ended {
 			c := contacts[e.Contact.UUID]
-			m.HasRecording = c.HasRecording
+			m.HasRecording, m.TalkUntil = c.HasRecording, c.TalkUntil
 			m.Ending, _ = e.Data["ending"].(string)
 		}
 		list = append(list, m)

@@ -46,6 +46,7 @@ type Record struct {
 	Direction    string     `json:"direction" enum:"inbound,outbound"`
 	Outcome      string     `json:"outcome"` // of an outbound contact: reached, no_answer, busy, …
 	HasRecording bool       `json:"has_recording"`
+	TalkUntil    *time.Time `json:"talk_until"`            // until when its recorded talk is kept; null: there is none
 	Legs         []Leg      `json:"legs" nullable:"false"` // how the sound was, once it has ended
 	Journal      []Line     `json:"journal,omitempty"`
 }
@@ -70,7 +71,8 @@ type ContactFilter struct {
 const recordSelect = `select c.id, c.call_id, c.channel, c.caller, c.caller_source, c.dialled, coalesce(s.name, ''), c.settings_version, c.match, c.urgency,
 	c.t0, c.ta, c.ts, c.tq, c.tr, c.tc, c.te, c.tw, c.tk,
 	c.ending, c.number_told, c.ring_back, c.direction, c.outcome, coalesce(c.ticket_id, 0), t.number, u.name,
-	exists (select from recordings r where r.contact_id = c.id and r.kind = 'message' and r.state = 'complete'), c.legs,
+	exists (select from recordings r where r.contact_id = c.id and r.kind = 'message' and r.state = 'complete'),
+	(select max(r.keep_until) from recordings r where r.contact_id = c.id and r.kind = 'talk' and r.state = 'complete' and r.path <> ''), c.legs,
 	tp.id, tp.code, tp.name,
 	cu.id, cu.code, cu.name, cu.practice, cu.authority, cu.email, (select array_agg(n.number order by n.number) from customer_numbers n where n.customer_id = cu.id)
 	from contacts c
@@ -87,7 +89,7 @@ func scanRecord(row pgx.CollectableRow) (Record, error) {
 	var numbers []string
 	err := row.Scan(&r.ID, &r.CallID, &r.Channel, &r.Caller, &r.CallerSource, &r.Dialled, &r.Service, &r.Settings, &r.Match, &r.Urgency,
 		&r.T0, &r.Ta, &r.Ts, &r.Tq, &r.Tr, &r.Tc, &r.Te, &r.Tw, &r.Tk,
-		&r.Ending, &r.NumberTold, &r.RingBack, &r.Direction, &r.Outcome, &r.TicketID, &r.Ticket, &r.Operator, &r.HasRecording, &r.Legs,
+		&r.Ending, &r.NumberTold, &r.RingBack, &r.Direction, &r.Outcome, &r.TicketID, &r.Ticket, &r.Operator, &r.HasRecording, &r.TalkUntil, &r.Legs,
 		&topic, &topicCode, &topicName, &customer, &code, &name, &practice, &authority, &email, &numbers)
 	if err != nil {
 		return r, err
@@ -99,7 +101,7 @@ func scanRecord(row pgx.CollectableRow) (Record, error) {
 		r.Customer = &Customer{*customer, *code, *name, *practice, *authority, *email, orEmpty(numbers)}
 	}
 	r.T0 = r.T0.UTC()
-	for _, at := range []**time.Time{&r.Ta, &r.Ts, &r.Tq, &r.Tr, &r.Tc, &r.Te, &r.Tw, &r.Tk} {
+	for _, at := range []**time.Time{&r.Ta, &r.Ts, &r.Tq, &r.Tr, &r.Tc, &r.Te, &r.Tw, &r.Tk, &r.TalkUntil} {
 		*at = utc(*at)
 	}
 	return r, nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -87,6 +88,8 @@ func (s *Server) api(r chi.Router) {
 	s.promptsAPI(a)
 	r.With(requestTimes.bounded).Get("/contacts/{id}/recording", s.getRecording)
 	r.With(requestTimes.bounded).Head("/contacts/{id}/recording", s.getRecording)
+	r.With(requestTimes.bounded).Get("/contacts/{id}/talk", s.getTalk)
+	r.With(requestTimes.bounded).Head("/contacts/{id}/talk", s.getTalk)
 	r.With(requestTimes.bounded).Get("/prompts/{name}/sound", s.getPromptSound)
 	r.With(requestTimes.bounded).Head("/prompts/{name}/sound", s.getPromptSound)
 	a.describeSound()
@@ -448,15 +451,30 @@ func pathID(r *http.Request) (uuid.UUID, error) {
 // getRecording plays a message (WAV, with ranges). Who listened is journalled
 // before the first byte goes out.
 func (s *Server) getRecording(w http.ResponseWriter, r *http.Request) {
+	s.playback(w, r, "sound", s.Archive.Message)
+}
+
+// getTalk plays a recorded talk likewise, to supervisors: it is what an operator
+// said, too.
+func (s *Server) getTalk(w http.ResponseWriter, r *http.Request) {
+	if !slices.Contains(supervisors, whoAsks(r).Role) {
+		s.fail(w, r, errRole)
+		return
+	}
+	s.playback(w, r, "talk", s.Archive.TalkSound)
+}
+
+// playback plays what open finds on this node's disk, or another's.
+func (s *Server) playback(w http.ResponseWriter, r *http.Request, what string, open func(context.Context, uuid.UUID) (io.ReadSeekCloser, time.Time, error)) {
 	id, err := pathID(r)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	sound, at, err := s.Archive.Message(r.Context(), id)
+	sound, at, err := open(r.Context(), id)
 	var elsewhere *recordings.Elsewhere
 	if errors.As(err, &elsewhere) {
-		s.soundOf(w, r, id, elsewhere.Node)
+		s.soundOf(w, r, what, id, elsewhere.Node)
 		return
 	}
 	if err != nil {
@@ -465,7 +483,7 @@ func (s *Server) getRecording(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() { _ = sound.Close() }()
 	if r.Method == http.MethodGet {
-		if err := s.notePlayed(r.Context(), whoAsks(r).User, id); err != nil {
+		if err := s.notePlayed(r.Context(), whoAsks(r).User, what, id); err != nil {
 			s.fail(w, r, err)
 			return
 		}
@@ -487,8 +505,8 @@ var (
 	soundTells = []string{"Accept-Ranges", "Content-Length", "Content-Range", "Last-Modified"}
 )
 
-// soundOf plays a message that is on another node's disk.
-func (s *Server) soundOf(w http.ResponseWriter, r *http.Request, contact uuid.UUID, node string) {
+// soundOf plays what is on another node's disk.
+func (s *Server) soundOf(w http.ResponseWriter, r *http.Request, what string, contact uuid.UUID, node string) {
 	away := problemf(http.StatusServiceUnavailable, "La registrazione è sul server %s, che ora non risponde. Non è persa: riprova quando il server è di nuovo in funzione.", node)
 	away.retry = awayRetry
 	if s.Sound == nil {
@@ -501,7 +519,7 @@ func (s *Server) soundOf(w http.ResponseWriter, r *http.Request, contact uuid.UU
 			headers.Set(name, v)
 		}
 	}
-	res, err := s.Sound(r.Context(), node, contact, r.Method, headers)
+	res, err := s.Sound(r.Context(), node, what, contact, r.Method, headers)
 	if err != nil {
 		s.Log.Warn("the sound of another node cannot be had", "node", node, "contact", contact, "err", err)
 		s.fail(w, r, away)
@@ -518,7 +536,7 @@ func (s *Server) soundOf(w http.ResponseWriter, r *http.Request, contact uuid.UU
 		return
 	}
 	if r.Method == http.MethodGet {
-		if err := s.notePlayed(r.Context(), whoAsks(r).User, contact); err != nil {
+		if err := s.notePlayed(r.Context(), whoAsks(r).User, what, contact); err != nil {
 			s.fail(w, r, err)
 			return
 		}
@@ -542,6 +560,7 @@ type heard struct {
 
 type listening struct {
 	user    int64
+	what    string
 	contact uuid.UUID
 }
 
@@ -569,8 +588,8 @@ func (h *heard) forget(l listening) {
 	delete(h.since, l)
 }
 
-func (s *Server) notePlayed(ctx context.Context, u User, contact uuid.UUID) error {
-	l := listening{u.ID, contact}
+func (s *Server) notePlayed(ctx context.Context, u User, what string, contact uuid.UUID) error {
+	l := listening{u.ID, what, contact}
 	at := s.Now()
 	if s.heard.again(l, at) {
 		return nil
@@ -579,7 +598,7 @@ func (s *Server) notePlayed(ctx context.Context, u User, contact uuid.UUID) erro
 		tx.Wake("journal")
 		return journal.Append(ctx, tx, journal.Line{
 			Stream: journal.ContactStream(contact), At: at, Kind: journal.Played,
-			Contact: uuid.NullUUID{UUID: contact, Valid: true}, User: u.ID,
+			Contact: uuid.NullUUID{UUID: contact, Valid: true}, User: u.ID, Data: map[string]any{"what": what},
 		})
 	})
 	if err != nil {

@@ -130,6 +130,17 @@ func (a *operations) describeSound() {
 		},
 	})
 	a.api.OpenAPI().AddOperation(&huma.Operation{
+		OperationID: "getTalk", Method: http.MethodGet, Path: "/contacts/{id}/talk", Tags: []string{"contacts"},
+		Summary:    "The recorded talk, as WAV with the caller left and the operator right; ranges are served. Who listens is journalled.",
+		Parameters: []*huma.Param{{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString, Format: "uuid"}}},
+		Security:   []map[string][]string{{"token": {string(Read)}}, {"session": {}}},
+		Extensions: map[string]any{"x-roles": supervisors},
+		Responses: map[string]*huma.Response{
+			"200": {Description: "The sound.", Content: map[string]*huma.MediaType{"audio/wav": {}}},
+			"206": {Description: "A range of it.", Content: map[string]*huma.MediaType{"audio/wav": {}}},
+		},
+	})
+	a.api.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "getPromptSound", Method: http.MethodGet, Path: "/prompts/{name}/sound", Tags: []string{"prompts"},
 		Summary: "What callers hear, as WAV; ranges are served.",
 		Parameters: []*huma.Param{

@@ -44,10 +44,10 @@ type Config struct {
 	// Ready tells why calls are not answered, or nil. nil: ready.
 	Ready func() error
 
-	// Sound asks another node for a message that is on its disk; the headers are
-	// those of a browser that asks for a part of it. nil, or an error: that node
+	// Sound asks another node for a message or a talk ("sound", "talk") that is on
+	// its disk; the headers are those of a browser that asks for a part of it. nil, or an error: that node
 	// cannot be asked now.
-	Sound func(ctx context.Context, node string, contact uuid.UUID, method string, headers http.Header) (*http.Response, error)
+	Sound func(ctx context.Context, node, what string, contact uuid.UUID, method string, headers http.Header) (*http.Response, error)
 
 	// Alarm is what a supervisor must know of the installation (Italian), or "".
 	// It is asked with every tick of a supervisor's page. nil: nothing.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/pronto-desk/pronto/queue"
+	"github.com/pronto-desk/pronto/recordings"
 	"github.com/pronto-desk/pronto/tickets"
 )
 
@@ -29,6 +30,11 @@ func talkReason(err error) string {
 
 func (s *Server) talkAPI(a *operations) {
 	provide(a, operation{at: "POST /talk", id: "commandTalk", does: "Asks something of the talk that one is in: hold, resume, transfer to a colleague or a topic. How it stands then is an event of the seat."}, s.postTalk)
+	provide(a, operation{at: "GET /talk/recording", id: "getTaping", does: "Whether the talk that one is in is recorded, and whether that is paused."},
+		func(ctx context.Context, me User, _ *nothing) (recordings.Taping, error) {
+			return s.Archive.TapingOf(ctx, me.ID)
+		})
+	provide(a, operation{at: "POST /talk/recording", id: "pauseTaping", does: "Pauses the recording of the talk that one is in, for the whole call, or lets it go on."}, s.postTaping)
 }
 
 type talkInput struct {
@@ -37,6 +43,20 @@ type talkInput struct {
 		Operator string     `json:"operator,omitempty" maxLength:"32" doc:"A colleague's name."`
 		Topic    string     `json:"topic,omitempty" maxLength:"64" doc:"A topic's code."`
 	}
+}
+
+type tapingInput struct {
+	Body struct {
+		Paused bool `json:"paused"`
+	}
+}
+
+func (s *Server) postTaping(ctx context.Context, me User, in *tapingInput) (recordings.Taping, error) {
+	err := s.Archive.Pause(ctx, me.ID, in.Body.Paused, s.Now())
+	if errors.Is(err, recordings.ErrNotTaped) {
+		return recordings.Taping{}, problemf(http.StatusConflict, "Di questa conversazione non c'è una registrazione in corso.")
+	}
+	return recordings.Taping{Recorded: true, Paused: in.Body.Paused}, err
 }
 
 // postTalk puts a wish into the inbox of one's own talk; nobody asks for another.

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -76,7 +77,8 @@ func pinOf(der []byte) string {
 func (h *house) doorHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /alive", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	mux.HandleFunc("GET /sound/{contact}", h.sound) // HEAD too
+	mux.HandleFunc("GET /sound/{contact}", sounds(h.archive.Message)) // HEAD too
+	mux.HandleFunc("GET /talk/{contact}", sounds(h.archive.TalkSound))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !h.peers.admits(r, time.Now()) {
 			h.log.Warn("somebody who is no node was refused at the nodes' door", "from", r.RemoteAddr)
@@ -87,21 +89,23 @@ func (h *house) doorHandler() http.Handler {
 	})
 }
 
-// sound gives a message that is on this node's disk.
-func (h *house) sound(w http.ResponseWriter, r *http.Request) {
-	contact, err := uuid.Parse(r.PathValue("contact"))
-	if err != nil {
-		http.NotFound(w, r)
-		return
+// sounds gives what open finds on this node's disk.
+func sounds(open func(context.Context, uuid.UUID) (io.ReadSeekCloser, time.Time, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		contact, err := uuid.Parse(r.PathValue("contact"))
+		if err != nil {
+			http.NotFound(w, r)
+			return
+		}
+		f, at, err := open(r.Context(), contact)
+		if err != nil {
+			http.NotFound(w, r)
+			return
+		}
+		defer f.Close()
+		w.Header().Set("Content-Type", "audio/wav")
+		http.ServeContent(w, r, "", at, f)
 	}
-	f, at, err := h.archive.Message(r.Context(), contact)
-	if err != nil {
-		http.NotFound(w, r)
-		return
-	}
-	defer f.Close()
-	w.Header().Set("Content-Type", "audio/wav")
-	http.ServeContent(w, r, "", at, f)
 }
 
 // admits tells whether a request is another node's, to us.
@@ -164,12 +168,12 @@ func (p *peers) alive(ctx context.Context, n queue.Node) bool {
 }
 
 // sound asks a node for a message that is on its disk.
-func (p *peers) sound(ctx context.Context, node string, contact uuid.UUID, method string, headers http.Header) (*http.Response, error) {
+func (p *peers) sound(ctx context.Context, node, what string, contact uuid.UUID, method string, headers http.Header) (*http.Response, error) {
 	n, lives := p.queue.Node(node)
 	if !lives {
 		return nil, fmt.Errorf("%s does not live", node)
 	}
-	return p.ask(ctx, n, method, "/sound/"+contact.String(), headers)
+	return p.ask(ctx, n, method, "/"+what+"/"+contact.String(), headers)
 }
 
 // serveDoor answers other nodes until ctx ends.

@@ -261,6 +261,7 @@ func (h *house) run(ctx context.Context) error {
 	}
 	start("fence", rest, h.fence)
 	start("archive", rest, h.archive.Run)
+	start("retention", rest, h.retain)
 	start("traces", rest, h.traces.Run)
 	start("prompts", rest, h.prompts.Run)
 	start("queue", rest, h.queue.Run)

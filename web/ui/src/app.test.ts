@@ -410,7 +410,7 @@ test('who is to be rung back is told apart', async () => {
 test('a ticket’s page: no wait for a message of the night, numbers in groups', async () => {
   location.hash = '#/ticket/2026-1'
   const message = contact({ channel: 'voicemail', te: '2026-03-02T08:29:19Z', ending: 'voicemail' })
-  const begun = { at: message.t0, kind: 'begun', text: 'Chiamata da +390575123456', by: null, contact_id: message.id, has_recording: false, ending: null }
+  const begun = { at: message.t0, kind: 'begun', text: 'Chiamata da +390575123456', by: null, contact_id: message.id, has_recording: false, talk_until: null, ending: null }
   answers['GET /tickets/2026-1'] = () => [200, { ...ticket(), timeline: [begun], contacts: [message], notes: [] }]
   await start()
   expect(await screen.findByText('Chiamata da +39 0575 123456')).toBeTruthy()

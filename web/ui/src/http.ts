@@ -5,7 +5,7 @@ import type {
   CallType, Contact, Found, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict, Emergency, Fault, ServiceOverview, ServicePage, ServiceSettings, ServiceVersion, Route, TopicRoute,
 } from './contract'
 import type { CallbackFigures, Today } from './contract'
-import type { BadLine, Customer, Imported, Listening, ListeningsPage, Preview, Prompt, RegisterEntry, Trace } from './contract'
+import type { BadLine, Customer, Imported, Listening, ListeningsPage, Preview, Prompt, RegisterEntry, Taping, Trace } from './contract'
 
 const PREFIX = '/api/v1'
 
@@ -132,6 +132,8 @@ export const api = {
 
   painted: (offer: string) => request<void>('POST', `/offers/${q(offer)}/painted`),
   /** What one's own talk is to do: hold, resume, transfer. */
+  taping: () => request<Taping>('GET', '/talk/recording'),
+  pauseTaping: (paused: boolean) => request<Taping>('POST', '/talk/recording', { paused }),
   talk: (wish: string, target: object) => request<void>('POST', '/talk', { wish, ...target }),
   decline: (offer: string) => request<void>('POST', `/offers/${q(offer)}/decline`),
 
@@ -224,6 +226,8 @@ export const services = {
 }
 
 /** Where a contact's sound is. */
+/** The recorded talk of a contact. */
+export const talkURL = (contact: string) => `${PREFIX}/contacts/${q(contact)}/talk`
 export const recordingURL = (contact: string) => `${PREFIX}/contacts/${q(contact)}/recording`
 
 /** Where a prompt's sound is; another when it was replaced. */

@@ -157,6 +157,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/contacts/{id}/talk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The recorded talk, as WAV with the caller left and the operator right; ranges are served. Who listens is journalled. */
+        get: operations["getTalk"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/contacts/{id}/trace": {
         parameters: {
             query?: never;
@@ -760,6 +777,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/talk/recording": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether the talk that one is in is recorded, and whether that is paused. */
+        get: operations["getTaping"];
+        put?: never;
+        /** Pauses the recording of the talk that one is in, for the whole call, or lets it go on. */
+        post: operations["pauseTaping"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/tickets": {
         parameters: {
             query?: never;
@@ -1299,6 +1334,8 @@ export interface components {
             t0: string;
             /** Format: date-time */
             ta: string | null;
+            /** Format: date-time */
+            talk_until: string | null;
             /** Format: date-time */
             tc: string | null;
             /** Format: date-time */
@@ -1966,6 +2003,13 @@ export interface components {
             /** Format: int64 */
             count: number;
         };
+        Taping: {
+            paused: boolean;
+            recorded: boolean;
+        };
+        TapingInputBody: {
+            paused: boolean;
+        };
         Telephone: {
             /** Format: int64 */
             calls: number;
@@ -2062,6 +2106,8 @@ export interface components {
             ending: string;
             has_recording: boolean;
             kind: string;
+            /** Format: date-time */
+            talk_until: string | null;
             text: string;
         };
         Today: {
@@ -2487,6 +2533,37 @@ export interface operations {
         };
     };
     getRecording: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The sound. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/wav": unknown;
+                };
+            };
+            /** @description A range of it. */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/wav": unknown;
+                };
+            };
+        };
+    };
+    getTalk: {
         parameters: {
             query?: never;
             header?: never;
@@ -3949,6 +4026,71 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getTaping: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Taping"];
+                };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    pauseTaping: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TapingInputBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Taping"];
+                };
             };
             /** @description A refusal or a fault. */
             default: {

@@ -332,6 +332,11 @@ const it = {
     edit: 'Scheda',
   },
 
+  talk: {
+    listen: (when: string) => `Ascolta la conversazione, ${when}`,
+    until: (day: string) => `Registrazione conservata fino al ${day}, poi si cancella da sola.`,
+  },
+
   kinds: {
     begun: 'Chiamata ricevuta', answered: 'Risposta automatica', classified: 'Argomento scelto', opened: 'Ticket aperto',
     told: 'Numero comunicato', waiting: 'In coda', offered: 'Proposta a un operatore', painted: 'Scheda mostrata',
@@ -749,6 +754,11 @@ const en: Words = {
     inProgress: 'in progress',
     when: 'When',
     edit: 'Ticket',
+  },
+
+  talk: {
+    listen: (when) => `Listen to the talk, ${when}`,
+    until: (day) => `The recording is kept until ${day}, then erased.`,
   },
 
   kinds: {

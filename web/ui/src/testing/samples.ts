@@ -23,7 +23,7 @@ export function contact(more: Partial<Contact> = {}): Contact {
   return {
     id: 'c1', call_id: 'x', channel: 'phone', caller: '+390551234567', caller_source: 'asserted', dialled: '800123456', service: 'Assistenza', customer: null,
     match: 'certain', topic: { id: 2, code: 'certificati', name: 'Certificati' }, urgency: 2, t0: '2026-03-02T08:29:00Z', ta: null, ts: null, tq: null, tr: null, tc: null, te: null, tw: null,
-    tk: null, ending: null, ticket: '2026-1', operator: null, number_told: false, ring_back: null, direction: 'inbound', outcome: '', settings_version: 1, has_recording: false, legs: [], ...more,
+    tk: null, ending: null, ticket: '2026-1', operator: null, number_told: false, ring_back: null, direction: 'inbound', outcome: '', settings_version: 1, has_recording: false, talk_until: null, legs: [], ...more,
   }
 }
 

@@ -14,6 +14,10 @@ const it = {
   nobody: 'Nessun collega è disponibile adesso.',
   give: 'Trasferisci subito',
   cancel: 'Annulla',
+  recorded: 'La conversazione è registrata.',
+  pausedNow: 'Registrazione sospesa: quello che dite non resta.',
+  pause: 'Sospendi registrazione',
+  goOn: 'Riprendi registrazione',
   asked: { hold: 'Chiamata in attesa', resume: 'Conversazione ripresa', transfer: 'Trasferimento in corso' } as Record<string, string>,
   why: {
     held_long: 'L’attesa è durata troppo: siete di nuovo in conversazione.',
@@ -37,6 +41,10 @@ const en: typeof it = {
   nobody: 'No colleague is free now.',
   give: 'Transfer now',
   cancel: 'Cancel',
+  recorded: 'The talk is recorded.',
+  pausedNow: 'The recording is paused: what you say is not kept.',
+  pause: 'Pause the recording',
+  goOn: 'Go on recording',
   asked: { hold: 'The call is held', resume: 'You are talking again', transfer: 'Being transferred' },
   why: {
     held_long: 'It was held for too long: you are talking again.',
