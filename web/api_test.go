@@ -22,7 +22,7 @@ func TestEverythingNeedsSomebodySignedIn(t *testing.T) {
 		"GET /me", "GET /snapshot", "GET /operators", "PUT /operators/anna/state", "POST /operators/anna/wrapup", "POST /offers/" + id + "/painted",
 		"POST /offers/" + id + "/decline", "GET /topics", "GET /call-types", "GET /outcomes", "GET /tickets", "GET /tickets/2026-1", "PATCH /tickets/2026-1",
 		"POST /tickets/2026-1/take", "POST /tickets/2026-1/notes", "POST /tickets/2026-1/close", "POST /tickets/2026-1/reopen", "GET /contacts",
-		"GET /contacts/" + id, "GET /contacts/" + id + "/recording", "GET /messages", "POST /messages/" + id + "/heard", "POST /messages/" + id + "/take",
+		"GET /contacts/" + id, "GET /contacts/" + id + "/recording", "GET /contacts/" + id + "/talk", "GET /talk/recording", "POST /talk/recording", "GET /messages", "POST /messages/" + id + "/heard", "POST /messages/" + id + "/take",
 		"GET /ringbacks", "POST /ringbacks/" + id + "/take", "GET /customers", "GET /nothing",
 	} {
 		method, path, _ := strings.Cut(at, " ")
