@@ -292,7 +292,7 @@ func (b *Book) checked(ctx context.Context, q querier, service int64, draft *Ver
 	}
 	s.leadsSomewhere(&list)
 	if open, opens := s.Hours.Open(s.ValidFrom); !open && opens.IsZero() {
-		list.warn("hours", placeHours, "Con questi orari il servizio non apre mai: chi chiama può solo lasciare un messaggio.")
+		list.warn("hours", placeHours, "Con questi orari il servizio non apre mai: chi chiama non arriva a nessun operatore.")
 	}
 	others.taken(service, s, draft.Settings.Numbers, &list)
 	if err := unspoken(ctx, q, s, &list); err != nil {
