@@ -158,13 +158,8 @@ func lasting(ctx context.Context, leg media.Leg) (context.Context, func()) {
 
 // dial rings the customer while the operator hears that it rings.
 func (d *Desk) dial(ctx context.Context, c *tickets.Contact, leg media.Leg) (Line, error) {
-	if err := d.Plan.Allows(c.Caller); err != nil {
-		return nil, &Unreached{queue.NotAllowed, err}
-	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	tooLong := time.AfterFunc(customerRings, func() { stop(errNoAnswer) })
-	defer tooLong.Stop()
 	watched := make(chan struct{})
 	go func() { // ends with ctx
 		defer close(watched)
@@ -177,7 +172,7 @@ func (d *Desk) dial(ctx context.Context, c *tickets.Contact, leg media.Leg) (Lin
 	defer func() { stop(nil); <-watched }()
 	silent := leg.Stream().Start(d.Prompts.Clip(prompts.Ringing))
 	defer silent()
-	return d.Lines.Dial(ctx, c.Caller, c.CallID)
+	return d.outside(ctx, c.Caller, c.CallID)
 }
 
 // outcomeOf is what came of a dialling that returned err.

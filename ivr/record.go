@@ -19,6 +19,7 @@ const (
 	gapHold    = "hold"    // the caller hears music
 	gapConsult = "consult" // so does the caller, and the operator asks somebody else
 	gapWaiting = "waiting" // the caller was given on, and nobody has answered yet
+	gapOutside = "outside" // the caller talks to somebody who is not ours
 	gapNoRoom  = "no_room" // the disk is nearly full
 	gapFault   = "fault"   // the recording could not be written
 )

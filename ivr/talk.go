@@ -3,6 +3,7 @@ package ivr
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/pronto-desk/pronto/db"
@@ -23,7 +24,7 @@ const (
 	whyHeldLong     = "held_long"     // holdLongest is over
 	whyNotFree      = "not_free"      // the colleague has a caller by now
 	whyDeclined     = "declined"      // the colleague did not want to
-	whyNoAnswer     = "no_answer"     // nor lifted
+	whyNoAnswer     = "no_answer"     // nor lifted, as queue.NoAnswer says of somebody outside
 	whyUnreachable  = "unreachable"   // their telephone could not be rung
 	whyOperatorGone = "operator_gone" // hung up while the caller heard music
 	whyHungUp       = "hung_up"       // who was asked
@@ -39,9 +40,11 @@ type talk struct {
 	leg   media.Leg    // the operator's; nil: they have gone, and are free
 	offer *queue.Offer // that led to the talk
 	taken *recorded    // what is kept of it
+	leave func()       // ends that for the operator
 
-	waits  bool // the caller is in the queue again
-	unsure bool // perhaps the place waits again: the database went away as it was told to
+	waits  bool   // the caller is in the queue again
+	unmix  func() // ends the mix of three; nil: there is none
+	unsure bool   // perhaps the place waits again: the database went away as it was told to
 	ending tickets.Ending
 }
 
@@ -51,12 +54,12 @@ type move func(ctx context.Context) move
 // talk joins caller and operator until one of them hangs up, or the operator gives
 // the caller on: waits says that they stand in the queue again.
 func (d *Desk) talk(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, leg media.Leg, offer *queue.Offer, taken *recorded) (waits bool, ending tickets.Ending) {
-	t := &talk{desk: d, call: call, c: c, place: place, leg: leg, offer: offer, taken: taken, ending: tickets.Served}
+	t := &talk{desk: d, call: call, c: c, place: place, leg: leg, offer: offer, taken: taken, leave: func() {}, ending: tickets.Served}
 	defer t.over(ctx) // a panic, too, must not leave the operator talking to nobody
 	d.note(ctx, c, tickets.Step{Kind: journal.Talking, At: time.Now(), Operator: offer.Operator})
 	taken.begin(ctx)
 	taken.stands("")
-	defer taken.joins(media.Operator, leg.Stream())()
+	t.leave = taken.joins(media.Operator, leg.Stream())
 	for next := move(t.together); next != nil; {
 		next = next(ctx)
 	}
@@ -65,6 +68,9 @@ func (d *Desk) talk(ctx context.Context, call Call, c *tickets.Contact, place *q
 
 // over lets the operator go on to the wrap-up.
 func (t *talk) over(ctx context.Context) {
+	if t.unmix != nil {
+		t.unmix()
+	}
 	offer := t.offer
 	if t.leg != nil {
 		t.part(ctx)
@@ -78,17 +84,29 @@ func (t *talk) over(ctx context.Context) {
 // part hangs up on the operator.
 func (t *talk) part(ctx context.Context) {
 	t.leg.Hangup(context.WithoutCancel(ctx))
+	t.leave()
 	t.desk.judge(t.c, tickets.LegOperator, t.leg.Stream())
 	t.leg = nil
 }
 
 // together is the talk as it begins: the two hear each other.
 func (t *talk) together(ctx context.Context) move {
-	c := t.until(ctx, func(ctx context.Context) error { return media.Bridge(ctx, t.call.Stream(), t.leg.Stream()) })
+	c := t.until(ctx, func(ctx context.Context) error { return t.bridge(ctx, t.call.Stream(), t.leg.Stream()) })
 	if c == nil {
 		return nil // however it ended, the caller was served
 	}
 	return t.obey(c)
+}
+
+// bridge joins two; a mix that they were in dies away above it.
+func (t *talk) bridge(ctx context.Context, a, b *media.Stream) error {
+	if t.unmix != nil {
+		var over sync.WaitGroup
+		defer over.Wait()
+		over.Go(t.unmix)
+		t.unmix = nil
+	}
+	return media.Bridge(ctx, a, b)
 }
 
 // obey is the stretch that a command begins.
@@ -98,6 +116,8 @@ func (t *talk) obey(c *queue.Command) move {
 		return t.held
 	case queue.Transfer:
 		return func(ctx context.Context) move { return t.transfer(ctx, c.Target) }
+	case queue.Consult:
+		return func(ctx context.Context) move { return t.consult(ctx, c.Target) }
 	}
 	return t.together
 }
@@ -137,21 +157,26 @@ func (t *talk) alone(ctx context.Context) move {
 
 // transfer gives the caller on unannounced. Who cannot be given on goes on talking.
 func (t *talk) transfer(ctx context.Context, to queue.Target) move {
-	err := t.give(ctx, to, "")
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, queue.ErrNotFree):
-		t.stands(ctx, queue.Together, whyNotFree, journal.Returned, to)
-	default:
-		t.desk.Log.Warn("a caller could not be given on", "contact", t.c.ID, "error", err)
-		t.stands(ctx, queue.Together, whyFault, journal.Returned, to)
+	if to.Number != "" {
+		return t.out(ctx, to)
 	}
-	return t.together
+	if err := t.give(ctx, to, ""); err != nil {
+		return t.kept(ctx, to, err)
+	}
+	return nil
+}
+
+// kept is a caller who could not be given on.
+func (t *talk) kept(ctx context.Context, to queue.Target, err error) move {
+	if errors.Is(err, queue.ErrNotFree) {
+		return t.back(ctx, to, whyNotFree)
+	}
+	t.desk.Log.Warn("a caller could not be given on", "contact", t.c.ID, "error", err)
+	return t.back(ctx, to, whyFault)
 }
 
 // give frees the operator and gives the caller back to the queue, for one colleague
-// or for whoever answers.
+// or for whoever answers, unless somebody outside is to have them.
 func (t *talk) give(ctx context.Context, to queue.Target, reason string) error {
 	told, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWait)
 	defer cancel()
@@ -160,19 +185,25 @@ func (t *talk) give(ctx context.Context, to queue.Target, reason string) error {
 		return err
 	}
 	t.part(ctx)
+	t.waits = to.Number == ""
 	t.taken.stands(gapWaiting)
-	t.waits = true
 	return nil
 }
 
 // until runs fn until the operator's page asks for something, which it returns; nil
 // when fn ended otherwise.
-func (t *talk) until(ctx context.Context, fn func(context.Context) error) (c *queue.Command) {
+func (t *talk) until(ctx context.Context, fn func(context.Context) error) *queue.Command {
+	return t.taking(ctx, fn, func(*queue.Command) {})
+}
+
+// taking is until with what is to be done while fn still runs.
+func (t *talk) taking(ctx context.Context, fn func(context.Context) error, take func(*queue.Command)) (c *queue.Command) {
 	stretch, stop := context.WithCancel(ctx)
 	listened := make(chan struct{})
 	go func() { // ends with the stretch
 		defer close(listened)
 		if c, _ = t.desk.Queue.Commanded(stretch, t.offer.ID); c != nil {
+			take(c)
 			stop()
 		}
 	}()

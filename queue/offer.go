@@ -89,6 +89,7 @@ func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at
 	switch {
 	case e.to == Accepted && o.Consult:
 		seat = seat.talking(at)
+		seat.Talk = Advising
 	case e.to == Accepted:
 		seat = seat.talking(at)
 		w.operator(o)

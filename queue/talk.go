@@ -22,6 +22,7 @@ import (
 //	asking → consulting, together
 //	consulting → together, conference
 //	conference → together
+//	advising → together
 //
 // From any of them the talk may end, or the caller be given on.
 type Talk string
@@ -33,6 +34,7 @@ const (
 	Asking     Talk = "asking"     // the caller hears music, the operator how somebody else is rung
 	Consulting Talk = "consulting" // the operator and somebody else hear each other, the caller music
 	Conference Talk = "conference" // all three hear each other
+	Advising   Talk = "advising"   // of the one who is asked: the caller is somebody else's
 )
 
 // Wish is what an operator's page asks of the talk.
@@ -113,15 +115,12 @@ func (q *Queue) command(ctx context.Context, tx *db.Tx, user int64, c Command, a
 	case !slices.Contains(wishes[seat.Talk], c.Wish):
 		return ErrNotNow
 	}
-	var mine bool // the seat has the caller, and is not just being asked
 	var outbound bool
-	err = tx.QueryRow(ctx, `select not o.consult, c.direction = 'outbound' from offers o join contacts c on c.id = o.contact_id where o.id = @offer`,
-		args{"offer": seat.Offer}).Scan(&mine, &outbound)
+	err = tx.QueryRow(ctx, `select c.direction = 'outbound' from offers o join contacts c on c.id = o.contact_id where o.id = @offer`,
+		args{"offer": seat.Offer}).Scan(&outbound)
 	switch {
 	case err != nil:
 		return err
-	case !mine:
-		return ErrNotNow
 	case outbound && (c.Wish == Transfer || c.Wish == Consult):
 		return ErrOutgoing
 	}

@@ -38,7 +38,7 @@ type seatView struct {
 	Topics        []int64        `json:"topics"`          // that they answer
 	Version       int64          `json:"version"`
 	Active        bool           `json:"active" doc:"false: was let go, and leaves the lists once idle."`
-	Talk          queue.Talk     `json:"talk" enum:",held,asking,consulting,conference" doc:"How the talk stands; empty: the two hear each other."`
+	Talk          queue.Talk     `json:"talk" enum:",held,asking,consulting,conference,advising" doc:"How the talk stands; empty: the two hear each other."`
 	TalkWhy       string         `json:"talk_why" doc:"Why what was asked of the talk last came to nothing; empty: it did not."`
 }
 
@@ -308,6 +308,8 @@ type state struct {
 	CanDial       bool   `json:"can_dial"`
 	CannotDialWhy string `json:"cannot_dial_why"` // Italian; "" when it can
 
+	CanTransferOut bool `json:"can_transfer_out" doc:"One may give a caller to a number of one's own choice."`
+
 	Emergency emergencyView `json:"emergency"`
 
 	Now time.Time `json:"now"`
@@ -349,5 +351,6 @@ func (s *Server) state(ctx context.Context, u User) (*state, error) {
 	if st.CanDial = s.Queue.Dials(); !st.CanDial {
 		st.CannotDialWhy = noLine
 	}
+	st.CanTransferOut, _ = s.mayDial(u)
 	return st, nil
 }

@@ -33,6 +33,8 @@ type Config struct {
 	Prompts *prompts.Store
 	Plan    tickets.DialPlan // whom the desk may ring back; none: nobody
 
+	DialsFreely []Role // who may give a caller to a number of their own choice, within Plan
+
 	Webhooks *outbox.Webhooks // who is told of what happens
 	Traces   *sip.Traces      // the signalling of calls; nil: there is none
 

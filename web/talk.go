@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/recordings"
@@ -29,7 +30,7 @@ func talkReason(err error) string {
 }
 
 func (s *Server) talkAPI(a *operations) {
-	provide(a, operation{at: "POST /talk", id: "commandTalk", does: "Asks something of the talk that one is in: hold, resume, transfer to a colleague or a topic. How it stands then is an event of the seat."}, s.postTalk)
+	provide(a, operation{at: "POST /talk", id: "commandTalk", does: "Asks something of the talk that one is in: hold, resume, transfer to a colleague, a topic or a number, consult a colleague or a number first and then complete, take back or confer. How it stands then is an event of the seat."}, s.postTalk)
 	provide(a, operation{at: "GET /talk/recording", id: "getTaping", does: "Whether the talk that one is in is recorded, and whether that is paused."},
 		func(ctx context.Context, me User, _ *nothing) (recordings.Taping, error) {
 			return s.Archive.TapingOf(ctx, me.ID)
@@ -39,9 +40,10 @@ func (s *Server) talkAPI(a *operations) {
 
 type talkInput struct {
 	Body struct {
-		Wish     queue.Wish `json:"wish" enum:"hold,resume,transfer" wants:"Si può chiedere: hold, resume, transfer."`
+		Wish     queue.Wish `json:"wish" enum:"hold,resume,transfer,consult,complete,take_back,conference" wants:"Si può chiedere: hold, resume, transfer, consult, complete, take_back, conference."`
 		Operator string     `json:"operator,omitempty" maxLength:"32" doc:"A colleague's name."`
-		Topic    string     `json:"topic,omitempty" maxLength:"64" doc:"A topic's code."`
+		Topic    string     `json:"topic,omitempty" maxLength:"64" doc:"A topic's code; nobody is consulted so."`
+		Number   string     `json:"number,omitempty" maxLength:"32" doc:"Somebody outside, for who may dial."`
 	}
 }
 
@@ -62,8 +64,8 @@ func (s *Server) postTaping(ctx context.Context, me User, in *tapingInput) (reco
 // postTalk puts a wish into the inbox of one's own talk; nobody asks for another.
 func (s *Server) postTalk(ctx context.Context, me User, in *talkInput) (nothing, error) {
 	c := queue.Command{Wish: in.Body.Wish}
-	if c.Wish == queue.Transfer {
-		to, err := s.target(ctx, in)
+	if c.Wish == queue.Transfer || c.Wish == queue.Consult {
+		to, err := s.target(ctx, me, in)
 		if err != nil {
 			return nothing{}, err
 		}
@@ -73,10 +75,20 @@ func (s *Server) postTalk(ctx context.Context, me User, in *talkInput) (nothing,
 }
 
 // target is whom a caller is to be given to.
-func (s *Server) target(ctx context.Context, in *talkInput) (to queue.Target, err error) {
+func (s *Server) target(ctx context.Context, me User, in *talkInput) (to queue.Target, err error) {
+	named := 0
+	for _, name := range []string{in.Body.Operator, in.Body.Topic, in.Body.Number} {
+		if name != "" {
+			named++
+		}
+	}
 	switch {
-	case (in.Body.Operator == "") == (in.Body.Topic == ""):
-		return to, refused("operator", "Scegli a chi trasferire: una persona oppure un argomento.")
+	case named != 1:
+		return to, refused("operator", "Scegli a chi trasferire: una persona, un argomento oppure un numero.")
+	case in.Body.Topic != "" && in.Body.Wish == queue.Consult:
+		return to, refused("topic", "Un argomento non si può consultare: trasferisci subito, oppure scegli una persona.")
+	case in.Body.Number != "":
+		return s.outside(me, in.Body.Number)
 	case in.Body.Operator != "":
 		u, err := s.users.ByName(ctx, in.Body.Operator)
 		if errors.Is(err, ErrNoUser) {
@@ -100,4 +112,27 @@ func (s *Server) target(ctx context.Context, in *talkInput) (to queue.Target, er
 		}
 	}
 	return to, &tickets.Refusal{Field: "topic", Reason: "Non c'è nessun argomento con questo codice."}
+}
+
+// outside is a number that a caller is given to, for who may dial one of their own
+// choice.
+func (s *Server) outside(me User, number string) (to queue.Target, err error) {
+	if may, why := s.mayDial(me); !may {
+		return to, problemf(http.StatusForbidden, "%s", why)
+	}
+	if err := s.Plan.Allows(number); err != nil {
+		return to, err
+	}
+	return queue.Target{Number: tickets.Normalise(number)}, nil
+}
+
+// mayDial says whether somebody may give callers to numbers outside, and if not, why.
+func (s *Server) mayDial(u User) (bool, string) {
+	switch {
+	case !s.Queue.Dials():
+		return false, noLine
+	case slices.Contains(s.DialsFreely, u.Role):
+		return true, ""
+	}
+	return false, "Non ti è permesso trasferire a numeri esterni."
 }

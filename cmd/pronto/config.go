@@ -23,6 +23,7 @@ import (
 
 	"github.com/pronto-desk/pronto/sip"
 	"github.com/pronto-desk/pronto/tickets"
+	"github.com/pronto-desk/pronto/web"
 )
 
 // Config is the file given to `pronto serve`: addresses and secrets. Hours,
@@ -54,6 +55,7 @@ type SIPConfig struct {
 	Trunks []TrunkConfig `toml:"trunk"`
 
 	DialPrefixes []string `toml:"dial_prefixes"` // whom the desk may dial: beginnings in E.164
+	TransferOut  string   `toml:"transfer_out"`  // who may give callers to numbers outside: nobody, supervisors or operators (everybody)
 
 	TraceDays int `toml:"trace_days"` // how long the signalling of calls is kept, masked; 0: not at all
 }
@@ -150,7 +152,7 @@ const (
 func defaults() Config {
 	return Config{
 		Data:     "data",
-		SIP:      SIPConfig{Listen: []string{"127.0.0.1:5060"}, Realm: "pronto", SRTP: "offer", DialPrefixes: tickets.DefaultPrefixes(), TraceDays: 14},
+		SIP:      SIPConfig{Listen: []string{"127.0.0.1:5060"}, Realm: "pronto", SRTP: "offer", DialPrefixes: tickets.DefaultPrefixes(), TraceDays: 14, TransferOut: "supervisors"},
 		RTP:      RTPConfig{Ports: "20000-24999"},
 		HTTP:     HTTPConfig{Listen: "127.0.0.1:8080", ACME: ACMEConfig{Directory: acme.LetsEncryptURL}},
 		Nodes:    NodesConfig{Listen: "127.0.0.1:0"},
@@ -236,6 +238,7 @@ type settings struct {
 	traceDays int
 	trunks    []trunk
 	plan      tickets.DialPlan
+	freely    []web.Role // who may give callers to numbers outside
 	minPort   uint16
 	maxPort   uint16
 	http      string
@@ -304,6 +307,11 @@ func (t trunk) where() string {
 	return fmt.Sprintf("%s:%d", t.host, t.port)
 }
 
+// transferOut is whom sip.transfer_out names.
+var transferOut = map[string][]web.Role{
+	"nobody": nil, "supervisors": {web.Supervisor, web.Admin}, "operators": {web.Operator, web.Supervisor, web.Admin},
+}
+
 // prefix is the beginning of a number in E.164.
 var prefix = regexp.MustCompile(`^\+[1-9][0-9]{0,14}$`)
 
@@ -335,6 +343,10 @@ func (c Config) check() (settings, error) {
 	}
 	if strings.ContainsAny(c.SIP.Realm, "\"\\\r\n") || c.SIP.Realm == "" || len(c.SIP.Realm) > 64 {
 		fault("sip.realm", "1 to 64 characters without quotes")
+	}
+	known := false
+	if s.freely, known = transferOut[c.SIP.TransferOut]; !known {
+		fault("sip.transfer_out", "nobody, supervisors or operators")
 	}
 	names := map[string]bool{}
 	if c.SIP.TraceDays < 0 || c.SIP.TraceDays > tracesLongest {

@@ -44,6 +44,7 @@ func TestConfigRefuses(t *testing.T) {
 		"lines below none":    {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\nlines = -1\n", "lines: -1"},
 		"identity of nobody":  {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\ntarget = \"192.0.2.1:5060\"\ncaller = \"+390551234567\"\nidentity = \"both\"\n", "none of from, asserted"},
 		"prefix in words":     {"[sip]\ndial_prefixes = [\"Italia\"]\n", "sip.dial_prefixes"},
+		"who dials freely":    {"[sip]\ntransfer_out = \"tutti\"\n", "sip.transfer_out"},
 		"ports backwards":     {"[rtp]\nports = \"24999-20000\"\n", "rtp.ports"},
 		"one port":            {"[rtp]\nports = \"20000-20000\"\n", "rtp.ports"},
 		"console in clear":    {"[http]\nlisten = \"192.0.2.1:8080\"\n", "in clear"},

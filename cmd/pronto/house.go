@@ -135,7 +135,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	}
 	h.web = web.New(web.Config{
 		DB: d, Book: h.book, Queue: h.queue, Archive: h.archive, Prompts: h.prompts,
-		Plan: s.plan, CanRing: h.canRing, Sound: h.peers.sound, Ready: h.isReady, Metrics: h.metrics(), Log: e.log, PublicURL: s.publicURL,
+		Plan: s.plan, DialsFreely: s.freely, CanRing: h.canRing, Sound: h.peers.sound, Ready: h.isReady, Metrics: h.metrics(), Log: e.log, PublicURL: s.publicURL,
 		Webhooks: h.hooks,
 		Traces:   h.traces,
 		Alarm:    h.alarm,

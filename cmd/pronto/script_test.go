@@ -225,7 +225,7 @@ func (s *stage) open(url, dir string, words []string) error {
 	s.house, err = build(settings{
 		data: dir, realm: "pronto", traceDays: 14, minPort: 20000, maxPort: 21999, grace: time.Minute, logLevel: "info",
 		trunks: []trunk{{name: "carrier", networks: []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24")}, lines: bought, target: target, standby: standby, host: host, caller: "+39055400500", asserted: true}},
-		plan:   tickets.DialPlan{Prefixes: tickets.DefaultPrefixes()},
+		plan:   tickets.DialPlan{Prefixes: tickets.DefaultPrefixes()}, freely: transferOut["operators"],
 	}, s.db, edges{packet: []net.PacketConn{conn}, rtp: s.wire.Media, prompts: s.lib, http: s.browsers, log: slog.New(slog.NewTextHandler(logTo{s.t}, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		return err
@@ -305,7 +305,7 @@ func (s *stage) holds(check context.Context) (faults []error) {
 		"offers still pending":                  `select count(*) from offers where state = 'pending'`,
 		"seats still with a caller":             `select count(*) from seats where doing in ('offered', 'talking')`,
 		"messages without sound":                `select count(*) from recordings where state <> 'complete'`,
-		"callers with two operators at once":    `select count(*) from offers a join offers b on b.contact_id = a.contact_id and b.id > a.id and a.ended_at < b.released_at and b.ended_at < a.released_at where a.state = 'accepted' and b.state = 'accepted'`,
+		"contacts served more often than given": `select count(*) from (select contact_id from offers o where state = 'accepted' and not consult group by 1 having count(*) > 1 + (select count(*) from journal j where j.contact_id = o.contact_id and j.kind = 'given')) x`,
 		"talks that nobody has ended":           `select count(*) from offers where state = 'accepted' and released_at is null`,
 		"wishes that no talk took":              `select count(*) from commands`,
 		"tickets whose numbers leave a gap":     `select count(*) from ticket_counters c where c.last <> (select count(*) from tickets t where t.year = c.year)`,
@@ -795,7 +795,7 @@ func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
 		return s.api(ctx, a.token, "POST", "/tickets/"+w[1]+"/take", struct{}{}, nil) // takes ticket N
 	case "sees": // sees "Mario Rossi" certificati 2026-1
 		return a.page.sees(ctx, w)
-	case "holds", "resumes", "transfers":
+	case "holds", "resumes", "transfers", "consults", "completes", "returns", "confers":
 		return s.asks(ctx, a, verb, w)
 	case "calls", "books", "cancels":
 		return s.ringsBack(ctx, a, verb, w)
@@ -829,18 +829,25 @@ func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
 }
 
 // asks presses a button of the talk: anna holds, anna resumes, anna transfers to
-// bruno, anna transfers to topic carta; `… gets 409` is what the desk says instead.
+// bruno, anna transfers to topic carta, anna consults number rossi, anna completes,
+// anna returns to the caller, anna confers; `… gets 409` is what the desk says instead.
 func (s *stage) asks(ctx context.Context, a *actor, verb string, w []string) error {
 	want := ""
 	if n := len(w); n > 1 && w[n-2] == "gets" {
 		want, w = w[n-1], w[:n-2]
 	}
-	body := map[string]string{"wish": map[string]string{"holds": "hold", "resumes": "resume", "transfers": "transfer"}[verb]}
+	body := map[string]string{"wish": map[string]string{"holds": "hold", "resumes": "resume", "transfers": "transfer", "consults": "consult",
+		"completes": "complete", "returns": "take_back", "confers": "conference"}[verb]}
+	if len(w) > 0 && w[0] == "to" {
+		w = w[1:]
+	}
 	switch {
-	case len(w) == 2: // to bruno
-		body["operator"] = w[1]
-	case len(w) == 3: // to topic carta
-		body["topic"] = w[2]
+	case len(w) == 2 && w[0] == "number":
+		body["number"] = cmp.Or(callerNumbers[w[1]], w[1])
+	case len(w) == 2:
+		body[w[0]] = w[1] // topic carta
+	case len(w) == 1:
+		body["operator"] = w[0]
 	}
 	err := s.api(ctx, a.token, "POST", "/talk", body, nil)
 	if want != "" {

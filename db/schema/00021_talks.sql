@@ -13,7 +13,7 @@ create table commands (
 
 -- Where a talk stands, and why the last thing that was asked of it came to nothing.
 alter table seats
-    add talk     text not null default '' check (talk in ('', 'held', 'asking', 'consulting', 'conference')),
+    add talk     text not null default '' check (talk in ('', 'held', 'asking', 'consulting', 'conference', 'advising')),
     add talk_why text not null default '',
     add check (talk = '' or doing = 'talking');
 

@@ -24,7 +24,7 @@ const (
 // sender is the outgoing half of a stream: one SSRC, sequence numbers without a
 // hole, timestamps on the wall clock, whatever it is that sounds.
 type sender struct {
-	mu     sync.Mutex // guards everything; held while a packet is written, so that the wire sees the order of the numbers. A leaf: no lock is taken under it.
+	mu     sync.Mutex // guards everything; held while a packet is written, so that the wire sees the order of the numbers. A leaf: no lock is taken under it but an ear's, which is one.
 	conn   Conn
 	format Format
 	cipher *cipher        // nil: what is sent is in clear
@@ -45,6 +45,7 @@ type sender struct {
 
 	keying []*keying   // our own keys come first,
 	floor  []*sounding // then what was started last,
+	port   *port       // then the mix, once it is to be heard,
 	from   *Stream     // then the joined leg; else silence
 
 	live   bool // the segment continues
@@ -123,6 +124,8 @@ func (o *sender) write(b []byte, h header, at time.Duration) {
 func (o *sender) tick(at time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	ahead := len(o.floor) == 0 && o.begun && int32(o.next-o.base-samples(at)) >= samplesPerFrame // the relay has sent more than the time that has passed
+	mixed := o.tickMix(ahead)                                                                    // whatever is sent, the others go on talking
 	if o.tickKeys(at) {
 		return
 	}
@@ -131,6 +134,12 @@ func (o *sender) tick(at time.Duration) {
 	case len(o.floor) > 0:
 		o.live = false
 		o.fill(payload)
+	case mixed != nil && ahead:
+		o.live = false
+		return // so that no change from relay to mix puts the clock off for good
+	case mixed != nil:
+		o.live = false
+		mixed.put(payload, o.format.Law)
 	case o.live && at-o.heard < fillAfter:
 		return // the joined leg speaks for itself
 	default:
@@ -218,7 +227,7 @@ func (o *sender) relay(leg *Stream, a arrival, b []byte, from, to int, at time.D
 	switch {
 	case o.from != leg:
 		return dropLate // the bridge has just ended
-	case len(o.floor) > 0 || len(o.keying) > 0:
+	case len(o.floor) > 0 || len(o.keying) > 0 || o.mixed():
 		return dropCovered
 	case !o.ready():
 		o.live = false

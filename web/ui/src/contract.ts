@@ -10,6 +10,8 @@ export type Me = Schemas['Me']
 export type Seat = Schemas['Seat']
 export type Declared = Seat['declared']
 export type Doing = Seat['doing']
+/** What can be asked of one's own talk. */
+export type Wish = Schemas['TalkInputBody']['wish']
 export type Topic = Schemas['Topic']
 export type CallType = Schemas['CallType']
 export type Person = Schemas['Person']

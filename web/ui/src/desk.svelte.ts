@@ -11,7 +11,7 @@ import { words, type Words } from './words'
 import { words as room } from './words/room'
 import { words as talk } from './words/talk'
 import { declaredWords } from './seat'
-import { nameOf, personName, type CallType, type Contact, type Declared, type Emergency, type Event, type Outcome, type Person, type Pop, type Seat, type State, type Ticket, type Topic, type Waiting } from './contract'
+import { nameOf, personName, type CallType, type Contact, type Declared, type Emergency, type Event, type Outcome, type Person, type Pop, type Seat, type State, type Ticket, type Topic, type Waiting, type Wish } from './contract'
 import type { Language } from './format'
 import { phone } from './format'
 
@@ -304,7 +304,7 @@ export class Desk {
   }
 
   /** Asks something of the talk; how it stands then comes as an event of the seat. */
-  async askTalk(wish: string, target: object = {}): Promise<boolean> {
+  async askTalk(wish: Wish, target: object = {}): Promise<boolean> {
     try {
       await api.talk(wish, target)
       this.say(talk[this.language].asked[wish] ?? '')

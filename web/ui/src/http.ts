@@ -4,7 +4,7 @@ import type {
   Callback,
   CallType, Contact, Found, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict, Emergency, Fault, ServiceOverview, ServicePage, ServiceSettings, ServiceVersion, Route, TopicRoute,
 } from './contract'
-import type { CallbackFigures, Today } from './contract'
+import type { CallbackFigures, Today, Wish } from './contract'
 import type { BadLine, Customer, Imported, Listening, ListeningsPage, Preview, Prompt, RegisterEntry, Taping, Trace } from './contract'
 
 const PREFIX = '/api/v1'
@@ -131,10 +131,10 @@ export const api = {
   extend: (operator: string, seconds: number) => request<Seat>('POST', `/operators/${q(operator)}/wrapup`, { extend: seconds }),
 
   painted: (offer: string) => request<void>('POST', `/offers/${q(offer)}/painted`),
-  /** What one's own talk is to do: hold, resume, transfer. */
   taping: () => request<Taping>('GET', '/talk/recording'),
   pauseTaping: (paused: boolean) => request<Taping>('POST', '/talk/recording', { paused }),
-  talk: (wish: string, target: object) => request<void>('POST', '/talk', { wish, ...target }),
+  /** What one's own talk is to do; whom it is about. */
+  talk: (wish: Wish, target: object) => request<void>('POST', '/talk', { wish, ...target }),
   decline: (offer: string) => request<void>('POST', `/offers/${q(offer)}/decline`),
 
   tickets: (f: TicketFilter, cursor: string, limit = 50) => {

@@ -769,7 +769,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Asks something of the talk that one is in: hold, resume, transfer to a colleague or a topic. How it stands then is an event of the seat. */
+        /** Asks something of the talk that one is in: hold, resume, transfer to a colleague, a topic or a number, consult a colleague or a number first and then complete, take back or confer. How it stands then is an event of the seat. */
         post: operations["commandTalk"];
         delete?: never;
         options?: never;
@@ -1859,7 +1859,7 @@ export interface components {
              * @description How the talk stands; empty: the two hear each other.
              * @enum {string}
              */
-            talk: "" | "held" | "asking" | "consulting" | "conference";
+            talk: "" | "held" | "asking" | "consulting" | "conference" | "advising";
             /** @description Why what was asked of the talk last came to nothing; empty: it did not. */
             talk_why: string;
             ticket: string | null;
@@ -1970,6 +1970,8 @@ export interface components {
             /** Format: int64 */
             callbacks_open: number;
             can_dial: boolean;
+            /** @description One may give a caller to a number of one's own choice. */
+            can_transfer_out: boolean;
             cannot_dial_why: string;
             emergency: components["schemas"]["Emergency"];
             me: components["schemas"]["Me"];
@@ -1991,12 +1993,14 @@ export interface components {
             reason?: "" | "Pausa" | "Pranzo" | "Formazione" | "Riunione";
         };
         TalkInputBody: {
+            /** @description Somebody outside, for who may dial. */
+            number?: string;
             /** @description A colleague's name. */
             operator?: string;
-            /** @description A topic's code. */
+            /** @description A topic's code; nobody is consulted so. */
             topic?: string;
             /** @enum {string} */
-            wish: "hold" | "resume" | "transfer";
+            wish: "hold" | "resume" | "transfer" | "consult" | "complete" | "take_back" | "conference";
         };
         Tally: {
             code: string;

@@ -36,5 +36,5 @@ export function pop(more: Partial<Pop> = {}): Pop {
 }
 
 export function state(more: Partial<State> = {}): State {
-  return { me, seat: seat(), operators: [seat()], waiting: [], pop: null, messages_new: 0, ringbacks_due: 0, callbacks_open: 0, can_dial: true, cannot_dial_why: '', emergency: { active: false, clip: '', since: null, until: null }, now: '2026-03-02T08:30:00Z', ...more }
+  return { me, seat: seat(), operators: [seat()], waiting: [], pop: null, messages_new: 0, ringbacks_due: 0, callbacks_open: 0, can_dial: true, cannot_dial_why: '', can_transfer_out: false, emergency: { active: false, clip: '', since: null, until: null }, now: '2026-03-02T08:30:00Z', ...more }
 }
