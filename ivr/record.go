@@ -22,6 +22,8 @@ const (
 	gapOutside = "outside" // the caller talks to somebody who is not ours
 	gapNoRoom  = "no_room" // the disk is nearly full
 	gapFault   = "fault"   // the recording could not be written
+
+	gapOperator = recordings.GapOperator // paused; who did it has told the journal
 )
 
 // gapWhile is why nothing is kept as a talk stands; "": what is said is kept.
@@ -86,7 +88,13 @@ func (r *recorded) begin(ctx context.Context) {
 func (r *recorded) pause(on bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.paused = on
+	if on == r.paused {
+		return // woken for another reason
+	}
+	r.paused, r.said = on, ""
+	if on {
+		r.said = gapOperator
+	}
 	r.settle()
 }
 
@@ -118,7 +126,11 @@ func (r *recorded) stands(reason string) {
 func (r *recorded) settle() {
 	r.tap.Pause(r.paused || r.talk != "")
 	reason := r.talk
-	if reason == "" {
+	switch {
+	case reason != "":
+	case r.paused: // it outlives hold and transfer
+		reason = gapOperator
+	default:
 		reason = r.failed
 	}
 	if reason == r.said {

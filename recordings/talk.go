@@ -131,6 +131,9 @@ func (a *Archive) TapingOf(ctx context.Context, user int64) (t Taping, err error
 	return t, nil
 }
 
+// GapOperator is the reason of a gap, as the journal says it, that an operator asked for.
+const GapOperator = "operator"
+
 // Pause pauses the recording of the talk that an operator is in, or lets it go on;
 // for the whole call, whoever joins it. Asking twice is harmless. ErrNotTaped: there
 // is none.
@@ -146,7 +149,7 @@ func (a *Archive) Pause(ctx context.Context, user int64, paused bool, at time.Ti
 		}
 		line.Stream, line.Data = journal.ContactStream(line.Contact.UUID), map[string]any{"recording": id}
 		if paused {
-			line.Kind, line.Data["reason"] = journal.Gap, "operator"
+			line.Kind, line.Data["reason"] = journal.Gap, GapOperator
 		}
 		tx.Wake(topicJournal, line.Stream, tapeTopic(id))
 		return journal.Append(ctx, tx, line)
