@@ -332,6 +332,17 @@ var told = map[journal.Kind]func(e journal.Entry, contacts map[uuid.UUID]Record,
 	journal.Told:      says("Numero del ticket comunicato"),
 	journal.StateTold: says("Stato del ticket comunicato dal risponditore"),
 	journal.Talking:   says("In conversazione"),
+	journal.Given: func(e journal.Entry, _ map[uuid.UUID]Record, _ map[int64]string) string {
+		switch e.Data["to"] {
+		case "operator":
+			return "Trasferita a un collega"
+		case "topic":
+			return "Trasferita a un altro argomento"
+		case "queue": // the operator hung up while the caller heard music
+			return "Rimessa in coda: l'operatore ha riagganciato durante l'attesa"
+		}
+		return "Trasferita"
+	},
 	journal.Taken: func(e journal.Entry, _ map[uuid.UUID]Record, _ map[int64]string) string {
 		if _, message := e.Data["recording"]; message { // taken from the list of messages, beside its ticket
 			return "Messaggio preso in carico"

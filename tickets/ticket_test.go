@@ -308,6 +308,40 @@ func TestALife(t *testing.T) {
 	}
 }
 
+// TestTimelineTellsTransfers: without them the same call begins to be talked about again and again.
+func TestTimelineTellsTransfers(t *testing.T) {
+	d := newDesk(t)
+	ctx := t.Context()
+	c := d.call("", monday)
+	ticket, err := d.Book.Open(ctx, c, Matter{Channel: Phone, At: monday}, nil)
+	must(t, err)
+	must(t, d.db.Tx(ctx, func(tx *db.Tx) error {
+		for _, to := range []string{"operator", "topic", "queue"} {
+			if err := journal.Append(ctx, tx, journal.Line{Stream: journal.ContactStream(c.ID), At: monday, Kind: journal.Given, User: d.anna,
+				Contact: uuid.NullUUID{UUID: c.ID, Valid: true}, Data: map[string]any{"to": to}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	page, err := d.Ticket(ctx, ticket.Number)
+	must(t, err)
+	var told []string
+	for _, m := range page.Timeline {
+		if m.Kind == string(journal.Given) {
+			told = append(told, m.By+": "+m.Text)
+		}
+	}
+	want := []string{
+		"Operatore anna: Trasferita a un collega",
+		"Operatore anna: Trasferita a un altro argomento",
+		"Operatore anna: Rimessa in coda: l'operatore ha riagganciato durante l'attesa",
+	}
+	if !slices.Equal(told, want) {
+		t.Errorf("timeline\n%s\nwant\n%s", strings.Join(told, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // TestTimelineShowsTheRecording of the contact that has one.
 func TestTimelineShowsTheRecording(t *testing.T) {
 	d := newDesk(t)

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { clockSeconds, clockTime, countdown, day, duration, fullMoment, instantOf, moment, phone, phonesIn, waited, wallClock } from './format'
+import { clockSeconds, clockTime, countdown, day, duration, fullDay, fullMoment, instantOf, moment, phone, phonesIn, waited, wallClock } from './format'
 
 test.each([
   [0, '0:00'], [999, '0:00'], [1000, '0:01'], [59_999, '0:59'], [60_000, '1:00'], [605_000, '10:05'], [3_599_999, '59:59'], [3_600_000, '1:00:00'],
@@ -53,6 +53,7 @@ describe('Rome’s time, wherever the browser is', () => {
   })
 
   test('in full', () => expect(fullMoment('2026-03-03T08:41:03Z', 'it')).toBe('martedì 3 marzo 2026, 09:41:03'))
+  test('a day in full', () => expect(fullDay('2026-03-03T08:41:03Z', 'it')).toBe('3 marzo 2026'))
 })
 
 test.each([

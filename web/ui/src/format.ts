@@ -90,6 +90,11 @@ export function fullMoment(at: string | number | null | undefined, language: Lan
   return `${date}, ${clockSeconds(at, language)}`
 }
 
+/** `3 marzo 2026`. */
+export function fullDay(at: string | number, language: Language): string {
+  return formatter(language, 'dMy', { day: 'numeric', month: 'long', year: 'numeric' }).format(new Date(at))
+}
+
 /**
  * A telephone number in the groups Italians read: `+39 055 1234567`,
  * `+39 347 123 4567`, `800 123 456`. What is not known stays as it came.

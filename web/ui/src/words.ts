@@ -334,7 +334,7 @@ const it = {
 
   talk: {
     listen: (when: string) => `Ascolta la conversazione, ${when}`,
-    until: (day: string) => `Registrazione conservata fino al ${day}, poi si cancella da sola.`,
+    until: (day: string) => `Registrazione conservata fino a: ${day}. Poi si cancella da sola.`,
   },
 
   kinds: {
