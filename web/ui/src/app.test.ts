@@ -203,6 +203,15 @@ describe('the system’s notification', () => {
   })
 })
 
+test('who holds a caller is not told to hang up: that sends the caller back to the queue', async () => {
+  await start()
+  talk()
+  expect(await screen.findByText('Per chiudere, riaggancia la cornetta.')).toBeTruthy()
+  tell('seat', seat({ doing: 'talking', talk: 'held', version: 3, doing_until: soon(3600) }))
+  expect(await screen.findByText(/Se riagganci, chi ha chiamato torna in coda/)).toBeTruthy()
+  expect(screen.queryByText('Per chiudere, riaggancia la cornetta.')).toBeNull()
+})
+
 describe('the form', () => {
   const lift = () => {
     tell('seat', seat({ doing: 'talking', version: 2, doing_until: soon(3600) }))

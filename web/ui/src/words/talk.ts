@@ -5,6 +5,7 @@ import type { Language } from '../format'
 const it = {
   hold: 'Attesa',
   resume: 'Riprendi',
+  heldHangUp: 'Se riagganci, chi ha chiamato torna in coda.',
   transfer: 'Trasferisci',
   to: 'A chi',
   choose: 'Scegli…',
@@ -54,6 +55,7 @@ const it = {
 const en: typeof it = {
   hold: 'Hold',
   resume: 'Resume',
+  heldHangUp: 'If you hang up, the caller goes back to the queue.',
   transfer: 'Transfer',
   to: 'To whom',
   choose: 'Choose…',
