@@ -338,6 +338,8 @@ var told = map[journal.Kind]func(e journal.Entry, contacts map[uuid.UUID]Record,
 			return "Trasferita a un collega"
 		case "topic":
 			return "Trasferita a un altro argomento"
+		case "outside":
+			return "Trasferita a un numero esterno"
 		case "queue": // the operator hung up while the caller heard music
 			return "Rimessa in coda: l'operatore ha riagganciato durante l'attesa"
 		}

@@ -316,7 +316,7 @@ func TestTimelineTellsTransfers(t *testing.T) {
 	ticket, err := d.Book.Open(ctx, c, Matter{Channel: Phone, At: monday}, nil)
 	must(t, err)
 	must(t, d.db.Tx(ctx, func(tx *db.Tx) error {
-		for _, to := range []string{"operator", "topic", "queue"} {
+		for _, to := range []string{"operator", "topic", "outside", "queue"} {
 			if err := journal.Append(ctx, tx, journal.Line{Stream: journal.ContactStream(c.ID), At: monday, Kind: journal.Given, User: d.anna,
 				Contact: uuid.NullUUID{UUID: c.ID, Valid: true}, Data: map[string]any{"to": to}}); err != nil {
 				return err
@@ -335,6 +335,7 @@ func TestTimelineTellsTransfers(t *testing.T) {
 	want := []string{
 		"Operatore anna: Trasferita a un collega",
 		"Operatore anna: Trasferita a un altro argomento",
+		"Operatore anna: Trasferita a un numero esterno",
 		"Operatore anna: Rimessa in coda: l'operatore ha riagganciato durante l'attesa",
 	}
 	if !slices.Equal(told, want) {
