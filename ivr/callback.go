@@ -202,9 +202,7 @@ func (d *Desk) finish(ctx context.Context, c *tickets.Contact, to queue.Ringing,
 		d.Log.Error("the ending could not be written", "contact", c.ID, "error", err)
 	}
 	if outcome == queue.Reached {
-		leg.Hangup(ctx)
-		d.release(ctx, &to.Offer)
-		return
+		return // the talk has freed them
 	}
 	tone := leg.Stream().Start(d.Prompts.Clip(prompts.Engaged))
 	select {

@@ -146,7 +146,8 @@ func TestNoteOfAContactThatIsNone(t *testing.T) {
 func TestRingBackByEnding(t *testing.T) {
 	d := newDesk(t)
 	ctx := t.Context()
-	due := map[Ending]string{AbandonedQueue: "always", NoOperator: "always", SystemFault: "always", AbandonedIVR: "chosen"}
+	due := map[Ending]string{AbandonedQueue: "always", NoOperator: "always", SystemFault: "always", AbandonedIVR: "chosen",
+		NoMessage: "chosen", OutOfHoursNoMessage: "chosen"} // who chose had wanted somebody, and said no word instead
 	for e := range endings {
 		for _, who := range []struct {
 			from   string

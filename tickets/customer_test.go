@@ -355,6 +355,8 @@ func TestPutServiceRoundTrip(t *testing.T) {
 	want := Service{Number: "848000111", Numbers: []string{"848000111", "+390551112223"}, Name: "Base",
 		Hours:          calendar.Hours{Week: week, OpenHolidays: true, Patron: &calendar.MonthDay{Month: time.June, Day: 24}, Exceptional: []calendar.Period{election}},
 		MobilesRefused: true, RecordingNotice: true, MaxWait: 20 * time.Minute, NobodyWait: 2 * time.Minute, AtClosing: AtClosingCallback, AnnounceEvery: time.Minute,
+		Duty:        Duty{Numbers: []string{"+390557654321"}, From: 20 * 60, To: 8 * 60},
+		RecordCalls: true, RecordingAgreement: "accordo del 3 marzo", RecordingDays: 90,
 		Menu: []MenuItem{{Key: '2', Action: ActionTopic, Topic: d.topics[1]}, {Key: '3', Action: ActionState}, {Key: '9', Action: ActionTopic, Topic: d.topics[0], Default: true}}}
 	for version := range 2 { // the second replaces the first
 		got, err := d.PutService(t.Context(), want)
