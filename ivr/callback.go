@@ -172,7 +172,7 @@ func (d *Desk) dial(ctx context.Context, c *tickets.Contact, leg media.Leg) (Lin
 	defer func() { stop(nil); <-watched }()
 	silent := leg.Stream().Start(d.Prompts.Clip(prompts.Ringing))
 	defer silent()
-	return d.outside(ctx, c.Caller, c.CallID)
+	return d.outside(ctx, c.Caller, c.CallID, customerRings)
 }
 
 // outcomeOf is what came of a dialling that returned err.

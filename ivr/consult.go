@@ -101,7 +101,7 @@ func whyNot(err error) string {
 // reach rings a colleague, whose page shows who it is about, or somebody outside.
 func (t *talk) reach(ctx context.Context, to queue.Target) (*asked, error) {
 	if to.Number != "" {
-		line, err := t.desk.outside(ctx, to.Number, uuid.NewString())
+		line, err := t.desk.outside(ctx, to.Number, uuid.NewString(), customerRings)
 		if err != nil {
 			return nil, err
 		}
@@ -119,16 +119,16 @@ func (t *talk) reach(ctx context.Context, to queue.Target) (*asked, error) {
 	return &asked{leg: leg, offer: offer, to: to}, nil
 }
 
-// outside dials a number that the dial plan allows, for as long as somebody rung
-// back is given; an error is *Unreached, or the cause of ctx.
-func (d *Desk) outside(ctx context.Context, number, id string) (Line, error) {
+// outside dials a number that the dial plan allows, and lets it ring so long; an
+// error is *Unreached, or the cause of ctx.
+func (d *Desk) outside(ctx context.Context, number, id string, rings time.Duration) (Line, error) {
 	if err := d.Plan.Allows(number); err != nil {
 		return nil, &Unreached{queue.NotAllowed, err}
 	}
 	if d.Lines == nil {
 		return nil, &Unreached{queue.NoLine, queue.ErrNoLine}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, customerRings, errNoAnswer)
+	ctx, cancel := context.WithTimeoutCause(ctx, rings, errNoAnswer)
 	defer cancel()
 	return d.Lines.Dial(ctx, number, id)
 }
@@ -233,7 +233,7 @@ func (t *talk) out(ctx context.Context, to queue.Target) move {
 	var line Line
 	var why error
 	err := t.call.While(ctx, t.desk.Prompts.Clip(prompts.Ringing), func(ctx context.Context) error {
-		line, why = t.desk.outside(ctx, to.Number, uuid.NewString())
+		line, why = t.desk.outside(ctx, to.Number, uuid.NewString(), customerRings)
 		return why
 	})
 	switch {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/pronto-desk/pronto/db/journal"
 	"github.com/pronto-desk/pronto/ivr/prompts"
-	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/tickets"
 )
 
@@ -142,12 +141,7 @@ func dutyOutcome(err error) string {
 // take rings a number, and asks whoever lifts to take the call: a voicemail lifts,
 // too, and an emergency must not end on its tape.
 func (d *Desk) take(ctx context.Context, number string) (Line, error) {
-	if err := d.Plan.Allows(number); err != nil { // the settings were checked by the plan of then
-		return nil, &Unreached{queue.NotAllowed, err}
-	}
-	ringing, cancel := context.WithTimeoutCause(ctx, dutyRings, errNoAnswer)
-	defer cancel()
-	line, err := d.Lines.Dial(ringing, number, uuid.NewString())
+	line, err := d.outside(ctx, number, uuid.NewString(), dutyRings)
 	if err != nil {
 		return nil, err
 	}
