@@ -30,6 +30,10 @@ const (
 	genericPlans = "force_generic_plan"
 	customPlans  = "force_custom_plan"
 
+	// Its enable_seqscan: whether a table may be read through where an index would do.
+	byCost  = "on"
+	byIndex = "off"
+
 	// What the server itself breaks off, in case our side is stuck or gone.
 	statementTimeout = "30000" // ms
 	idleTxTimeout    = "30000" // ms
@@ -70,11 +74,11 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	pool, err := open(ctx, c.URL, genericPlans, min(keptConns, c.MaxConns), c.MaxConns)
+	pool, err := open(ctx, c.URL, genericPlans, min(keptConns, c.MaxConns), c.MaxConns, byCost)
 	if err != nil {
 		return nil, err
 	}
-	lists, err := open(ctx, c.URL, customPlans, 0, listConns)
+	lists, err := open(ctx, c.URL, customPlans, 0, listConns, byCost)
 	if err != nil {
 		pool.Close()
 		return nil, err
@@ -84,9 +88,11 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 
 // Own is the same database by a connection of one's own, for who must not wait
 // behind a burst of calls, nor for a connection that has not planned its few
-// statements yet. It is closed with d.
+// statements yet. What it asks names few rows, by an index: a plan that reads a
+// table through, made when that was empty, would only grow slower with the day. It
+// is closed with d.
 func (d *DB) Own() *DB {
-	pool, err := open(context.Background(), d.url, genericPlans, 0, 1) // connects when it is needed
+	pool, err := open(context.Background(), d.url, genericPlans, 0, 1, byIndex) // connects when it is needed
 	if err != nil {
 		panic(err) // Open has read the same address
 	}
@@ -97,8 +103,8 @@ func (d *DB) Own() *DB {
 }
 
 // open makes a pool of at least and at most so many connections, on which
-// statements are planned in one way (PostgreSQL's plan_cache_mode).
-func open(ctx context.Context, url, plans string, least, most int32) (*pgxpool.Pool, error) {
+// statements are planned in one way (PostgreSQL's plan_cache_mode and enable_seqscan).
+func open(ctx context.Context, url, plans string, least, most int32, seqscan string) (*pgxpool.Pool, error) {
 	pc, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("read the database's address: %w", err)
@@ -117,6 +123,7 @@ func open(ctx context.Context, url, plans string, least, most int32) (*pgxpool.P
 	setDefault(params, "statement_timeout", statementTimeout)
 	setDefault(params, "idle_in_transaction_session_timeout", idleTxTimeout)
 	setDefault(params, "plan_cache_mode", plans)
+	setDefault(params, "enable_seqscan", seqscan)
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("make the pool: %w", err)
@@ -144,12 +151,40 @@ func (d *DB) Close() {
 // Tx is one transaction and the topics that its commit will wake.
 type Tx struct {
 	pgx.Tx
-	topics []string
+	self     string
+	topics   []string
+	notified int // so many of the topics travel already
 }
 
 // Wake notes topics: with the commit the other nodes hear of them, after it this
 // process does. A wake-up says "look again", never what happened.
 func (t *Tx) Wake(topics ...string) { t.topics = append(t.topics, topics...) }
+
+const notifySQL = `select pg_notify('pronto', $1 || ' ' || topic) from unnest($2::text[]) topic`
+
+// Notify puts what the other nodes will hear at the commit into a batch, so that
+// it needs no round of its own. Topics noted after it still have theirs.
+func (t *Tx) Notify(b *pgx.Batch) {
+	if topics := t.unsaid(); len(topics) > 0 {
+		b.Queue(notifySQL, t.self, topics).Exec(func(pgconn.CommandTag) error { return nil })
+	}
+}
+
+func (t *Tx) notify(ctx context.Context) error {
+	topics := t.unsaid()
+	if len(topics) == 0 {
+		return nil
+	}
+	_, err := t.Exec(ctx, notifySQL, t.self, topics)
+	return err
+}
+
+// unsaid are the topics of which the other nodes have not been told.
+func (t *Tx) unsaid() []string {
+	topics := distinct(t.topics[t.notified:])
+	t.notified = len(t.topics)
+	return topics
+}
 
 // Tx runs fn in one transaction (read committed) and commits unless fn fails.
 // After a serialization failure or a deadlock fn runs again, at most four times
@@ -174,7 +209,7 @@ func (d *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	tx := &Tx{Tx: inner}
+	tx := &Tx{Tx: inner, self: d.self}
 	committed := false
 	defer func() { // also when fn panics
 		if !committed {
@@ -191,11 +226,8 @@ func (d *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
 			return fmt.Errorf("alongside: %w", err)
 		}
 	}
-	topics := distinct(tx.topics)
-	if len(topics) > 0 {
-		if _, err := tx.Exec(ctx, `select pg_notify('pronto', $1 || ' ' || topic) from unnest($2::text[]) topic`, d.self, topics); err != nil {
-			return fmt.Errorf("notify: %w", err)
-		}
+	if err := tx.notify(ctx); err != nil {
+		return fmt.Errorf("notify: %w", err)
 	}
 	endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endLongest)
 	defer cancel()
@@ -203,7 +235,7 @@ func (d *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
 	committed = err == nil
 	// Also after a COMMIT whose answer was lost: it may have happened, and
 	// looking again costs nothing.
-	d.Wakeups.Wake(topics...)
+	d.Wakeups.Wake(distinct(tx.topics)...)
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pronto-desk/pronto/db"
@@ -205,6 +206,19 @@ func TestListenBringsTheOtherNodesWakeups(t *testing.T) {
 	if woken(other) {
 		t.Error("another topic was woken")
 	}
+
+	// What travels with a batch arrives once, and so does what is noted after it.
+	if err := there.Tx(t.Context(), func(tx *db.Tx) error {
+		var batch pgx.Batch
+		tx.Wake("seat:1")
+		tx.Notify(&batch)
+		tx.Wake("other")
+		return tx.SendBatch(t.Context(), &batch).Close()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	awaitWake(t, seat, "a batch on the other node")
+	awaitWake(t, other, "what came after its batch")
 
 	// Our own commits have woken us already: they do not come back.
 	wake(here, "seat:1")

@@ -26,7 +26,9 @@ func (q *Queue) Run(ctx context.Context) error {
 	defer beat.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
-	_ = q.rehearse(ctx, time.Now())
+	again := time.NewTicker(rehearseEvery)
+	defer again.Stop()
+	_ = q.rehearse(ctx, time.Now(), true)
 	failing := false
 	for {
 		var err error
@@ -36,6 +38,8 @@ func (q *Queue) Run(ctx context.Context) error {
 		case <-beat.C:
 			err = q.tend(ctx, time.Now())
 			beat.Reset(beatEvery)
+		case <-again.C:
+			_ = q.rehearse(ctx, time.Now(), false) // an error that lasts is the next beat's, too
 		case <-nodes.C():
 			err = q.beat(ctx, time.Now())
 		case <-match.C():
@@ -55,7 +59,7 @@ func (q *Queue) Run(ctx context.Context) error {
 			q.db.Wakeups.Wake(TopicMatch) // who waits is to learn it too: the wake-ups of others will not come
 		} else if err == nil && failing {
 			q.log.Info("the queue's clocks are kept again")
-			_ = q.rehearse(ctx, time.Now()) // the connections are new
+			_ = q.rehearse(ctx, time.Now(), true) // the connections are new
 		}
 		failing = err != nil
 	}

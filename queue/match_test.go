@@ -334,7 +334,10 @@ func TestNobodyRingsBeforeTheyWait(t *testing.T) {
 // fail as it is meant to, and leaves nothing behind.
 func TestRehearsal(t *testing.T) {
 	d := newDesk(t)
-	err := d.rehearse(background, after(0))
+	if err := d.rehearse(background, after(0), false); err.Error() != errRehearsed.Error() {
+		t.Fatalf("the short rehearsal ended with: %v", err)
+	}
+	err := d.rehearse(background, after(0), true)
 	var pe *pgconn.PgError
 	if !errors.Is(err, errRehearsed) || !errors.As(err, &pe) || pe.Code != "23503" || pe.TableName != "offers" { // foreign_key_violation
 		t.Fatalf("the rehearsal ended with: %v", err)

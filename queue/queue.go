@@ -31,10 +31,11 @@ const (
 	// user's own wrap_up may be.
 	MaxWrapUp = time.Hour
 
-	refusedFor  = 60 * time.Second // after "Rifiuta" the same caller is not offered to the same operator
-	beatEvery   = time.Second      // a node says that it lives; one small statement
-	beatLongest = 2 * time.Second  // then the beat has failed, and is tried anew: it must not hang on a dead connection
-	retryAfter  = time.Second      // after an error of the database
+	refusedFor    = 60 * time.Second // after "Rifiuta" the same caller is not offered to the same operator
+	rehearseEvery = 10 * time.Second // a vacuum throws plans away about once a minute on a busy day
+	beatEvery     = time.Second      // a node says that it lives; one small statement
+	beatLongest   = 2 * time.Second  // then the beat has failed, and is tried anew: it must not hang on a dead connection
+	retryAfter    = time.Second      // after an error of the database
 
 	// silentAfter is four and a half beats: a node that has not been seen to change
 	// for so long is silent. Its callers are offered to nobody, its offers cost

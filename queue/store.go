@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
@@ -40,6 +41,7 @@ func (w *work) do(ctx context.Context) error {
 	if err := journal.Queue(&w.batch, w.lines...); err != nil {
 		return err
 	}
+	w.tx.Notify(&w.batch)
 	return journal.Replayed(w.tx.SendBatch(ctx, &w.batch).Close())
 }
 
@@ -125,6 +127,20 @@ func (w *work) place(contact uuid.UUID, from, to placeState, at time.Time) {
 	}
 	w.batch.Queue(`update places set state = @to, left_at = @left where contact_id = @contact and state = @from`,
 		args{"contact": contact, "from": from, "to": to, "left": left})
+}
+
+// take offers the place of a caller who waits, unless they are leaving just now:
+// somebody has the row, or they have gone. Those are added to gone.
+func (w *work) take(contact uuid.UUID, gone *leaving) {
+	w.batch.Queue(`
+		update places set state = 'offered' where contact_id = (
+			select contact_id from places where contact_id = @contact and state = 'waiting' for update skip locked)`,
+		args{"contact": contact}).Exec(func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() == 0 {
+			*gone = append(*gone, contact)
+		}
+		return nil
+	})
 }
 
 // operator names on the contact who has accepted it; who had it before does not

@@ -153,6 +153,7 @@ func (f *begun) apply(ctx context.Context, tx *db.Tx) error {
 		return err
 	}
 	tx.Wake(topicJournal, line.Stream)
+	tx.Notify(&batch)
 	return journal.Replayed(tx.SendBatch(ctx, &batch).Close())
 }
 

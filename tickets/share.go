@@ -177,6 +177,11 @@ func together(d *db.DB, list []*sharer) error {
 			}
 		}
 		tx.Wake(topicJournal)
-		return journal.Append(ctx, tx, lines...)
+		var end pgx.Batch
+		if err := journal.Queue(&end, lines...); err != nil {
+			return err
+		}
+		tx.Notify(&end)
+		return journal.Replayed(tx.SendBatch(ctx, &end).Close())
 	})
 }
