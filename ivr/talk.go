@@ -168,11 +168,15 @@ func (t *talk) transfer(ctx context.Context, to queue.Target) move {
 
 // kept is a caller who could not be given on.
 func (t *talk) kept(ctx context.Context, to queue.Target, err error) move {
-	if errors.Is(err, queue.ErrNotFree) {
-		return t.back(ctx, to, whyNotFree)
+	why := whyNotFree
+	if !errors.Is(err, queue.ErrNotFree) {
+		t.desk.Log.Warn("a caller could not be given on", "contact", t.c.ID, "error", err)
+		why = whyFault
 	}
-	t.desk.Log.Warn("a caller could not be given on", "contact", t.c.ID, "error", err)
-	return t.back(ctx, to, whyFault)
+	if gone(t.leg) {
+		return t.alone // the operator relied on it
+	}
+	return t.back(ctx, to, why)
 }
 
 // give frees the operator and gives the caller back to the queue, for one colleague
@@ -216,6 +220,21 @@ func (t *talk) taking(ctx context.Context, fn func(context.Context) error, take 
 	}
 	if ctx.Err() != nil {
 		return nil // the caller has gone: whatever was asked, there is nobody left
+	}
+	if c == nil && gone(t.leg) {
+		c = t.last(ctx)
+	}
+	return c
+}
+
+// last is what the operator asked for and did not wait for: who transfers with the
+// telephone's key hangs up at once.
+func (t *talk) last(ctx context.Context) *queue.Command {
+	asked, cancel := context.WithTimeout(ctx, leaveWait)
+	defer cancel()
+	c, err := t.desk.Queue.Last(asked, t.offer.ID, time.Now())
+	if err != nil {
+		t.desk.Log.Warn("what was asked last of a talk could not be read", "contact", t.c.ID, "error", err)
 	}
 	return c
 }

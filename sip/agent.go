@@ -43,6 +43,9 @@ func init() {
 	sip.UDPMTUSize = 65535
 	sip.TransportBufferReadSize = 65535
 	sip.SetDefaultLogger(slog.New(slog.DiscardHandler))
+	for _, name := range []string{"refer-to", "referred-by"} { // read as they stand: what is left out or put right is not seen
+		delete(sip.DefaultHeadersParser(), name)
+	}
 }
 
 // Config is what an Agent needs to know. Only Media is required, and that only
@@ -82,6 +85,14 @@ type Config struct {
 	// is hung up, one that was never answered is refused with 500. nil: every
 	// INVITE gets 404.
 	Handle func(ctx context.Context, c *Call)
+	// Refer judges a REFER inside a call, and does what it asks: outcome waits for
+	// what came of it, as a SIP status. One that is refused, by us or with the status
+	// that it gives, was not done; it hears of both. It is not waited for longer than
+	// five seconds. nil: all are refused.
+	Refer func(ctx context.Context, r Referral) (outcome func(context.Context) int, status int)
+	// Domains are the names, beside its addresses, by which telephones know this
+	// server.
+	Domains []string
 	// Traced gets the signalling of each conversation some seconds after it has
 	// ended, without what must not be kept. It runs on a goroutine of its own and
 	// should not take long. nil: nothing is traced.
@@ -249,6 +260,8 @@ func New(c Config) (*Agent, error) {
 	a.server.OnUpdate(a.guard(a.onUpdate))
 	a.server.OnPrack(a.guard(a.onPrack))
 	a.server.OnInfo(a.guard(a.onInfo))
+	a.server.OnRefer(a.guard(a.onRefer))
+	a.server.OnNotify(a.guard(a.onNotify))
 	a.server.OnOptions(a.guard(a.onOptions))
 	a.server.OnRegister(a.guard(a.onRegister))
 	a.server.OnNoRoute(a.guard(func(req *sip.Request, tx sip.ServerTransaction) {
@@ -743,6 +756,8 @@ func reasonOf(status int) string {
 		return "Ringing"
 	case 200:
 		return "OK"
+	case statusAccepted:
+		return "Accepted"
 	case 400:
 		return "Bad Request"
 	case 401:
@@ -775,6 +790,8 @@ func reasonOf(status int) string {
 		return "Request Terminated"
 	case 488:
 		return "Not Acceptable Here"
+	case statusBadEvent:
+		return "Bad Event"
 	case 491:
 		return "Request Pending"
 	case 500:

@@ -71,6 +71,9 @@ type Call struct {
 	ack      *sip.Request
 	ackFlow  flow
 	ackSeq   uint32
+	referral *referral  // a transfer that the telephone waits for
+	refers   int        // how many it has asked for
+	told     chan<- int // what the far side says of a REFER of ours
 }
 
 // waiting is a 2xx on its way to be acknowledged.
@@ -511,6 +514,7 @@ func (c *Call) bye(w *waiting) {
 		case <-c.a.quit:
 		}
 	}
+	c.parting()
 	req, f := c.dlg.request(sip.BYE, 0)
 	_, _ = c.a.ask(c.a.ctx, req, f, byeWait)
 }

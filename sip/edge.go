@@ -432,6 +432,11 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		}
 	}
 	if call == nil {
+		if method == "REFER" && tag(m.get("to")) == "" { // of no call at all
+			a.grumble("a transfer of nobody's call was refused", f.remote, "")
+			a.reply(f, m, sip.StatusForbidden, reasonOf(sip.StatusForbidden))
+			return false
+		}
 		a.reply(f, m, sip.StatusCallTransactionDoesNotExists, "Call/Transaction Does Not Exist") // trap 20
 		return false
 	}

@@ -10,7 +10,7 @@ import (
 
 // What we say we can do.
 const (
-	allow         = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK, REGISTER"
+	allow         = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK, REFER, NOTIFY, REGISTER"
 	acceptBodies  = "application/sdp"
 	sdpType       = "application/sdp"
 	dtmfRelayType = "application/dtmf-relay"
@@ -18,10 +18,10 @@ const (
 )
 
 var (
-	methods    = []string{"INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "PRACK", "REGISTER"}
-	known      = []string{"SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "PUBLISH"} // of others: 405, not 501
+	methods    = []string{"INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "PRACK", "REFER", "NOTIFY", "REGISTER"}
+	known      = []string{"SUBSCRIBE", "MESSAGE", "PUBLISH"} // of others: 405, not 501
 	single     = []string{"from", "to", "call-id", "cseq", "max-forwards", "content-length", "content-type", "expires", "session-expires"}
-	extensions = []string{"timer", reliably} // the option tags that may be required of us
+	extensions = []string{"timer", reliably, quietly} // the option tags that may be required of us
 )
 
 // fault is what is wrong with a request: the answer it gets.

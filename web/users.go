@@ -244,6 +244,23 @@ func (s *Users) ByName(ctx context.Context, name string) (User, error) {
 	return u, err
 }
 
+// byExtension finds the active person whose telephone it is.
+func (s *Users) byExtension(ctx context.Context, extension string) (User, error) {
+	if !phoneExtension.MatchString(extension) {
+		return User{}, ErrNoUser
+	}
+	rows, err := s.db.Pool.Query(ctx, `select `+userColumns+` from users where extension = @extension and active`,
+		pgx.StrictNamedArgs{"extension": extension})
+	if err != nil {
+		return User{}, fmt.Errorf("user: %w", err)
+	}
+	u, err := pgx.CollectExactlyOneRow(rows, scanUser)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return User{}, ErrNoUser
+	}
+	return u, err
+}
+
 // byID finds an active person; one seen before is remembered while the
 // database is away, as their session is.
 func (s *Users) byID(ctx context.Context, id int64) (User, error) {

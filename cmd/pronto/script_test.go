@@ -502,6 +502,8 @@ func (s *stage) callerDoes(a *actor, verb string, w []string) error {
 		return err
 	case "presses":
 		return a.phone.Press(ctx, w[0])
+	case "refers":
+		return s.refers(ctx, a, w)
 	case "exists": // has a telephone, for whom nobody has dialled yet
 		return nil
 	}
@@ -797,6 +799,12 @@ func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
 		return a.page.sees(ctx, w)
 	case "holds", "resumes", "transfers", "consults", "completes", "returns", "confers":
 		return s.asks(ctx, a, verb, w)
+	case "refers":
+		return s.refers(ctx, a, w)
+	case "wants": // wants topic carta, which the conversation has not heard of yet when its telephone is hung up
+		_, err := s.db.Pool.Exec(ctx, `insert into commands (offer_id, wants, topic_id, expires_at)
+			select s.offer_id, 'transfer', t.id, $1 from seats s join users u on u.id = s.user_id, topics t where u.name = $2 and t.code = $3`, time.Now().Add(time.Minute), a.name, w[1])
+		return err
 	case "calls", "books", "cancels":
 		return s.ringsBack(ctx, a, verb, w)
 	case "pauses", "unpauses": // the recording
@@ -855,6 +863,36 @@ func (s *stage) asks(ctx context.Context, a *actor, verb string, w []string) err
 			return fmt.Errorf("got %v", err)
 		}
 		return nil
+	}
+	return err
+}
+
+// refers transfers with the telephone's own key (REFER): anna refers to bruno, anna
+// refers to carta, anna refers to number bianchi, anna refers to <sip:…> as it stands;
+// `… gets 403` is what the telephone is told in the end, 200 without it; `… and leaves`
+// hangs up without waiting for it.
+func (s *stage) refers(ctx context.Context, a *actor, w []string) error {
+	want, leave := "200", false
+	switch n := len(w); {
+	case n > 2 && w[n-2] == "gets":
+		want, w = w[n-1], w[:n-2]
+	case n > 2 && w[n-2] == "and":
+		want, leave, w = "0", true, w[:n-2]
+	}
+	to := w[len(w)-1]
+	if _, isOperator := s.secrets.Users[to]; isOperator {
+		to = extension(to)
+	}
+	if !strings.HasPrefix(to, "<") {
+		to = "<sip:" + cmp.Or(callerNumbers[to], to) + "@" + deskAddr.String() + ">"
+	}
+	status, err := a.phone.Refer(ctx, to, leave)
+	var refused *sip.StatusError
+	if errors.As(err, &refused) {
+		status, err = refused.Code, nil
+	}
+	if err == nil && strconv.Itoa(status) != want {
+		err = fmt.Errorf("it is told %d", status)
 	}
 	return err
 }

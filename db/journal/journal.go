@@ -51,6 +51,7 @@ const (
 	Returned   Kind = "returned"  // from somebody else to the operator, or to the queue
 	Joined     Kind = "joined"    // somebody else and the caller hear each other
 	Given      Kind = "given"     // the operator gives the caller on
+	NotGiven   Kind = "not_given" // a telephone asked for that by REFER, as it may not
 	Released   Kind = "released"  // the operator is free of the call
 	Ended      Kind = "ended"     // the contact has its ending
 	RingBack   Kind = "ring_back"

@@ -291,6 +291,33 @@ func (p *Phone) HangUp(ctx context.Context) error {
 	return p.Gone(ctx, 5*time.Second)
 }
 
+// Refer gives the other side of the call on with the telephone's own key, to the
+// address of Refer-To, and returns what it is told came of it; with leave it hangs up
+// as soon as it was understood, and is told nothing. A refusal is a *sip.StatusError.
+func (p *Phone) Refer(ctx context.Context, to string, leave bool) (int, error) {
+	c, err := p.current()
+	if err != nil {
+		return 0, err
+	}
+	told, err := c.Refer(ctx, to)
+	if err != nil {
+		return 0, err
+	}
+	if leave {
+		return 0, p.HangUp(ctx)
+	}
+	for {
+		select {
+		case status := <-told:
+			if status >= 200 {
+				return status, nil
+			}
+		case <-ctx.Done():
+			return 0, errors.New("nothing is told of the transfer")
+		}
+	}
+}
+
 // Gone waits until the call is over, whoever ended it, at most longest.
 func (p *Phone) Gone(ctx context.Context, longest time.Duration) error {
 	c, err := p.current()

@@ -349,7 +349,7 @@ const it = {
     ring_back: 'Da richiamare', booked: 'Richiamata prenotata', attempted: 'Tentativo di richiamata', cancelled: 'Richiamata annullata',
     attached: 'Chiamata unita alla richiesta', state_told: 'Stato comunicato', announced: 'Annuncio di emergenza ascoltato', duty_rung: 'Reperibile chiamato, senza esito', duty_took: 'Passata al reperibile',
     played: 'Messaggio riprodotto', left: 'Uscita dalla coda', rung_back: 'Richiamata presa in carico', recovered: 'Ripristinata dopo un guasto',
-    held: 'In attesa con musica', resumed: 'Conversazione ripresa', asked: 'Consultazione chiesta', consulted: 'Consultazione', conferred: 'Conversazione in tre', returned: 'Tornata indietro', joined: 'Passata a chi è stato consultato', given: 'Trasferita',
+    held: 'In attesa con musica', resumed: 'Conversazione ripresa', asked: 'Consultazione chiesta', consulted: 'Consultazione', conferred: 'Conversazione in tre', returned: 'Tornata indietro', joined: 'Passata a chi è stato consultato', given: 'Trasferita', not_given: 'Trasferimento dal telefono rifiutato',
   } as Record<string, string>,
 
   endings: {
@@ -771,7 +771,7 @@ const en: Words = {
     attached: 'Call added to the request', state_told: 'State told', announced: 'Emergency announcement heard', duty_rung: 'On duty rung in vain', duty_took: 'Put through to who is on duty',
     taping: 'Recording begins', taping_gap: 'Recording paused', taping_on: 'Recording resumed', taped: 'Talk recorded', tape_erased: 'Recording erased',
     played: 'Message played', left: 'Left the queue', rung_back: 'Call to ring back taken', recovered: 'Recovered after a fault',
-    held: 'On hold with music', resumed: 'Talking again', asked: 'Somebody is to be consulted', consulted: 'Consultation', conferred: 'All three talk', returned: 'Came back', joined: 'With who was consulted', given: 'Transferred',
+    held: 'On hold with music', resumed: 'Talking again', asked: 'Somebody is to be consulted', consulted: 'Consultation', conferred: 'All three talk', returned: 'Came back', joined: 'With who was consulted', given: 'Transferred', not_given: 'Transfer by telephone refused',
   },
 
   endings: {
