@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -50,10 +51,10 @@ func All(ctx context.Context, q journal.Querier) ([]Kept, error) {
 // SaveSpool writes into the directory to what the node whose data directory is
 // data has not yet brought to the database: the facts that wait, and the sound so
 // far of the recordings that were being made. The node may go on meanwhile. A
-// restored desk finds it as it would find its own spool after a crash. It returns
-// how many facts and tapes there are.
+// restored desk finds it as it would find its own spool after a crash; what is sealed
+// stays so, and no key is needed. It returns how many facts and tapes there are.
 func SaveSpool(data, to string, making []Kept) (facts, tapes int, err error) {
-	found, err := look(filepath.Join(data, spoolDir))
+	found, err := look(filepath.Join(data, spoolDir, "*.seg"), filepath.Join(data, spoolDir, "*"+asideExt))
 	if err != nil {
 		return 0, 0, err
 	}
@@ -66,7 +67,7 @@ func SaveSpool(data, to string, making []Kept) (facts, tapes int, err error) {
 	for _, k := range making {
 		t := byID[k.ID]
 		if t == nil { // finished since: its file is whole
-			if t, err = finishedSince(data, k); err != nil {
+			if t, err = finishedSince(data, to, k); err != nil {
 				return 0, 0, err
 			}
 		}
@@ -101,13 +102,17 @@ func SaveSpool(data, to string, making []Kept) (facts, tapes int, err error) {
 	return len(waiting), tapes, syncDir(dir)
 }
 
-// look reads a spool that another process may be writing: a segment that is
+// look reads files of a spool that another process may be writing: a segment that is
 // removed meanwhile was done, an end that is not whole yet is left out.
-func look(dir string) (reading, error) {
+func look(patterns ...string) (reading, error) {
 	found := reading{tapes: map[uuid.UUID]*leftTape{}}
-	names, err := filepath.Glob(filepath.Join(dir, "*.seg")) // sorted; the pattern is good
-	if err != nil {
-		return found, fmt.Errorf("list the spool: %w", err)
+	var names []string
+	for _, pattern := range patterns {
+		some, err := filepath.Glob(pattern) // sorted; the pattern is good
+		if err != nil {
+			return found, fmt.Errorf("list the spool: %w", err)
+		}
+		names = append(names, some...)
 	}
 	for _, name := range names {
 		err := readSegment(name, func(payload []byte) { found.take(&segment{tapes: map[uuid.UUID]bool{}}, payload) })
@@ -120,9 +125,16 @@ func look(dir string) (reading, error) {
 }
 
 // finishedSince is a tape whose file was written after the backup's snapshot; nil
-// when there is none.
-func finishedSince(data string, k Kept) (*leftTape, error) {
-	f, err := os.Open(filepath.Join(data, soundPath(k.Started, k.ID)))
+// when there is none. A sealed file is copied as it is, and the tape has no sound.
+func finishedSince(data, to string, k Kept) (*leftTape, error) {
+	kind := tapeKind{Talk: k.Kind == kindTalk, Days: k.Days}
+	l := &leftTape{id: k.ID, start: tapeStart{Contact: k.Contact, At: k.Started.UTC(), tapeKind: kind}}
+	path := soundPath(k.Started, k.ID)
+	f, err := os.Open(filepath.Join(data, path))
+	if errors.Is(err, fs.ErrNotExist) {
+		path += sealedExt
+		f, err = os.Open(filepath.Join(data, path))
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -130,22 +142,26 @@ func finishedSince(data string, k Kept) (*leftTape, error) {
 		return nil, fmt.Errorf("read a recording: %w", err)
 	}
 	defer f.Close()
-	kind := tapeKind{Talk: k.Kind == kindTalk, Days: k.Days}
-	alaw, err := kind.read(f)
-	if err != nil {
+	if filepath.Ext(path) == sealedExt {
+		return l, writeWhole(filepath.Join(to, path), func(w io.Writer) error { _, err := io.Copy(w, f); return err })
+	}
+	if l.sound, err = kind.read(f); err != nil {
 		return nil, fmt.Errorf("read a recording: %w", err)
 	}
-	return &leftTape{id: k.ID, start: tapeStart{Contact: k.Contact, At: k.Started.UTC(), tapeKind: kind}, sound: alaw}, nil
+	return l, nil
 }
 
-// records are a tape's beginning and sound as a segment has them. It has no end:
-// the call is cut there.
+// records are a tape's beginning and sound as a segment has them, sealed if they came
+// so. It has no end: the call is cut there.
 func (t *leftTape) records(out []byte) []byte {
 	start, err := json.Marshal(t.start)
 	if err != nil {
 		panic(err) // an instant and a number: cannot fail
 	}
 	out = append(out, frame(tapeBegun, t.id[:], start)...)
+	for _, r := range t.sealed {
+		out = append(out, frame(tapeSound, t.id[:], binary.LittleEndian.AppendUint64(nil, r.at), r.sound)...)
+	}
 	for at := 0; at < len(t.sound); at += chunk {
 		out = append(out, frame(tapeSound, t.id[:], binary.LittleEndian.AppendUint64(nil, uint64(at)), t.sound[at:min(at+chunk, len(t.sound))])...)
 	}

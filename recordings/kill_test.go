@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/google/uuid"
 
 	"github.com/pronto-desk/pronto/db"
@@ -26,6 +27,7 @@ import (
 const (
 	helperVar = "RECORDINGS_TEST_DIR"  // set: this process is the one that is killed
 	busyVar   = "RECORDINGS_TEST_BUSY" // set: with short tapes and facts, each of which brings all sound to the disk
+	keyVar    = "RECORDINGS_TEST_KEY"  // set: a secret key; what is said is sealed to it
 	tapesKept = 3                      // of the helper, at a time
 	kills     = 100
 	atOnce    = 10                     // helpers alive at the same time
@@ -60,6 +62,13 @@ func recordForEver(dir string) error {
 	a, err := Open(dir, "n1", d, quiet)
 	if err != nil {
 		return err
+	}
+	if secret := os.Getenv(keyVar); secret != "" {
+		id, err := age.ParseX25519Identity(secret)
+		if err != nil {
+			return err
+		}
+		a.Seal(&Keys{[]age.Recipient{id.Recipient()}, []age.Identity{id}})
 	}
 	var mu sync.Mutex // guards standard output
 	say := func(format string, args ...any) {
@@ -132,18 +141,24 @@ func frameOf(n int) []byte {
 
 // Killed at any moment: every frame said more than 200 ms before is there, every
 // tape that was closed is whole, every fact that was deferred comes back in
-// order, and a second recovery finds the same.
+// order, and a second recovery finds the same; sealed or not.
 func TestKillAtAnyMomentLosesNothingOlderThan200ms(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	type moment struct {
-		after time.Duration
-		busy  bool
+		after  time.Duration
+		busy   bool
+		secret string
 	}
+	secret := identities(t, 1)[0].String()
 	moments := make(chan moment, kills)
 	for n := range kills {
-		moments <- moment{time.Duration(r.Int64N(int64(killMost))), n%2 == 0}
+		m := moment{after: time.Duration(r.Int64N(int64(killMost))), busy: n%2 == 0}
+		if n%4 < 2 {
+			m.secret = secret
+		}
+		moments <- m
 	}
 	close(moments)
 	var mu sync.Mutex // guards worst and checked
@@ -158,7 +173,7 @@ func TestKillAtAnyMomentLosesNothingOlderThan200ms(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				age, frames := killOnce(t, dir, m.after, m.busy)
+				age, frames := killOnce(t, dir, m.after, m.busy, m.secret)
 				mu.Lock()
 				worst = max(worst, age)
 				checked += frames
@@ -175,9 +190,9 @@ func TestKillAtAnyMomentLosesNothingOlderThan200ms(t *testing.T) {
 
 // killOnce lets a helper record, kills it and looks at what is left. It returns
 // the age of the oldest frame that is lost and how many had to be there.
-func killOnce(t *testing.T, dir string, after time.Duration, busy bool) (oldest time.Duration, promised int) {
+func killOnce(t *testing.T, dir string, after time.Duration, busy bool, secret string) (oldest time.Duration, promised int) {
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), helperVar+"="+dir)
+	cmd.Env = append(os.Environ(), helperVar+"="+dir, keyVar+"="+secret)
 	if busy {
 		cmd.Env = append(cmd.Env, busyVar+"=1")
 	}
@@ -249,7 +264,19 @@ func killOnce(t *testing.T, dir string, after time.Duration, busy bool) (oldest 
 	wait(&beat, at, 2*beatEvery)
 	wait(&sync, at, syncUsual)
 
-	found, steps := recovered(t, dir)
+	var k *Keys
+	if secret != "" {
+		id, err := age.ParseX25519Identity(secret)
+		if err != nil {
+			t.Error(err)
+			return 0, 0
+		}
+		k = &Keys{[]age.Recipient{id.Recipient()}, []age.Identity{id}}
+		if in, err := found(dir, frameOf(0)[4:]); err != nil || len(in) > 0 {
+			t.Errorf("killed after %v: in clear in %v (%v)", after, in, err)
+		}
+	}
+	frames, steps := recovered(t, dir, k)
 	if steps < facts {
 		t.Errorf("%d facts came back of %d", steps, facts)
 	}
@@ -260,7 +287,7 @@ func killOnce(t *testing.T, dir string, after time.Duration, busy bool) (oldest 
 				must = max(must, n+1)
 			}
 		}
-		n := found[contact]
+		n := frames[contact]
 		if n < must || n < closed[contact] {
 			t.Errorf("killed after %v: of %d frames (closed: %d) %d are there; this machine was late by %v", after, must, closed[contact], n, late)
 		}
@@ -279,7 +306,7 @@ func scanned(line, format string, args ...any) bool {
 
 // recovered does what a restart does, twice, with the database still away, and
 // returns frames by contact and the count of facts.
-func recovered(t *testing.T, dir string) (frames map[uuid.UUID]int, steps int) {
+func recovered(t *testing.T, dir string, k *Keys) (frames map[uuid.UUID]int, steps int) {
 	d := nowhere(t)
 	frames = map[uuid.UUID]int{}
 	var before string
@@ -289,6 +316,7 @@ func recovered(t *testing.T, dir string) (frames map[uuid.UUID]int, steps int) {
 			t.Error(err)
 			return nil, 0
 		}
+		a.Seal(k)
 		sounds, err := a.Recover(context.Background())
 		if err != nil {
 			t.Error(err)
@@ -309,7 +337,7 @@ func recovered(t *testing.T, dir string) (frames map[uuid.UUID]int, steps int) {
 			case kindRecorded:
 				// Twice, if the kill came between the fact and the mark that the
 				// tape is done: the database takes it once.
-				contact, n := checkFile(t, dir, f.Fact)
+				contact, n := checkFile(t, a, f.Fact)
 				frames[contact] = n
 			}
 		}
@@ -326,13 +354,13 @@ func recovered(t *testing.T, dir string) (frames map[uuid.UUID]int, steps int) {
 
 // checkFile reads the file of a complete tape and returns its frames, which must
 // come in order from the first one on.
-func checkFile(t *testing.T, dir string, raw json.RawMessage) (contact uuid.UUID, frames int) {
+func checkFile(t *testing.T, a *Archive, raw json.RawMessage) (contact uuid.UUID, frames int) {
 	var f tapeFact
 	if err := json.Unmarshal(raw, &f); err != nil {
 		t.Error(err)
 		return contact, 0
 	}
-	file, err := os.Open(filepath.Join(dir, f.Path))
+	file, err := a.openFile(filepath.Join(a.dir, f.Path))
 	if err != nil {
 		t.Error(err)
 		return f.Contact, 0

@@ -42,6 +42,7 @@ type Archive struct {
 	db    *db.DB
 	log   *slog.Logger
 	spool *spool
+	keys  *Keys  // nil: nothing is sealed
 	free  func() // gives up the directory
 	room  room
 
@@ -49,7 +50,8 @@ type Archive struct {
 	replay func(ctx context.Context, kind string, raw json.RawMessage) error
 	facts  []deferred // on disk, not done; in order
 	left   []*leftTape
-	late   []*Tape // closed, but their files could not be written
+	late   []*Tape            // closed, but their files could not be written
+	aside  map[uuid.UUID]bool // tapes that no key of ours opens
 
 	// keeping is held from the moment a fact gets its number until it stands in
 	// facts, so that both have the same order.
@@ -64,7 +66,7 @@ func Open(dir, node string, d *db.DB, log *slog.Logger) (*Archive, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	a := &Archive{dir: dir, node: node, db: d, log: log, more: make(chan struct{}, 1), room: room{free: statFree}}
+	a := &Archive{dir: dir, node: node, db: d, log: log, more: make(chan struct{}, 1), room: room{free: statFree}, aside: map[uuid.UUID]bool{}}
 	if err := makeDir(filepath.Join(dir, spoolDir)); err != nil {
 		return nil, err
 	}
@@ -76,6 +78,12 @@ func Open(dir, node string, d *db.DB, log *slog.Logger) (*Archive, error) {
 		a.free()
 		return nil, err
 	}
+	aside, err := a.lookAside()
+	if err != nil {
+		a.free()
+		return nil, errors.Join(err, a.spool.close())
+	}
+	a.left = append(a.left, aside...)
 	return a, nil
 }
 

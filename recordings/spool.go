@@ -42,7 +42,7 @@ const syncEvery = 100 * time.Millisecond
 // Kinds of records. uuid is the tape's, n a fact's number.
 const (
 	tapeBegun  = 'T' // uuid, JSON of tapeStart
-	tapeSound  = 'S' // uuid, offset in the tape (8 bytes), A-law
+	tapeSound  = 'S' // uuid, offset in the tape (8 bytes), A-law, sealed if the tape has a key
 	tapeClosed = 'C' // uuid, µs since 1970
 	tapeDone   = 'D' // uuid: its file is whole and its row written or deferred
 	factKept   = 'F' // n, JSON of deferred
@@ -67,6 +67,7 @@ type deferred struct {
 type tapeStart struct {
 	Contact uuid.UUID `json:"contact"`
 	At      time.Time `json:"at"`
+	Key     []byte    `json:"key,omitempty"` // an age file that holds the key of its records; nil: they are in clear
 	tapeKind
 }
 
@@ -76,6 +77,8 @@ type leftTape struct {
 	start  tapeStart
 	closed time.Time // zero: it was running
 	sound  []byte
+	sealed []recordSound // what of it is not opened yet, as it came
+	aside  string        // the file in which it waits for its key; "": it is in a segment
 }
 
 // entry is a record on its way to the disk.
@@ -192,7 +195,7 @@ func (g *reading) take(seg *segment, payload []byte) bool {
 	case recordSound:
 		if t := g.tapes[r.id]; t != nil { // else its beginning was in a segment that is gone: it was done
 			seg.tapes[r.id] = true
-			t.add(r.at, r.sound)
+			t.take(r)
 		}
 	case recordClosed:
 		if t := g.tapes[r.id]; t != nil {
@@ -296,6 +299,16 @@ func parse(payload []byte) any {
 		}
 	}
 	return nil
+}
+
+// take adds a record of sound; one that is sealed is opened later.
+func (t *leftTape) take(r recordSound) {
+	if t.start.Key == nil {
+		t.add(r.at, r.sound)
+		return
+	}
+	r.sound = bytes.Clone(r.sound)
+	t.sealed = append(t.sealed, r)
 }
 
 // add puts sound where it belongs: what a failing disk made us write twice

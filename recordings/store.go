@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -121,7 +120,7 @@ func (a *Archive) writeRow(ctx context.Context, kind string, f tapeFact) error {
 
 // unendedSounds adds the recordings of this node whose contact has no ending: the
 // file was finished, but the call was not. A row that still says "recording"
-// without a tape in the spool lost its sound; it is completed as empty.
+// without a tape in the spool or set aside lost its sound; it is completed as empty.
 func (a *Archive) unendedSounds(ctx context.Context, sounds map[uuid.UUID]time.Duration) error {
 	rows, err := a.db.Pool.Query(ctx, `select id as tape, contact_id as contact, started_at as started, kind = 'talk' as talk from recordings
 		where node = $1 and state = 'recording' order by started_at`, a.node)
@@ -138,6 +137,9 @@ func (a *Archive) unendedSounds(ctx context.Context, sounds map[uuid.UUID]time.D
 		return fmt.Errorf("find unfinished recordings: %w", err)
 	}
 	for _, l := range empty {
+		if a.isAside(l.Tape) {
+			continue
+		}
 		a.log.Error("a recording has no sound in the spool", "contact", l.Contact, "recording", l.Tape)
 		if err := a.writeRow(ctx, kindRecorded, tapeFact{Tape: l.Tape, tapeKind: tapeKind{Talk: l.Talk}, Contact: l.Contact, Started: l.Started, Ended: l.Started}); err != nil {
 			return err
@@ -223,7 +225,7 @@ func (e *Elsewhere) Error() string { return "the sound is on " + e.Node }
 
 // Message opens the sound of a contact's last message, a WAV file of A-law, and
 // tells when it ended. fs.ErrNotExist: there is none, or not yet; *Elsewhere: not
-// on this node.
+// on this node; ErrLocked and ErrDamaged.
 func (a *Archive) Message(ctx context.Context, contact uuid.UUID) (io.ReadSeekCloser, time.Time, error) {
 	return a.sound(ctx, contact, kindMessage)
 }
@@ -243,7 +245,7 @@ func (a *Archive) sound(ctx context.Context, contact uuid.UUID, kind string) (io
 	if !filepath.IsLocal(path) {
 		return nil, time.Time{}, fmt.Errorf("%s of contact %s: its path leads elsewhere", kind, contact)
 	}
-	f, err := os.Open(filepath.Join(a.dir, path))
+	f, err := a.openFile(filepath.Join(a.dir, path))
 	if errors.Is(err, fs.ErrNotExist) && node != a.node {
 		err = &Elsewhere{node}
 	}

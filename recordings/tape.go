@@ -2,16 +2,20 @@ package recordings
 
 import (
 	"context"
+	"crypto/cipher"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/sip/audio"
@@ -40,6 +44,7 @@ type Tape struct {
 	a     *Archive
 	id    uuid.UUID
 	start tapeStart
+	seal  cipher.AEAD   // of its records in the spool; nil: they are in clear
 	row   chan struct{} // closed when its row is written, or deferred
 
 	mu     sync.Mutex // guards what follows
@@ -59,7 +64,14 @@ func (a *Archive) Tape(ctx context.Context, contact uuid.UUID, at time.Time) (*T
 
 // tape is Tape and Talk.
 func (a *Archive) tape(ctx context.Context, start tapeStart) (*Tape, error) {
-	t := &Tape{a: a, id: uuid.New(), start: start, row: make(chan struct{})}
+	t := &Tape{a: a, id: uuid.New(), row: make(chan struct{})}
+	var err error
+	if a.keys != nil {
+		if start.Key, t.seal, err = a.keys.newTape(); err != nil {
+			return nil, fmt.Errorf("start a recording: %w", err)
+		}
+	}
+	t.start = start
 	b, err := json.Marshal(t.start)
 	if err != nil {
 		return nil, fmt.Errorf("start a recording: %w", err)
@@ -94,12 +106,21 @@ func (t *Tape) Write(frame []byte) (int, error) {
 	if t.a.room.full.Load() {
 		return 0, ErrNoRoom
 	}
-	record := binary.LittleEndian.AppendUint64(make([]byte, 0, 8+len(frame)), uint64(len(t.sound)))
-	if err := t.a.spool.add(t.id, tapeSound, append(record, frame...)); err != nil {
+	if err := t.a.spool.add(t.id, tapeSound, t.record(frame)); err != nil {
 		return 0, fmt.Errorf("record: %w", err)
 	}
 	t.sound = append(t.sound, frame...)
 	return len(frame), nil
+}
+
+// record is a frame as the spool has it. mu is held.
+func (t *Tape) record(frame []byte) []byte {
+	at := uint64(len(t.sound))
+	r := binary.LittleEndian.AppendUint64(make([]byte, 0, 8+len(frame)+chacha20poly1305.Overhead), at)
+	if t.seal == nil {
+		return append(r, frame...)
+	}
+	return t.seal.Seal(r, nonce(at), frame, nil)
 }
 
 // Close ends the recording: its file is written, and its row or, when the
@@ -175,6 +196,10 @@ func (a *Archive) finishLate(ctx context.Context) {
 // finishLeft does the same for a tape of a former run. Its rows come through the
 // facts, behind those of its contact that wait.
 func (a *Archive) finishLeft(l *leftTape) (Sound, error) {
+	if err := a.unseal(l); err != nil {
+		length := l.start.length(l.octets())
+		return Sound{Length: length, Sound: length}, a.setAside(l, err)
+	}
 	f := l.start.fact(l.id)
 	sound := l.start.measure(l.sound)
 	if f.Ended = l.closed; f.Ended.IsZero() {
@@ -186,30 +211,57 @@ func (a *Archive) finishLeft(l *leftTape) (Sound, error) {
 	if err := errors.Join(a.Defer(kindRecording, f), a.Defer(kindRecorded, f)); err != nil {
 		return sound, err
 	}
-	return sound, a.spool.add(l.id, tapeDone, nil)
+	if err := a.spool.add(l.id, tapeDone, nil); err != nil || l.aside == "" {
+		return sound, err
+	}
+	return sound, os.Remove(l.aside)
 }
 
-// soundPath is where a tape's file stands, below the node's data directory.
+// soundPath is where a tape's file stands, below the node's data directory; sealedExt
+// follows when it is sealed.
 func soundPath(started time.Time, tape uuid.UUID) string {
 	return filepath.Join(soundDir, started.UTC().Format("2006/01/02"), tape.String()+".wav")
 }
 
-// writeSound writes the WAV file of a tape and completes its fact. Under its name
-// it is whole; until then it has another.
+// writeSound writes the WAV file of a tape and completes its fact.
 func (a *Archive) writeSound(f *tapeFact, alaw []byte) error {
 	sound := f.measure(alaw)
-	f.Path = soundPath(f.Started, f.Tape)
 	f.LengthMS, f.SoundMS = sound.Length.Milliseconds(), sound.Sound.Milliseconds()
-	path := filepath.Join(a.dir, f.Path)
+	open := soundPath(f.Started, f.Tape)
+	f.Path = open
+	if a.keys != nil {
+		f.Path += sealedExt
+	}
+	err := writeWhole(filepath.Join(a.dir, f.Path), func(w io.Writer) error {
+		return a.keys.seal(w, func(w io.Writer) error { return f.write(w, alaw) })
+	})
+	if err != nil || a.keys == nil {
+		return err
+	}
+	// What a crash left from when nothing was sealed says the same, in clear.
+	for _, old := range []string{open, open + partExt} {
+		if err := os.Remove(filepath.Join(a.dir, old)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("write a recording: %w", err)
+		}
+	}
+	return nil
+}
+
+// partExt follows the name of a file that is not whole yet.
+const partExt = ".part"
+
+// writeWhole writes a file, and its directory. Under its name it is whole and on the
+// disk; until then it has another.
+func writeWhole(path string, fill func(io.Writer) error) error {
 	if err := makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	part := path + ".part"
+	part := path + partExt
 	w, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("write a recording: %w", err)
 	}
-	err = f.write(w, alaw)
+	err = fill(w)
 	if err = errors.Join(err, w.Sync(), w.Close()); err != nil {
 		return errors.Join(fmt.Errorf("write a recording: %w", err), os.Remove(part))
 	}

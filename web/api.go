@@ -113,6 +113,10 @@ func domainProblem(err error) *problem {
 		return problemf(http.StatusConflict, "La chiamata non è più offerta a questa postazione.")
 	case errors.Is(err, recordings.ErrTaken):
 		return problemf(http.StatusConflict, "Il messaggio è già stato preso in carico da un'altra persona.")
+	case errors.Is(err, recordings.ErrLocked):
+		return problemf(http.StatusLocked, "La registrazione è cifrata con una chiave che il server non ha, e non si può ascoltare. Non è persa: avvisa chi amministra il server.")
+	case errors.Is(err, recordings.ErrDamaged):
+		return problemf(http.StatusInternalServerError, "Il file della registrazione è danneggiato e non si può ascoltare. Avvisa chi amministra il server: può averne una copia.")
 	case callbackReason(err) != "":
 		return problemf(http.StatusConflict, "%s", callbackReason(err))
 	case talkReason(err) != "":
@@ -477,6 +481,9 @@ func (s *Server) playback(w http.ResponseWriter, r *http.Request, what string, o
 		s.soundOf(w, r, what, id, elsewhere.Node)
 		return
 	}
+	if errors.Is(err, recordings.ErrLocked) || errors.Is(err, recordings.ErrDamaged) {
+		s.Log.Error("a recording cannot be played", "contact", id, "err", err)
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -530,6 +537,12 @@ func (s *Server) soundOf(w http.ResponseWriter, r *http.Request, what string, co
 	case http.StatusOK, http.StatusPartialContent, http.StatusNotModified, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
 	case http.StatusNotFound:
 		s.fail(w, r, errNotFound)
+		return
+	case http.StatusLocked:
+		s.fail(w, r, recordings.ErrLocked)
+		return
+	case http.StatusInternalServerError:
+		s.fail(w, r, recordings.ErrDamaged)
 		return
 	default:
 		s.fail(w, r, away)

@@ -61,6 +61,7 @@ var titles = map[int]string{
 	http.StatusRequestEntityTooLarge: "Richiesta troppo grande",
 	http.StatusUnsupportedMediaType:  "Formato non accettato",
 	http.StatusUnprocessableEntity:   "Valore non accettato",
+	http.StatusLocked:                "Chiave mancante",
 	http.StatusTooManyRequests:       "Troppe richieste",
 	http.StatusInternalServerError:   "Errore del sistema",
 	http.StatusServiceUnavailable:    "Servizio non disponibile",

@@ -594,6 +594,11 @@ func (c checkCommand) Run(ctx context.Context) error {
 		fmt.Println("Trunk:    none: every call from outside would be refused with 403")
 	}
 	fmt.Printf("Sound:    UDP ports %d-%d\n", s.minPort, s.maxPort)
+	if n := s.keys.Sealing(); n > 0 {
+		fmt.Printf("Recorded: encrypted to %d keys\n", n)
+	} else {
+		fmt.Println("Recorded: in clear")
+	}
 	fmt.Println("Console: ", s.http, s.publicURL)
 	if err := s.printCertificates(time.Now()); err != nil {
 		return err

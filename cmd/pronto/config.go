@@ -21,6 +21,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/crypto/acme"
 
+	"github.com/pronto-desk/pronto/recordings"
 	"github.com/pronto-desk/pronto/sip"
 	"github.com/pronto-desk/pronto/tickets"
 	"github.com/pronto-desk/pronto/web"
@@ -37,6 +38,7 @@ type Config struct {
 	Nodes    NodesConfig    `toml:"nodes"`
 	Database DatabaseConfig `toml:"database"`
 	Storage  StorageConfig  `toml:"storage"`
+	Recorded RecordedConfig `toml:"recordings"`
 	Shutdown ShutdownConfig `toml:"shutdown"`
 	Webhooks WebhooksConfig `toml:"webhooks"`
 	Log      LogConfig      `toml:"log"`
@@ -125,6 +127,12 @@ type StorageConfig struct {
 	KeepFree string `toml:"keep_free"` // "1GiB"; messages are refused below; "0": never
 }
 
+// RecordedConfig says who can hear what is recorded: both or none, in clear.
+type RecordedConfig struct {
+	Recipients []string `toml:"recipients"` // public keys of age(1) to which it is encrypted
+	Identities string   `toml:"identities"` // file with the secret keys, former ones too
+}
+
 // ShutdownConfig says how long SIGTERM waits for calls to end.
 type ShutdownConfig struct {
 	Grace string `toml:"grace"` // a duration: "90s", "10m"
@@ -188,7 +196,7 @@ func loadConfig(path string) (Config, error) {
 	if err := parseConfig(text, path, &c); err != nil {
 		return c, err
 	}
-	files := []*string{&c.Data, &c.HTTP.Certificate, &c.HTTP.Key, &c.HTTP.ACME.Roots, &c.SIP.Certificate, &c.SIP.Key}
+	files := []*string{&c.Data, &c.HTTP.Certificate, &c.HTTP.Key, &c.HTTP.ACME.Roots, &c.SIP.Certificate, &c.SIP.Key, &c.Recorded.Identities}
 	for i := range c.SIP.Trunks {
 		files = append(files, &c.SIP.Trunks[i].Roots)
 	}
@@ -246,7 +254,8 @@ type settings struct {
 	publicURL string
 	httpsSettings
 	database string
-	keepFree uint64 // bytes
+	keepFree uint64           // bytes
+	keys     *recordings.Keys // nil: what is recorded is in clear
 	grace    time.Duration
 	logLevel string
 	logJSON  bool
@@ -405,6 +414,9 @@ func (c Config) check() (settings, error) {
 	}
 	if s.keepFree, err = parseSize(c.Storage.KeepFree); err != nil {
 		fault("storage.keep_free", "%q is not a size like 1GiB, 500MiB or 0", c.Storage.KeepFree)
+	}
+	if s.keys, err = recordings.ReadKeys(c.Recorded.Recipients, c.Recorded.Identities); err != nil {
+		fault("recordings", "%v", err)
 	}
 	grace, err := time.ParseDuration(c.Shutdown.Grace)
 	if err != nil || grace < 0 || grace > maxGrace {

@@ -23,6 +23,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pronto-desk/pronto/queue"
+	"github.com/pronto-desk/pronto/recordings"
 )
 
 // A node answers the others at a door of its own: over TLS, with a certificate
@@ -98,7 +99,14 @@ func sounds(open func(context.Context, uuid.UUID) (io.ReadSeekCloser, time.Time,
 			return
 		}
 		f, at, err := open(r.Context(), contact)
-		if err != nil {
+		switch {
+		case errors.Is(err, recordings.ErrLocked):
+			http.Error(w, err.Error(), http.StatusLocked)
+			return
+		case errors.Is(err, recordings.ErrDamaged):
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		case err != nil:
 			http.NotFound(w, r)
 			return
 		}

@@ -91,6 +91,7 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 		return nil, fmt.Errorf("open the archive: %w", err)
 	}
 	h.archive.KeepFree(s.keepFree)
+	h.archive.Seal(s.keys)
 	if h.front, err = s.newFront(e.log); err != nil {
 		return nil, err
 	}
