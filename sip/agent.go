@@ -340,6 +340,9 @@ func (a *Agent) Addr() netip.AddrPort {
 	return a.local[0]
 }
 
+// Addrs are all the addresses the agent listens on, after Listen.
+func (a *Agent) Addrs() []netip.AddrPort { return slices.Clone(a.local) }
+
 // TLSAddr is the first address for TLS, after Listen; not valid when there is none.
 func (a *Agent) TLSAddr() netip.AddrPort {
 	if len(a.safe) == 0 {

@@ -35,14 +35,14 @@ func deskHere(t *testing.T, srtp sip.SRTP, handle func(context.Context, *sip.Age
 	roots := x509.NewCertPool()
 	roots.AddCert(leaf)
 
-	here := netip.MustParseAddrPort("127.0.0.1:0")
+	here, there := netip.MustParseAddrPort("127.0.0.1:0"), netip.MustParseAddrPort("[::1]:0")
 	log := slog.New(slog.DiscardHandler)
 	engine := media.New(media.Config{MinPort: 45000, MaxPort: 45999, Log: log})
 	agent, err = sip.New(sip.Config{
-		Addrs: []netip.AddrPort{here}, TLSAddrs: []netip.AddrPort{here},
+		Addrs: []netip.AddrPort{here, there}, TLSAddrs: []netip.AddrPort{here},
 		TLS:   &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
 		Media: engine, Phones: &register{}, Realm: "pronto", Log: log, SRTP: srtp,
-		Trunks: []sip.Trunk{{Name: "carrier", Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, SRTP: sip.SRTPOffer}},
+		Trunks: []sip.Trunk{{Name: "carrier", Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}, SRTP: sip.SRTPOffer}},
 		Handle: func(ctx context.Context, c *sip.Call) { handle(ctx, agent, c) },
 	})
 	must(t, "desk", err)
@@ -89,6 +89,54 @@ func TestAnEncryptedTalk(t *testing.T) {
 			must(t, "the caller hears", rossi.HearsAtLast(ctx, soon, "sono Anna"))
 			must(t, "hang up", anna.HangUp(ctx))
 			must(t, "gone", rossi.Gone(ctx, soon))
+		})
+	}
+}
+
+// TestATalkOfTwoFamilies: a caller by IPv6 and an operator by IPv4, and the other way
+// round, hear each other, keys included: each leg has addresses of its own family.
+func TestATalkOfTwoFamilies(t *testing.T) {
+	for name, x := range map[string][2]string{"caller by IPv6": {"::1", "127.0.0.3"}, "operator by IPv6": {"127.0.0.2", "::1"}} {
+		t.Run(name, func(t *testing.T) {
+			families := make(chan bool, 4)
+			agent, _ := deskHere(t, sip.SRTPOff, func(ctx context.Context, a *sip.Agent, c *sip.Call) {
+				serve(t)(ctx, a, c)
+				families <- c.Stream().Addr().Addr().Is4()
+			})
+			real := func(at string) *Phone {
+				ip := netip.MustParseAddr(at)
+				desk := agent.Addrs()[0]
+				if ip.Is6() {
+					desk = agent.Addrs()[1]
+				}
+				p, err := NewRealPhone(ip, desk, nil, sip.SRTPOff)
+				must(t, "telephone", err)
+				t.Cleanup(p.Close)
+				return p
+			}
+			ctx := t.Context()
+			rossi, anna := real(x[0]), real(x[1])
+			must(t, "register", anna.Register(ctx, "1001", "geheim", time.Minute))
+			must(t, "dial", rossi.Dial(ctx, "800123456", sip.DialOptions{From: "0551234567"}))
+			must(t, "welcome", rossi.HearsAtLast(ctx, soon, prompts.Welcome))
+			must(t, "key", rossi.Press(ctx, "2"))
+			must(t, "ring", anna.Rings(ctx, soon))
+			must(t, "lift", anna.Lift(ctx))
+			go func() { _ = rossi.Say(ctx, "sono Rossi", time.Second) }()
+			must(t, "the operator hears", anna.HearsAtLast(ctx, soon, "sono Rossi"))
+			go func() { _ = anna.Say(ctx, "sono Anna", time.Second) }()
+			must(t, "the caller hears", rossi.HearsAtLast(ctx, soon, "sono Anna"))
+			for _, p := range []*Phone{rossi, anna} { // what was agreed is of the telephone's own family
+				st := p.call.Stream().Stats()
+				if me := p.agent.Addr().Addr(); st.Remote.Addr().Is4() != me.Is4() || !st.Latched {
+					t.Errorf("the telephone at %s sends to %s", me, st.Remote)
+				}
+			}
+			must(t, "hang up", anna.HangUp(ctx))
+			must(t, "gone", rossi.Gone(ctx, soon))
+			if is4 := <-families; is4 != netip.MustParseAddr(x[0]).Is4() {
+				t.Error("the caller's sound is not of the caller's family")
+			}
 		})
 	}
 }
