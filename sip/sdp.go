@@ -21,6 +21,10 @@ const (
 // ownKeyPT is the payload type we offer for keys: 101 is what every telephone uses.
 const ownKeyPT = 101
 
+// comfortPT is comfort noise at 8000 Hz (RFC 3551 §6). Who offers it may rest while
+// nobody speaks. We do not offer it: a recording is to have all that was heard.
+const comfortPT = 13
+
 var (
 	errSDPTooLong = errors.New("session description too long")
 	errNoSDP      = errors.New("no session description")
@@ -232,6 +236,8 @@ func (m *sdpMedia) codec(pt uint8) string {
 		return "PCMA/8000"
 	case uint8(audio.PCMU):
 		return "PCMU/8000"
+	case comfortPT:
+		return "CN/8000"
 	}
 	return ""
 }
@@ -359,6 +365,8 @@ func (m *sdpMedia) choose() (f media.Format, ok bool) {
 			f.Law, f.PT, ok = audio.PCMU, pt, true
 		case codec == "TELEPHONE-EVENT/8000" && f.KeyPT == 0:
 			f.KeyPT = pt
+		case codec == "CN/8000" && pt == comfortPT:
+			f.Noise = true
 		}
 	}
 	return f, ok
@@ -432,9 +440,15 @@ func (l *local) answer(o *sdp, a agreement) []byte {
 		if a.format.KeyPT != 0 {
 			fmt.Fprintf(&b, " %d", a.format.KeyPT)
 		}
+		if a.format.Noise {
+			fmt.Fprintf(&b, " %d", comfortPT)
+		}
 		fmt.Fprintf(&b, "\r\na=rtpmap:%d %s/8000\r\n", a.format.PT, a.format.Law)
 		if a.format.KeyPT != 0 {
 			fmt.Fprintf(&b, "a=rtpmap:%d telephone-event/8000\r\na=fmtp:%d 0-15\r\n", a.format.KeyPT, a.format.KeyPT)
+		}
+		if a.format.Noise {
+			fmt.Fprintf(&b, "a=rtpmap:%d CN/8000\r\n", comfortPT)
 		}
 		fmt.Fprintf(&b, "a=ptime:20\r\na=%s\r\n", a.dir)
 		if a.crypto != nil {

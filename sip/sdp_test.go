@@ -97,6 +97,29 @@ func TestAnswerMirrorsTheOffer(t *testing.T) {
 	}
 }
 
+// Comfort noise is accepted where it is offered as what it is.
+func TestAnswerToComfortNoise(t *testing.T) {
+	for formats, want := range map[string]string{
+		"8 13 96":                               "m=audio 20000 RTP/AVP 8 13\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:13 CN/8000\r\n",
+		"8 13 96\r\na=rtpmap:13 CN/8000":        "m=audio 20000 RTP/AVP 8 13\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:13 CN/8000\r\n",
+		"8 13\r\na=rtpmap:13 G726-32/8000":      "m=audio 20000 RTP/AVP 8\r\na=rtpmap:8 PCMA/8000\r\na=ptime",
+		"8 107\r\na=rtpmap:107 CN/16000\r\na=x": "m=audio 20000 RTP/AVP 8\r\na=rtpmap:8 PCMA/8000\r\na=ptime",
+	} {
+		offer, err := parseSDP([]byte("v=0\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP " + formats + "\r\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := offer.agree(far, terms{clear: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := local{id: 7, version: 1, addr: netip.MustParseAddrPort("192.0.2.5:20000")}
+		if got := string(l.answer(offer, g)); !strings.Contains(got, want) {
+			t.Errorf("%q: got\n%s", formats, got)
+		}
+	}
+}
+
 func FuzzSDP(f *testing.F) {
 	for _, s := range []string{
 		"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=rtcp:4001\r\n",

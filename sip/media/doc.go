@@ -62,6 +62,7 @@
 // the peer as they are. When the source changes, pauses or jumps, a new shift
 // continues our own numbers. Extensions, CSRCs and padding stay behind. A-law to
 // A-law the octets are the same; between the laws a table converts them. Comfort
-// noise (payload type 13) is not passed on, because the other peer did not agree
-// to it: the sender fills with silence, as it does after one second of nothing.
+// noise (payload type 13, RFC 3389) is passed on where the other peer agreed to it.
+// To anybody else, to who listens or records, and to all after one second, noise of
+// that level is made, at most 50 dB below overload, until there is sound again.
 package media

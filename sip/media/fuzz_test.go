@@ -98,6 +98,7 @@ func FuzzReceive(f *testing.F) {
 		row = append(row, step(20, 0, k)...)
 	}
 	row = append(row, step(200, 0, raw(header{pt: 13, seq: p.seq, ts: p.ts, ssrc: 1}, []byte{1}))...)
+	row = append(row, step(40, 0, raw(header{pt: 13, seq: p.seq + 1, ts: p.ts, ssrc: 1}, []byte{255, 1, 2, 3}))...)
 	row = append(row, step(20, 0, raw(header{pt: 8, seq: p.seq - 3, ts: p.ts, ssrc: 1}, frameOf(1)))...)
 	row = append(row, step(20, 1, raw(header{pt: 0, seq: 9, ts: 9, ssrc: 2}, frameOf(1)))...)
 	row = append(row, step(20, 0, raw(header{pt: 96, seq: 7, ts: 7, ssrc: 3}, []byte{1, 0, 0, 160}))...)
@@ -121,6 +122,7 @@ func FuzzReceive(f *testing.F) {
 			for ; wait >= audio.FrameTime; wait -= audio.FrameTime {
 				e.take(frame)
 				at = max(at, a.engine.now())
+				a.tick(at)
 				b.out.tick(at)
 			}
 			a.receive(buf[:n], from)

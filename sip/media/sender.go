@@ -24,7 +24,7 @@ const (
 // sender is the outgoing half of a stream: one SSRC, sequence numbers without a
 // hole, timestamps on the wall clock, whatever it is that sounds.
 type sender struct {
-	mu     sync.Mutex // guards everything; held while a packet is written, so that the wire sees the order of the numbers. A leaf: no lock is taken under it but an ear's, which is one.
+	mu     sync.Mutex // guards everything; held while a packet is written, so that the wire sees the order of the numbers. A leaf: no lock is taken under it but an ear's or a comfort's, which are.
 	conn   Conn
 	format Format
 	cipher *cipher        // nil: what is sent is in clear
@@ -144,6 +144,9 @@ func (o *sender) tick(at time.Duration) {
 		return // the joined leg speaks for itself
 	default:
 		o.live = false
+		if o.from != nil && o.from.comfort.fill(payload, o.format.Law) {
+			break
+		}
 		for i := range payload {
 			payload[i] = o.format.Law.Silence()
 		}
@@ -235,10 +238,10 @@ func (o *sender) relay(leg *Stream, a arrival, b []byte, from, to int, at time.D
 	}
 	switch a.kind {
 	case kindNoise:
-		// The peer never agreed to payload type 13, so it gets silence that we
-		// make, from the next tick on.
-		o.live = false
-		return used
+		if !o.format.Noise { // it gets noise that we make, from the next tick on
+			o.live = false
+			return used
+		}
 	case kindEmpty:
 		o.skip(a)
 		return used
@@ -280,10 +283,12 @@ func (o *sender) relay(leg *Stream, a arrival, b []byte, from, to int, at time.D
 	pt, span := o.format.PT, uint32(to-from) // an octet is a sample in both laws
 	if a.kind == kindKey {
 		pt, span = o.format.KeyPT, 0
+	} else if a.kind == kindNoise {
+		pt, span = ptCN, 0
 	} else if a.law != o.format.Law {
 		audio.Transcode(b[from:to], b[from:to], a.law, o.format.Law)
 	}
-	o.write(b[from-headerSize:to], header{marker: a.marker || begins, pt: pt, seq: seq, ts: ts}, at)
+	o.write(b[from-headerSize:to], header{marker: a.marker || begins && a.kind != kindNoise, pt: pt, seq: seq, ts: ts}, at)
 	o.heard = at
 	if int16(seq-o.seq) > 0 {
 		o.seq = seq

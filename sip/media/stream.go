@@ -22,6 +22,7 @@ type Format struct {
 	Law   audio.Law // of the sound, both ways
 	PT    uint8     // its payload type in the peer's numbering
 	KeyPT uint8     // telephone-event's, in the peer's numbering; 0: not agreed
+	Noise bool      // the peer knows comfort noise, payload type 13 (RFC 3389)
 }
 
 // Peer is the other side as its session description and its signalling show it.
@@ -48,6 +49,7 @@ type Stream struct {
 	in       receiver
 	out      sender
 	keyboard keyboard
+	comfort  comfort
 	reports  reports
 
 	joined  atomic.Pointer[Stream] // the leg our packets go to
@@ -153,6 +155,9 @@ func (s *Stream) Agree(f Format, p Peer) {
 	s.out.send = sends
 	s.out.mu.Unlock()
 
+	if !p.Receive || moved {
+		s.comfort.end()
+	}
 	s.reports.aim(p)
 	s.heard.Store(int64(s.engine.now()))
 	s.expect.Store(p.Receive && sends)
@@ -205,7 +210,11 @@ func (s *Stream) receive(b []byte, src netip.AddrPort) {
 		s.out.to = src
 		s.out.mu.Unlock()
 	}
-	if a.kind == kindSound {
+	switch a.kind {
+	case kindNoise:
+		s.comfort.begin(a, b[from])
+	case kindSound:
+		s.comfort.end()
 		if ears := s.ears.Load(); ears != nil {
 			for _, e := range *ears {
 				e.put(a.ssrc, a.ts, b[from:to], a.law)
@@ -232,6 +241,9 @@ func (s *Stream) receive(b []byte, src netip.AddrPort) {
 
 // tick is the stream's turn; the pacer takes it every 20 ms.
 func (s *Stream) tick(at time.Duration) {
+	if s.comfort.on.Load() {
+		s.rest(at)
+	}
 	s.out.tick(at)
 	if s.ticks++; s.ticks%reportTicks == 0 {
 		s.report(at)
