@@ -50,8 +50,8 @@ const (
 
 // TestDay plays a day on the whole server, with people who act at random from a
 // seed, on a wire that loses and reorders: they hang up anywhere, press anything,
-// refuse, do not answer, unplug their telephones; the server is restarted, cut
-// off without its goodbyes, and loses its database. At midnight it asks what must
+// refuse, do not answer, hold and give on, unplug their telephones; the server is
+// restarted, cut off without its goodbyes, and loses its database. At midnight it asks what must
 // hold after any day.
 //
 //	go test -run TestDay ./cmd/pronto -day 17    one day again
@@ -432,6 +432,9 @@ var daySkills = map[string][]string{
 	"op6": {"non-tecnica"},
 }
 
+// dayTopics are what a caller can be given on for.
+var dayTopics = []string{"software", "certificati", "carta", "non-tecnica"}
+
 // clerk is an operator's day.
 type clerk struct {
 	*day
@@ -442,6 +445,7 @@ type clerk struct {
 	phone *siptest.Phone // nil: unplugged
 	page  *page
 	offer string // what the page showed last
+	asked bool   // somebody about the talk
 }
 
 func (d *day) operate(n int, name, token string) {
@@ -575,7 +579,11 @@ func (c *clerk) answer() {
 	talk, end := context.WithTimeout(context.Background(), between(c.r, 2*time.Second, 90*time.Second))
 	defer end()
 	_ = c.phone.Say(talk, "pronto", 2*time.Second)
+	c.asked = false
 	for talk.Err() == nil && c.phone.Gone(talk, dayTick) != nil {
+		if maybe(c.r, 0.08) || c.asked && maybe(c.r, 0.25) {
+			c.wish()
+		}
 	}
 	away, gone := c.soon()
 	defer gone()
@@ -583,6 +591,23 @@ func (c *clerk) answer() {
 	if maybe(c.r, 0.5) {
 		c.declare("available") // before the wrap-up is over
 	}
+}
+
+// wish asks something of the talk, whether or not it stands so that it can be done.
+func (c *clerk) wish() {
+	colleague, topic := demoOperator(1+c.r.IntN(dayOperators)), dayTopics[c.r.IntN(len(dayTopics))]
+	wishes := []map[string]string{
+		{"wish": "hold"}, {"wish": "resume"}, {"wish": "transfer", "operator": colleague}, {"wish": "transfer", "topic": topic},
+		{"wish": "consult", "operator": colleague}, {"wish": "consult", "operator": colleague}, {"wish": "consult", "operator": colleague},
+	}
+	if c.asked {
+		wishes = []map[string]string{{"wish": "complete"}, {"wish": "take_back"}, {"wish": "conference"}, {"wish": "conference"}}
+	}
+	wish := wishes[c.r.IntN(len(wishes))]
+	ctx, cancel := c.soon()
+	defer cancel()
+	err := c.api(ctx, c.token, "POST", "/talk", wish, nil)
+	c.asked = err == nil && (wish["wish"] == "consult" || wish["wish"] == "conference")
 }
 
 // leave ends an operator's day.

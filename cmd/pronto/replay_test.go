@@ -62,19 +62,26 @@ func (d *day) endings(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	d.t.Logf("endings: %s", strings.Join(counts, ", "))
+	counts, err = d.ask(ctx, `select kind || ' ' || count(*) from journal where stream like 'contact:%' and kind in ('held', 'given', 'asked', 'consulted', 'conferred', 'joined') group by kind order by 1`)
+	if err != nil {
+		return nil, err
+	}
+	d.t.Logf("talks: %s", strings.Join(counts, ", "))
 	return d.ask(ctx, `
 		with lines as (select contact_id, array_agg(kind) as kinds, count(*) filter (where kind = 'ended') as ended,
-				max(data ->> 'ending') filter (where kind = 'ended') as ending, count(*) filter (where kind = 'accepted') as accepted
+				max(data ->> 'ending') filter (where kind = 'ended') as ending, count(*) filter (where kind = 'accepted') as accepted,
+				count(*) filter (where kind in ('given', 'asked')) as others
 			from journal where stream like 'contact:%' group by contact_id)
 		select format('contact %s (%s, %s): %s', c.id, c.ending, l.kinds, w.what) from contacts c left join lines l on l.contact_id = c.id
 		cross join lateral (values
 			(l.contact_id is null, 'no line in the journal'),
 			(l.ended <> 1, 'not one ending in the journal'),
 			(l.ending is distinct from c.ending, 'the journal says ' || l.ending),
-			(l.accepted > 1 and not l.kinds @> array['booked'], 'accepted twice'),
+			(l.accepted > 1 + l.others and not l.kinds @> array['booked'], 'accepted too often'),
 			(c.ending = 'callback_booked' and not l.kinds @> array['booked'], 'a callback that nobody booked'),
 			(c.ending = 'served' and (c.tc is null or l.accepted = 0 or c.operator_id is null or c.ticket_id is null), 'served by nobody'),
-			(c.ending in ('abandoned_queue', 'abandoned_ivr') and c.tc is not null, 'abandoned while talking'),
+			(c.ending = 'abandoned_queue' and c.tc is not null and not l.kinds @> array['given'], 'abandoned while talking'),
+			(c.ending = 'abandoned_ivr' and c.tc is not null, 'abandoned in the menu after talking'),
 			(c.ending = 'abandoned_queue' and c.tq is null, 'abandoned in a queue that it never was in'),
 			(c.ending = 'voicemail' and not exists (select from recordings r where r.contact_id = c.id and r.state = 'complete' and r.sound_ms >= 2000), 'a message without sound'),
 			(c.ending = 'voicemail' and c.ticket_id is null, 'a message without a ticket'),
@@ -183,6 +190,7 @@ type replay struct {
 	offers   []journal.Entry        // seen from the contact
 	refusals map[string][]time.Time // by caller and operator: the same pair may refuse again
 	booked   map[uuid.UUID]bool     // to be rung back: no longer on the line
+	named    map[string]bool        // offers to the colleague whom an operator has named
 	faults   []string
 }
 
@@ -194,7 +202,7 @@ func (d *day) replay(ctx context.Context) (*replay, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &replay{refusals: map[string][]time.Time{}, booked: map[uuid.UUID]bool{}}
+	p := &replay{refusals: map[string][]time.Time{}, booked: map[uuid.UUID]bool{}, named: map[string]bool{}}
 	p.entries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (e journal.Entry, err error) {
 		return e, row.Scan(&e.Stream, &e.At, &e.Kind, &e.Contact, &e.User, &e.Data)
 	})
@@ -210,12 +218,14 @@ func (d *day) replay(ctx context.Context) (*replay, error) {
 func (p *replay) queue() {
 	began := map[uuid.UUID]time.Time{}
 	open := map[uuid.UUID]waiting{}
-	last := map[uuid.UUID]waiting{} // the topic it joined for
+	last := map[uuid.UUID]waiting{}    // the topic it joined for
+	consults := map[string]bool{}      // offers to who is only asked: the caller is somebody's
+	given := map[uuid.UUID]time.Time{} // to a colleague
 	for _, e := range p.entries {
 		if !strings.HasPrefix(e.Stream, "contact:") {
 			continue
 		}
-		id := e.Contact.UUID
+		id, offer := e.Contact.UUID, fmt.Sprint(e.Data["offer"])
 		ends := false
 		switch e.Kind {
 		case journal.Begun:
@@ -227,18 +237,30 @@ func (p *replay) queue() {
 			}
 			w.from = e.At
 			open[id], last[id] = w, w
+		case journal.Given:
+			if e.Data["to"] == "operator" {
+				given[id] = e.At
+			}
 		case journal.Declined, journal.TimedOut, journal.Withdrawn:
 			if p.booked[id] {
+				continue
+			}
+			if e.Data["reason"] == queue.Refused {
+				pair := pairOf(id, e.User)
+				p.refusals[pair] = append(p.refusals[pair], e.At)
+			}
+			if consults[offer] {
 				continue
 			}
 			w := last[id]
 			w.from = e.At
 			open[id] = w
-			if e.Data["reason"] == queue.Refused {
-				pair := pairOf(id, e.User)
-				p.refusals[pair] = append(p.refusals[pair], e.At)
-			}
 		case journal.Offered:
+			if e.Data["consult"] == true {
+				consults[offer] = true
+				continue
+			}
+			p.named[offer] = given[id].Equal(e.At)
 			p.offers = append(p.offers, e)
 			ends = true
 		case journal.Booked:
@@ -334,7 +356,7 @@ func (d *day) idleness(ctx context.Context) ([]string, error) {
 	}
 	for _, o := range p.offers {
 		i := slices.IndexFunc(p.waits, func(w waiting) bool { return w.contact == o.Contact.UUID && w.to.Equal(o.At) })
-		if p.booked[o.Contact.UUID] {
+		if p.booked[o.Contact.UUID] || p.named[fmt.Sprint(o.Data["offer"])] {
 			continue
 		}
 		if i < 0 {
