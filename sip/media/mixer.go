@@ -3,6 +3,7 @@ package media
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pronto-desk/pronto/sip/audio"
@@ -40,53 +41,105 @@ type port struct {
 // nobody. Mix costs three jitter buffers and as many encoders: two legs alone are
 // relayed. ErrBridged when a stream is in a mix already, ErrClosed, ErrStopped.
 func Mix(streams ...*Stream) (stop func(), err error) {
-	ports := make([]*port, len(streams))
-	var undo []func()
-	stop = func() {
-		for i, s := range streams {
-			if ports[i] != nil {
-				s.out.fade(ports[i])
-			}
-		}
-		for i, s := range streams {
-			if ports[i] != nil {
-				s.ends(ports[i])
-			}
-		}
-		for _, f := range undo {
-			f()
-		}
-		undo, ports = nil, make([]*port, len(streams))
-	}
+	wanted := map[*Stream][]*Stream{}
 	for i, s := range streams {
-		if err := s.hurry(true); err != nil {
-			stop()
+		wanted[s] = append(slices.Clone(streams[:i]), streams[i+1:]...)
+	}
+	m := &mix{}
+	if err := m.set(wanted); err != nil {
+		return nil, err
+	}
+	return m.stop, nil
+}
+
+// mix is who hears a sum of whom.
+type mix struct {
+	hearing map[*Stream]*hearing
+}
+
+// hearing is one stream that hears others.
+type hearing struct {
+	*port
+	undo []func() // the others are no longer listened to
+}
+
+// set lets each of some streams hear the sum of others, and those that heard
+// something before and are not named hear what is relayed to them again. Who hears
+// what they heard goes on unchanged. When it returns everything is heard, or
+// nothing, with the error.
+func (m *mix) set(wanted map[*Stream][]*Stream) error {
+	m.drop(func(s *Stream) bool { return wanted[s] == nil })
+	if m.hearing == nil {
+		m.hearing = map[*Stream]*hearing{}
+	}
+	var begun []*Stream
+	for s, others := range wanted {
+		if m.hearing[s] != nil {
+			continue
+		}
+		h, err := s.hears(others)
+		if err != nil {
+			m.stop()
+			return err
+		}
+		m.hearing[s] = h
+		begun = append(begun, s)
+	}
+	for _, s := range begun {
+		if err := s.until(m.hearing[s].begun); err != nil {
+			m.stop()
+			return err
+		}
+	}
+	return nil
+}
+
+// stop lets nobody hear anything of it; a second time does nothing.
+func (m *mix) stop() { m.drop(func(*Stream) bool { return true }) }
+
+// drop ends the hearing of some, and waits for the last frame of each.
+func (m *mix) drop(who func(*Stream) bool) {
+	for s, h := range m.hearing {
+		if who(s) {
+			s.out.fade(h.port)
+		}
+	}
+	for s, h := range m.hearing {
+		if who(s) {
+			s.ends(h.port)
+			h.over()
+			delete(m.hearing, s)
+		}
+	}
+}
+
+// hears gives a stream the sum of others, of which it has yet to hear the first
+// frame.
+func (s *Stream) hears(others []*Stream) (*hearing, error) {
+	h := &hearing{port: &port{begun: make(chan struct{}), done: make(chan struct{}), begins: true}}
+	for _, other := range others {
+		if err := other.hurry(true); err != nil {
+			h.over()
 			return nil, fmt.Errorf("media: mix: %w", err)
 		}
-		undo = append(undo, func() { s.hurry(false) })
-		p := &port{begun: make(chan struct{}), done: make(chan struct{}), begins: true}
-		for j, other := range streams {
-			if j != i {
-				e := newEar()
-				other.listen(e)
-				undo = append(undo, func() { other.unlisten(e) })
-				p.ears = append(p.ears, e)
-			}
-		}
-		p.lost = make([]audio.Concealer, len(p.ears))
-		if !s.out.mix(p) {
-			stop()
-			return nil, ErrBridged
-		}
-		ports[i] = p
+		e := newEar()
+		other.listen(e)
+		h.undo = append(h.undo, func() { other.unlisten(e); _ = other.hurry(false) }) // a socket that is closed hurries no more
+		h.ears = append(h.ears, e)
 	}
-	for i, s := range streams {
-		if err := s.until(ports[i].begun); err != nil {
-			stop()
-			return nil, err
-		}
+	h.lost = make([]audio.Concealer, len(h.ears))
+	if !s.out.mix(h.port) {
+		h.over()
+		return nil, ErrBridged
 	}
-	return stop, nil
+	return h, nil
+}
+
+func (h *hearing) over() {
+	for _, f := range h.undo {
+		f()
+	}
+	h.undo = nil
 }
 
 // until waits for a turn of the pacer's, or for what makes waiting pointless.
