@@ -581,7 +581,7 @@ func (q *Queue) ringBackNow(ctx context.Context, tx *db.Tx, user int64, e Callba
 	switch {
 	case seat.Declared == Off:
 		return offer, ErrSeatOff
-	case seat.Doing == Offered || seat.Doing == Talking:
+	case seat.Doing == Offered || seat.Doing == Talking || seat.Supervises.Valid:
 		return offer, ErrSeatBusy
 	}
 	was, err := readStanding(ctx, tx, e.Contact)

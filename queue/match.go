@@ -131,9 +131,9 @@ func (p *pairing) reunite() {
 
 const freeSQL = `select ` + seatColumns + `,
 		array(select level from user_topics k where k.user_id = s.user_id order by topic_id)` + seatsFirst + `
-	where s.doing = 'idle' and s.declared = 'available' and u.active order by s.idle_since, s.user_id for update of s skip locked`
+	where s.doing = 'idle' and s.declared = 'available' and u.active and not ` + supervisingSQL + ` order by s.idle_since, s.user_id for update of s skip locked`
 
-const freeCountSQL = `select count(*), exists (select from places where state = 'waiting') from seats s join users u on u.id = s.user_id where s.doing = 'idle' and s.declared = 'available' and u.active`
+const freeCountSQL = `select count(*), exists (select from places where state = 'waiting') from seats s join users u on u.id = s.user_id where s.doing = 'idle' and s.declared = 'available' and u.active and not ` + supervisingSQL
 
 const routesSQL = `select id, relax_2, relax_3, coalesce(overflow_id, 0), overflow_after from topics`
 
@@ -304,11 +304,9 @@ func (q *Queue) firsts(ctx context.Context, tx *db.Tx, seats []free, routes map[
 func scanFree(row pgx.CollectableRow) (f free, err error) {
 	var wrapUp int
 	var levels []int
-	s := &f.seat
-	err = row.Scan(&s.User, &s.Operator, &s.DisplayName, &s.Extension, &wrapUp, &s.Declared, &s.Reason, &s.DeclaredAt, &s.DeclaredBy, &s.ForcedBy, &s.Doing, &s.DoingAt,
-		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &s.Active, &s.Talk, &s.TalkWhy, &s.Topics, &levels)
-	s.WrapUp = time.Duration(wrapUp) * time.Second
-	f.skills = skills(s.Topics, levels)
+	err = row.Scan(append(f.seat.fields(&wrapUp), &levels)...)
+	f.seat.WrapUp = time.Duration(wrapUp) * time.Second
+	f.skills = skills(f.seat.Topics, levels)
 	return f, err
 }
 

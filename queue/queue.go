@@ -73,6 +73,10 @@ var (
 	ErrNotNow      = errors.New("the talk does not stand so that this can be done")
 	ErrNotFree     = errors.New("the colleague is not free")
 	ErrOutgoing    = errors.New("somebody who was rung is not given on")
+
+	ErrSupervised     = errors.New("a supervisor takes part in the talk")
+	ErrSupervises     = errors.New("the supervisor takes part in a talk")
+	ErrNotSupervising = errors.New("the supervisor takes part in no talk")
 )
 
 // Topics that this package wakes. TopicMatch says that somebody may fit now who

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
@@ -74,6 +75,14 @@ type Seat struct {
 	Active     bool          // false: was let go; a talk goes on to its end
 	Talk       Talk          // where the talk stands
 	TalkWhy    string        // why what was asked of it last came to nothing, one of our words; "": it did not
+
+	Supervisor      string     // who takes part in the talk, as they sign in; "": nobody
+	SupervisorName  string     // as shown
+	SupervisorPart  Part       // how
+	SupervisorSince *time.Time // since when; nil: their telephone rings
+
+	Supervises    uuid.NullUUID // the offer that led to the talk in which they take part themselves
+	SupervisesWhy string        // why that came to nothing the last time, one of our words; "": it did not
 }
 
 // offered is the seat with an offer ringing.
@@ -291,13 +300,16 @@ func (q *Queue) release(ctx context.Context, offer uuid.UUID, reason string, at 
 // released frees the operator of an offer, whose seat the transaction has locked;
 // false when they were free of it before.
 func (w *work) released(ctx context.Context, o Offer, seat Seat, reason string) (bool, error) {
-	tag, err := w.tx.Exec(ctx, `update offers set released_at = @at where id = @id and state = 'accepted' and released_at is null`,
-		args{"id": o.ID, "at": w.at})
-	if err != nil {
-		return false, fmt.Errorf("release: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
+	var supervisor int64
+	err := w.tx.QueryRow(ctx, `update offers set released_at = @at where id = @id and state = 'accepted' and released_at is null
+		returning coalesce((select user_id from seats where supervises = @id), 0)`, args{"id": o.ID, "at": w.at}).Scan(&supervisor)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
 		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("release: %w", err)
+	case supervisor != 0: // it holds no longer than the talk; their own seat is not ours to lock here
+		w.over(o, supervisor)
 	}
 	w.batch.Queue(`delete from commands where offer_id = @id`, args{"id": o.ID})
 	w.both(journal.Released, o, why(reason))

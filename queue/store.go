@@ -168,21 +168,33 @@ const seatColumns = `u.id, u.name, u.display_name, coalesce(u.extension, ''), u.
 	coalesce(s.declared, 'off'), coalesce(s.reason, ''), coalesce(s.declared_at, u.created_at),
 	coalesce(s.declared_by, 0), coalesce((select f.display_name from users f where f.id = s.declared_by), ''), coalesce(s.doing, 'idle'), coalesce(s.doing_at, u.created_at),
 	s.doing_until, coalesce(s.idle_since, u.created_at), s.offer_id, s.contact_id, coalesce(t.number, ''), coalesce(s.node, ''), coalesce(s.version, 0), u.active, coalesce(s.talk, ''), coalesce(s.talk_why, ''),
+	coalesce(v.name, ''), coalesce(v.display_name, ''), coalesce(v.supervises_as, ''), v.supervises_since,
+	case when ` + supervisingSQL + ` then s.supervises end, coalesce(s.supervises_why, ''),
 	array(select topic_id from user_topics k where k.user_id = u.id order by topic_id)`
 
 // seatTables come after "from seats s" or "from users u".
 const (
-	seatsFirst = ` from seats s join users u on u.id = s.user_id left join contacts c on c.id = s.contact_id left join tickets t on t.id = c.ticket_id `
-	usersFirst = ` from users u left join seats s on s.user_id = u.id left join contacts c on c.id = s.contact_id left join tickets t on t.id = c.ticket_id `
+	seatsFirst = ` from seats s join users u on u.id = s.user_id` + seatTables
+	usersFirst = ` from users u left join seats s on s.user_id = u.id` + seatTables
+	seatTables = ` left join contacts c on c.id = s.contact_id left join tickets t on t.id = c.ticket_id
+		left join lateral (select y.name, y.display_name, x.supervises_as, x.supervises_since from seats x join users y on y.id = x.user_id where x.supervises = s.offer_id) v on s.doing = 'talking' `
 )
 
 func scanSeat(row pgx.CollectableRow) (Seat, error) {
 	var s Seat
 	var wrapUp int
-	err := row.Scan(&s.User, &s.Operator, &s.DisplayName, &s.Extension, &wrapUp, &s.Declared, &s.Reason, &s.DeclaredAt, &s.DeclaredBy, &s.ForcedBy, &s.Doing, &s.DoingAt,
-		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &s.Active, &s.Talk, &s.TalkWhy, &s.Topics)
+	err := row.Scan(s.fields(&wrapUp)...)
 	s.WrapUp = time.Duration(wrapUp) * time.Second
 	return s, err
+}
+
+// fields are where seatColumns go.
+func (s *Seat) fields(wrapUp *int) []any {
+	return []any{
+		&s.User, &s.Operator, &s.DisplayName, &s.Extension, wrapUp, &s.Declared, &s.Reason, &s.DeclaredAt, &s.DeclaredBy, &s.ForcedBy, &s.Doing, &s.DoingAt,
+		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &s.Active, &s.Talk, &s.TalkWhy,
+		&s.Supervisor, &s.SupervisorName, &s.SupervisorPart, &s.SupervisorSince, &s.Supervises, &s.SupervisesWhy, &s.Topics,
+	}
 }
 
 func oneSeat(ctx context.Context, q querier, sql string, a args) (Seat, error) {

@@ -151,7 +151,9 @@ func (q *Queue) command(ctx context.Context, tx *db.Tx, user int64, c Command, a
 }
 
 // free says whether a seat can be offered a caller now.
-func (s Seat) free() bool { return s.Active && s.Declared == Available && s.Doing == Idle }
+func (s Seat) free() bool {
+	return s.Active && s.Declared == Available && s.Doing == Idle && !s.Supervises.Valid
+}
 
 // Commanded waits for what is asked of the talk that an offer led to, and takes it
 // out of the inbox: it is returned once. It ends with ctx, whose cause it returns;

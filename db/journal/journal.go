@@ -64,6 +64,12 @@ const (
 	DutyRung   Kind = "duty_rung" // somebody on duty was rung, and did not take the call
 	DutyTook   Kind = "duty_took" // somebody on duty took the call
 
+	// A supervisor in the talk of an operator.
+	SupervisionAsked   Kind = "supervision_asked"   // their telephone is to ring
+	SupervisionBegan   Kind = "supervision_began"   // they are on
+	SupervisionChanged Kind = "supervision_changed" // to listen, whisper or barge
+	SupervisionEnded   Kind = "supervision_ended"
+
 	// A ticket's way.
 	Attached Kind = "attached" // another contact became the ticket's
 	Noted    Kind = "noted"
