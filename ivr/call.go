@@ -64,4 +64,8 @@ type Phones interface {
 	// RingFirst rings the operator before a customer is dialled: number is what the
 	// telephone shows, accept what tells the queue that it was lifted.
 	RingFirst(ctx context.Context, offer *queue.Offer, number string, accept func(ctx context.Context, at time.Time) error) (media.Leg, error)
+	// RingSupervisor rings the supervisor who is to take part in a talk.
+	// queue.ErrTimedOut, queue.ErrDeclined; anything else is a telephone that could
+	// not be rung.
+	RingSupervisor(ctx context.Context, s *queue.Supervision) (media.Leg, error)
 }

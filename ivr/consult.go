@@ -209,6 +209,7 @@ func (t *talk) handOver(ctx context.Context, other *asked) move {
 	t.records(other)
 	t.leg, t.offer, t.leave = other.leg, other.offer, other.leave
 	t.taken.stands("")
+	t.attend(ctx)
 	return t.together
 }
 

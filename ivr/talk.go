@@ -42,6 +42,8 @@ type talk struct {
 	taken *recorded    // what is kept of it
 	leave func()       // ends that for the operator
 
+	attended *attended // by supervisors; nil: by nobody, ever
+
 	waits  bool   // the caller is in the queue again
 	unmix  func() // ends the mix of three; nil: there is none
 	unsure bool   // perhaps the place waits again: the database went away as it was told to
@@ -60,6 +62,7 @@ func (d *Desk) talk(ctx context.Context, call Call, c *tickets.Contact, place *q
 	taken.begin(ctx)
 	taken.stands("")
 	t.leave = taken.joins(media.Operator, leg.Stream())
+	t.attend(ctx)
 	for next := move(t.together); next != nil; {
 		next = next(ctx)
 	}
@@ -83,6 +86,7 @@ func (t *talk) over(ctx context.Context) {
 
 // part hangs up on the operator.
 func (t *talk) part(ctx context.Context) {
+	t.unattended()
 	t.leg.Hangup(context.WithoutCancel(ctx))
 	t.leave()
 	t.desk.judge(t.c, tickets.LegOperator, t.leg.Stream())
@@ -92,20 +96,26 @@ func (t *talk) part(ctx context.Context) {
 // together is the talk as it begins: the two hear each other.
 func (t *talk) together(ctx context.Context) move {
 	c := t.until(ctx, func(ctx context.Context) error { return t.bridge(ctx, t.call.Stream(), t.leg.Stream()) })
+	t.attended.stand(false)
 	if c == nil {
 		return nil // however it ended, the caller was served
 	}
 	return t.obey(c)
 }
 
-// bridge joins two; a mix that they were in dies away above it.
+// bridge joins two; a mix that they were in dies away above it, and then a supervisor
+// hears them.
 func (t *talk) bridge(ctx context.Context, a, b *media.Stream) error {
-	if t.unmix != nil {
-		var over sync.WaitGroup
-		defer over.Wait()
-		over.Go(t.unmix)
-		t.unmix = nil
-	}
+	unmix, guest := t.unmix, t.attended
+	t.unmix = nil
+	var above sync.WaitGroup
+	defer above.Wait()
+	above.Go(func() {
+		if unmix != nil {
+			unmix()
+		}
+		guest.stand(true)
+	})
 	return media.Bridge(ctx, a, b)
 }
 

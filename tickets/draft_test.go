@@ -178,6 +178,7 @@ func TestEveryFaultIsFound(t *testing.T) {
 			s.RecordCalls, s.RecordingAgreement, s.RecordingNotice = true, "Accordo del 15/01/2026", false
 		}, "recording_notice", "attiva l'avviso"},
 		{"recorded for ever", func(s *Settings) { s.RecordingDays = 3651 }, "recording_days", "da 1 a 3650 giorni"},
+		{"listened to without an agreement", func(s *Settings) { s.SuperviseCalls = true }, "supervision_agreement", "legge 300/1970"},
 		{"closing into nothing", func(s *Settings) { s.AtClosing = "drop" }, "at_closing", "Alla chiusura"},
 		{"many numbers", func(s *Settings) { s.Numbers = make([]string, serviceNumbers+1) }, "numbers", "al massimo"},
 		{"many windows", func(s *Settings) { s.Hours.Week = make([]WeekSetting, windowsMost+1) }, "hours.week", "al massimo"},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pronto-desk/pronto/db"
@@ -54,6 +55,9 @@ type Service struct {
 	RecordCalls        bool   // talks with operators are recorded, after the notice
 	RecordingAgreement string // what allows it
 	RecordingDays      int    // how long they are kept
+
+	SuperviseCalls       bool   // supervisors may take part in talks
+	SupervisionAgreement string // what allows it
 }
 
 // Open says whether the service answers at an instant and when that changes, also
@@ -80,6 +84,25 @@ func (s *Service) Item(key rune) (MenuItem, bool) {
 func (s *Service) Choice(key rune) (Topic, bool) {
 	m, ok := s.Item(key)
 	return m.Topic, ok && m.Action != ActionState
+}
+
+// Supervisable says whether supervisors may take part in the talk of a contact, as the
+// settings say that it was answered with.
+func (b *Book) Supervisable(ctx context.Context, contact uuid.UUID) (may bool, err error) {
+	err = b.db.Pool.QueryRow(ctx, `select coalesce((v.settings ->> 'supervise_calls')::boolean, false)
+		from contacts c left join service_versions v on v.service_id = c.service_id and v.version = c.settings_version where c.id = @contact`,
+		pgx.StrictNamedArgs{"contact": contact}).Scan(&may)
+	if err != nil {
+		return false, fmt.Errorf("may the talk of %s be supervised: %w", contact, found(err))
+	}
+	return may, nil
+}
+
+// Supervises says whether any service that is in force lets supervisors take part in
+// talks. Nothing is known while the database has never answered.
+func (b *Book) Supervises(ctx context.Context) bool {
+	list, err := b.Services(ctx)
+	return err == nil && slices.ContainsFunc(list, func(s *Service) bool { return s.SuperviseCalls })
 }
 
 // DefaultTopic is what a caller who chooses nothing gets: the item marked so,

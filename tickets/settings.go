@@ -69,6 +69,9 @@ type Settings struct {
 	RecordCalls        bool   `json:"record_calls" required:"false"`        // talks with operators are recorded
 	RecordingAgreement string `json:"recording_agreement" required:"false"` // what allows it: the unions' agreement, or the labour inspectorate's permission
 	RecordingDays      int    `json:"recording_days" required:"false"`      // how long they are kept; 0: the usual
+
+	SuperviseCalls       bool   `json:"supervise_calls" required:"false"`       // supervisors may take part in talks
+	SupervisionAgreement string `json:"supervision_agreement" required:"false"` // what allows it
 }
 
 // HoursSettings are opening hours as people write them.
@@ -153,6 +156,7 @@ const (
 	placeQueue   = "Attesa"
 	placeDuty    = "Reperibilità"
 	placeRecord  = "Registrazione"
+	placeListen  = "Ascolto"
 )
 
 // weekdayNames are the days by time.Weekday.
@@ -198,7 +202,7 @@ func (s Settings) filled() Settings {
 		yes := true
 		s.CallbackOffered = &yes
 	}
-	s.RecordingAgreement = strings.TrimSpace(s.RecordingAgreement)
+	s.RecordingAgreement, s.SupervisionAgreement = strings.TrimSpace(s.RecordingAgreement), strings.TrimSpace(s.SupervisionAgreement)
 	if s.RecordingDays == 0 {
 		s.RecordingDays = keepUsual
 	}
@@ -235,7 +239,20 @@ func (s Settings) service(topics map[string]Topic, f *faults) *Service {
 	out.Duty = s.Duty.read(out.Numbers, f)
 	out.RecordCalls, out.RecordingAgreement, out.RecordingDays = s.RecordCalls, s.RecordingAgreement, s.RecordingDays
 	s.checkRecording(f)
+	out.SuperviseCalls, out.SupervisionAgreement = s.SuperviseCalls, s.SupervisionAgreement
+	s.checkSupervision(f)
 	return out
+}
+
+// checkSupervision notes what keeps supervisors from taking part in talks: operators
+// are listened to by agreement only (art. 4 of law 300/1970), and always see it.
+func (s Settings) checkSupervision(f *faults) {
+	switch {
+	case utf8.RuneCountInString(s.SupervisionAgreement) > agreementLongest:
+		f.add("supervision_agreement", placeListen, "L'accordo supera %d caratteri.", agreementLongest)
+	case s.SuperviseCalls && s.SupervisionAgreement == "":
+		f.add("supervision_agreement", placeListen, "Per ascoltare le conversazioni degli operatori serve l'accordo sindacale o l'autorizzazione dell'Ispettorato del lavoro (art. 4 della legge 300/1970): scrivi quale, con la data.")
+	}
 }
 
 // checkRecording notes what keeps talks from being recorded: who is recorded
@@ -494,6 +511,7 @@ func (s Service) settings(codes map[int64]string) Settings {
 		MaxWait: int(s.MaxWait / time.Second), NobodyWait: int(s.NobodyWait / time.Second), AtClosing: s.AtClosing, AnnounceEvery: int(s.AnnounceEvery / time.Second),
 		CallbackOffered: &s.CallbackOffered,
 		RecordCalls:     s.RecordCalls, RecordingAgreement: s.RecordingAgreement, RecordingDays: s.RecordingDays,
+		SuperviseCalls: s.SuperviseCalls, SupervisionAgreement: s.SupervisionAgreement,
 		Hours: HoursSettings{Always: s.Hours.Always, OpenHolidays: s.Hours.OpenHolidays},
 	}
 	if len(out.Numbers) == 0 && s.Number != "" {

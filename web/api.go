@@ -83,6 +83,7 @@ func (s *Server) api(r chi.Router) {
 	s.webhooksAPI(a)
 	s.callbacksAPI(a)
 	s.talkAPI(a)
+	s.supervisionAPI(a)
 	s.passwordsAPI(a)
 	s.accountsAPI(a)
 	s.promptsAPI(a)

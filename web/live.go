@@ -308,7 +308,8 @@ func gather(lines []journal.Entry) news {
 			n.talking[l.User], n.waiting, onSeat = true, true, true
 		case journal.Declined, journal.TimedOut, journal.Withdrawn, journal.Missed:
 			n.waiting, onSeat = true, true
-		case journal.Released, journal.Wrapped, journal.Extended, journal.Declared, journal.OnHold, journal.Resumed, journal.Asked, journal.Consulted, journal.Conferred:
+		case journal.Released, journal.Wrapped, journal.Extended, journal.Declared, journal.OnHold, journal.Resumed, journal.Asked, journal.Consulted, journal.Conferred,
+			journal.SupervisionAsked, journal.SupervisionBegan, journal.SupervisionChanged, journal.SupervisionEnded:
 			onSeat = true
 		case journal.Given, journal.Returned:
 			n.waiting, onSeat = true, true

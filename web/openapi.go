@@ -69,6 +69,7 @@ var closed = map[reflect.Type][]any{
 	reflect.TypeFor[Scope]():           {Read, Operate, Manage},
 	reflect.TypeFor[Role]():            {Operator, Supervisor, Admin},
 	reflect.TypeFor[queue.Declared]():  {queue.Available, queue.Break, queue.Admin, queue.Off},
+	reflect.TypeFor[queue.Part]():      {queue.Listen, queue.Whisper, queue.Barge},
 	reflect.TypeFor[queue.Doing]():     {queue.Idle, queue.Offered, queue.Talking, queue.Wrapping},
 	reflect.TypeFor[tickets.Status]():  {tickets.Open, tickets.InCharge, tickets.Closed},
 	reflect.TypeFor[tickets.Channel](): {tickets.Phone, tickets.Voicemail},

@@ -40,6 +40,17 @@ type seatView struct {
 	Active        bool           `json:"active" doc:"false: was let go, and leaves the lists once idle."`
 	Talk          queue.Talk     `json:"talk" enum:",held,asking,consulting,conference,advising" doc:"How the talk stands; empty: the two hear each other."`
 	TalkWhy       string         `json:"talk_why" doc:"Why what was asked of the talk last came to nothing; empty: it did not."`
+
+	Supervision   *supervisionView `json:"supervision" doc:"Who takes part in the talk as a supervisor; null: nobody."`
+	SupervisedWhy string           `json:"supervised_why" doc:"Why the talk in which they wanted to take part themselves came to nothing; empty: it did not."`
+}
+
+// supervisionView is a supervisor in an operator's talk.
+type supervisionView struct {
+	Name        string     `json:"name"`
+	DisplayName string     `json:"display_name"`
+	Part        queue.Part `json:"part"`
+	Since       *time.Time `json:"since" doc:"null: their telephone rings."`
 }
 
 func (s *Server) seatView(seat *queue.Seat) seatView {
@@ -47,7 +58,10 @@ func (s *Server) seatView(seat *queue.Seat) seatView {
 		Operator: seat.Operator, DisplayName: seat.DisplayName, Extension: seat.Extension,
 		Declared: seat.Declared, Reason: seat.Reason, DeclaredAt: seat.DeclaredAt.UTC(), ForcedBy: seat.ForcedBy,
 		Doing: seat.Doing, DoingAt: seat.DoingAt.UTC(), DoingUntil: seat.DoingUntil, Topics: seat.Topics, Version: seat.Version, Active: seat.Active,
-		Talk: seat.Talk, TalkWhy: seat.TalkWhy,
+		Talk: seat.Talk, TalkWhy: seat.TalkWhy, SupervisedWhy: seat.SupervisesWhy,
+	}
+	if seat.Supervisor != "" {
+		v.Supervision = &supervisionView{Name: seat.Supervisor, DisplayName: seat.SupervisorName, Part: seat.SupervisorPart, Since: seat.SupervisorSince}
 	}
 	if seat.Contact.Valid {
 		v.ContactID = &seat.Contact.UUID
@@ -309,6 +323,7 @@ type state struct {
 	CannotDialWhy string `json:"cannot_dial_why"` // Italian; "" when it can
 
 	CanTransferOut bool `json:"can_transfer_out" doc:"One may give a caller to a number of one's own choice."`
+	CanSupervise   bool `json:"can_supervise" doc:"One may take part in operators' talks, of some service at least."`
 
 	Emergency emergencyView `json:"emergency"`
 
@@ -352,5 +367,6 @@ func (s *Server) state(ctx context.Context, u User) (*state, error) {
 		st.CannotDialWhy = noLine
 	}
 	st.CanTransferOut, _ = s.mayDial(u)
+	st.CanSupervise = u.Role.supervises() && s.Book.Supervises(ctx)
 	return st, nil
 }

@@ -17,6 +17,10 @@ var talkReasons = map[error]string{
 	queue.ErrNotNow:     "La chiamata nel frattempo è cambiata: guarda com'è adesso e riprova.",
 	queue.ErrNotFree:    "In questo momento la persona scelta non può rispondere: scegline un'altra.",
 	queue.ErrOutgoing:   "Una chiamata fatta da te non si può trasferire.",
+
+	queue.ErrSupervised:     "Un altro supervisore partecipa già a questa conversazione.",
+	queue.ErrSupervises:     "Partecipi già a una conversazione: lasciala prima di sceglierne un'altra.",
+	queue.ErrNotSupervising: "Non partecipi più a nessuna conversazione: è finita, o l'hai lasciata.",
 }
 
 // talkReason is the sentence for an error of a talk, "" for others.

@@ -23,6 +23,10 @@ func (stumbling) RingFirst(context.Context, *queue.Offer, string, func(context.C
 	panic("no telephone rings today")
 }
 
+func (stumbling) RingSupervisor(context.Context, *queue.Supervision) (media.Leg, error) {
+	panic("no telephone")
+}
+
 // TestPanicWhileRinging: an accident while an operator is rung is one caller's,
 // who is asked for a message; the desk and the others go on.
 func TestPanicWhileRinging(t *testing.T) {

@@ -49,6 +49,20 @@ func (p *phones) RingFirst(ctx context.Context, offer *queue.Offer, number strin
 	return p.ring(ctx, offer, sip.Caller{Number: number, Name: "Richiamata"}, accept)
 }
 
+// RingSupervisor rings the supervisor who is to take part in an operator's talk.
+func (p *phones) RingSupervisor(ctx context.Context, s *queue.Supervision) (media.Leg, error) {
+	leg, err := p.agent.Ring(ctx, s.Extension, sip.Caller{Name: "Ascolto: " + s.Of})
+	switch {
+	case err == nil:
+		return leg, nil
+	case errors.Is(err, sip.ErrNoAnswer), errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return nil, fmt.Errorf("%w: %w", queue.ErrTimedOut, err)
+	case errors.Is(err, sip.ErrDeclined):
+		return nil, fmt.Errorf("%w: %w", queue.ErrDeclined, err)
+	}
+	return nil, err
+}
+
 func (p *phones) ring(ctx context.Context, offer *queue.Offer, who sip.Caller, accept func(context.Context, time.Time) error) (media.Leg, error) {
 	pending, cancel := p.queue.Watch(ctx, offer.ID)
 	defer cancel()

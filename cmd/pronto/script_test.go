@@ -67,7 +67,7 @@ func playScript(t *testing.T, name, text string) {
 	names := carrierNames(t, text)
 	synctest.Test(t, func(t *testing.T) {
 		lines := strings.Split(text, "\n")
-		stage := &stage{t: t, gate: gate, names: names, operators: map[string]*actor{}, callers: map[string]*actor{}}
+		stage := &stage{t: t, gate: gate, names: names, operators: map[string]*actor{}, callers: map[string]*actor{}, extensions: map[string]string{}}
 		for i, line := range lines {
 			words := fields(line)
 			if len(words) == 0 {
@@ -155,6 +155,9 @@ type stage struct {
 	operators map[string]*actor
 	callers   map[string]*actor
 	token     string
+
+	extensions map[string]string // of who has got one in the script
+
 	disk      atomic.Uint64 // bytes that are free
 }
 
@@ -657,6 +660,11 @@ func (s *stage) speaks(ctx context.Context, a *actor, verb string, w []string) e
 		return a.phone.Hears(ctx, patience, s.heard(w)...)
 	case "hears-at-last":
 		return a.phone.HearsAtLast(ctx, patience, s.heard(w)...)
+	case "never": // never heard "digli di riavviare", up to now
+		if i := slices.IndexFunc(a.phone.Names(), func(name string) bool { return slices.Contains(w[1:], name) }); i >= 0 {
+			return fmt.Errorf("heard %v", a.phone.Names())
+		}
+		return nil
 	case "says": // says 3m10s "il certificato di Bianchi"
 		d, err := time.ParseDuration(w[0])
 		if err != nil {
@@ -757,6 +765,49 @@ func (s *stage) operator(name string) (*actor, error) {
 	return a, nil
 }
 
+// telephone gives somebody of the demo a telephone who has none.
+func (s *stage) telephone(ctx context.Context, name, extension string) error {
+	const secret = "telefono-di-prova"
+	if _, err := s.db.Pool.Exec(ctx, `update users set extension = $2 where name = $1`, name, extension); err != nil {
+		return err
+	}
+	s.extensions[name], s.secrets.Phones[extension] = extension, secret
+	return s.house.web.Users().SetPhone(ctx, extension, "pronto", secret)
+}
+
+// supervises is a supervisor in an operator's talk: carla joins anna listen, carla
+// becomes whisper, carla leaves; `… gets 409` at the end is what the desk says instead.
+func (s *stage) supervises(ctx context.Context, a *actor, verb string, w []string) error {
+	want := ""
+	if n := len(w); n >= 2 && w[n-2] == "gets" {
+		want, w = w[n-1], w[:n-2]
+	}
+	var err error
+	switch verb {
+	case "joins":
+		err = s.api(ctx, a.token, "POST", "/supervision", map[string]string{"operator": w[0], "part": w[1]}, nil)
+	case "becomes":
+		err = s.api(ctx, a.token, "PUT", "/supervision", map[string]string{"part": w[0]}, nil)
+	default:
+		err = s.api(ctx, a.token, "DELETE", "/supervision", nil, nil)
+	}
+	if want != "" {
+		if err == nil || !strings.Contains(err.Error(), ": "+want+" ") {
+			return fmt.Errorf("got %v", err)
+		}
+		return nil
+	}
+	return err
+}
+
+// extension is the number of somebody's telephone.
+func (s *stage) extension(name string) string {
+	if e := s.extensions[name]; e != "" {
+		return e
+	}
+	return extension(name)
+}
+
 // extension is an operator's telephone number.
 func extension(name string) string {
 	for n := 1; ; n++ {
@@ -773,8 +824,12 @@ func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
 	me := "/operators/" + a.name + "/state"
 	switch verb {
 	case "registers":
-		ext := extension(a.name)
+		ext := s.extension(a.name)
 		return a.phone.Register(ctx, ext, s.secrets.Phones[ext], time.Hour*12)
+	case "has": // has telephone 1100: who is no operator
+		return s.telephone(ctx, a.name, w[1])
+	case "joins", "becomes", "leaves":
+		return s.supervises(ctx, a, verb, w)
 	case "opens": // opens the page
 		var err error
 		a.page, err = openPage(ctx, s.browsers, a.token)
@@ -810,7 +865,7 @@ func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
 	case "pauses", "unpauses": // the recording
 		return s.api(ctx, a.token, "POST", "/talk/recording", map[string]bool{"paused": verb == "pauses"}, nil)
 	case "unregisters":
-		ext := extension(a.name)
+		ext := s.extension(a.name)
 		return a.phone.Register(ctx, ext, s.secrets.Phones[ext], 0)
 	case "refuses": // Rifiuta on the page
 		return a.page.refuse(ctx, s, a.token)
@@ -951,7 +1006,15 @@ func (s *stage) seat(name string, w []string) error {
 			if seat.Operator != name {
 				continue
 			}
-			have := []string{string(seat.Doing), string(seat.Declared), seat.Reason, cmp.Or(string(seat.Talk), "together"), seat.TalkWhy}
+			have := []string{string(seat.Doing), string(seat.Declared), seat.Reason, cmp.Or(string(seat.Talk), "together"), seat.TalkWhy, seat.SupervisesWhy}
+			switch {
+			case seat.Supervisor == "":
+				have = append(have, "unsupervised")
+			case seat.SupervisorSince == nil:
+				have = append(have, "with-"+seat.Supervisor, "ringing", string(seat.SupervisorPart))
+			default:
+				have = append(have, "with-"+seat.Supervisor, "on", string(seat.SupervisorPart))
+			}
 			last = strings.Join(have, " ")
 			if !slices.ContainsFunc(w, func(word string) bool { return !slices.Contains(have, word) }) {
 				return nil

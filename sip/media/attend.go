@@ -1,7 +1,5 @@
 package media
 
-import "sync"
-
 // Part is how somebody takes part in a talk of two that was none of theirs.
 type Part int
 
@@ -15,11 +13,10 @@ const (
 
 // Attendance is somebody beside a talk of two, which is relayed as it was: only
 // who is to hear more than one is given a mix. So a whisper is never in anything
-// that is made for the first of the two.
+// that is made for the first of the two. One at a time calls its methods.
 type Attendance struct {
 	guest, first, second *Stream
 
-	mu   sync.Mutex // guards what follows
 	mix  mix
 	left bool
 }
@@ -34,8 +31,6 @@ func Attend(guest, first, second *Stream) *Attendance {
 // returns when it is heard. After an error they are apart. ErrBridged when one of
 // them is in a mix already.
 func (a *Attendance) As(p Part) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	if a.left {
 		return nil
 	}
@@ -54,8 +49,6 @@ func (a *Attendance) As(p Part) error {
 
 // Leave ends it, and waits for the end; a second time does nothing.
 func (a *Attendance) Leave() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.left = true
 	a.mix.stop()
 }
