@@ -158,7 +158,7 @@ type stage struct {
 
 	extensions map[string]string // of who has got one in the script
 
-	disk      atomic.Uint64 // bytes that are free
+	disk atomic.Uint64 // bytes that are free
 }
 
 // actor is a caller or an operator: a telephone, for operators a page too.

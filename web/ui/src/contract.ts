@@ -12,6 +12,8 @@ export type Declared = Seat['declared']
 export type Doing = Seat['doing']
 /** What can be asked of one's own talk. */
 export type Wish = Schemas['TalkInputBody']['wish']
+/** How a supervisor takes part in an operator's talk. */
+export type Part = Schemas['PartInputBody']['part']
 export type Topic = Schemas['Topic']
 export type CallType = Schemas['CallType']
 export type Person = Schemas['Person']

@@ -9,6 +9,7 @@ import { Draft, type Answer, type Store } from './draft'
 import { ServerClock } from './clock'
 import { words, type Words } from './words'
 import { words as room } from './words/room'
+import { words as supervision } from './words/supervision'
 import { words as talk } from './words/talk'
 import { declaredWords } from './seat'
 import { nameOf, personName, type CallType, type Contact, type Declared, type Emergency, type Event, type Outcome, type Person, type Pop, type Seat, type State, type Ticket, type Topic, type Waiting, type Wish } from './contract'
@@ -55,7 +56,7 @@ export interface Notice {
 function unseated(state: State): Seat {
   return {
     operator: state.me.name, display_name: state.me.display_name, extension: state.me.extension, declared: 'off', reason: '', declared_at: '', forced_by: '',
-    doing: 'idle', doing_at: '', doing_until: null, contact_id: null, ticket: null, talk: '', talk_why: '', can_ring: true, cannot_ring_why: '', topics: [], version: 0, active: true,
+    doing: 'idle', doing_at: '', doing_until: null, contact_id: null, ticket: null, talk: '', talk_why: '', supervision: null, supervised_why: '', can_ring: true, cannot_ring_why: '', topics: [], version: 0, active: true,
   }
 }
 
@@ -308,6 +309,17 @@ export class Desk {
     try {
       await api.talk(wish, target)
       this.say(talk[this.language].asked[wish] ?? '')
+      return true
+    } catch (e) {
+      this.tell(this.wrong(e), true)
+      return false
+    }
+  }
+
+  /** A supervisor's word about their part in a colleague's talk; how it stands then comes as an event of that seat. */
+  async supervise(ask: () => Promise<void>): Promise<boolean> {
+    try {
+      await ask()
       return true
     } catch (e) {
       this.tell(this.wrong(e), true)
@@ -573,6 +585,9 @@ export class Desk {
     }
     this.announce(before?.pop ?? null, phase(before), after.pop, phase(after))
     const seat = after.seat
+    if (seat?.supervision?.since && before?.seat && (before.seat.supervision?.part !== seat.supervision.part || !before.seat.supervision.since)) {
+      this.assertive = supervision[this.language].attended(seat.supervision.part, seat.supervision.display_name)
+    }
     if (seat?.forced_by && before?.seat && seat.declared_at !== before.seat.declared_at) this.assertive = room[this.language].forcedYou(seat.forced_by, declaredWords(seat, this.w))
     const number = after.pop?.ticket?.number
     if (number && !after.pop?.offer) {

@@ -4,7 +4,7 @@ import type {
   Callback,
   CallType, Contact, Found, Me, Message, Outcome, Problem, Seat, Declared, Ticket, TicketPage, Topic, Conflict, Emergency, Fault, ServiceOverview, ServicePage, ServiceSettings, ServiceVersion, Route, TopicRoute,
 } from './contract'
-import type { CallbackFigures, Today, Wish } from './contract'
+import type { CallbackFigures, Part, Today, Wish } from './contract'
 import type { BadLine, Customer, Imported, Listening, ListeningsPage, Preview, Prompt, RegisterEntry, Taping, Trace } from './contract'
 
 const PREFIX = '/api/v1'
@@ -135,6 +135,10 @@ export const api = {
   pauseTaping: (paused: boolean) => request<Taping>('POST', '/talk/recording', { paused }),
   /** What one's own talk is to do; whom it is about. */
   talk: (wish: Wish, target: object) => request<void>('POST', '/talk', { wish, ...target }),
+  /** One's own part in a colleague's talk. */
+  supervise: (operator: string, part: Part) => request<void>('POST', '/supervision', { operator, part }),
+  superviseAs: (part: Part) => request<void>('PUT', '/supervision', { part }),
+  stopSupervising: () => request<void>('DELETE', '/supervision'),
   decline: (offer: string) => request<void>('POST', `/offers/${q(offer)}/decline`),
 
   tickets: (f: TicketFilter, cursor: string, limit = 50) => {

@@ -760,6 +760,25 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/supervision": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Changes one's part in the talk. */
+        put: operations["superviseAs"];
+        /** Asks to take part in an operator's talk: one's telephone rings, and once it is lifted one hears the two, and is heard by the operator (whisper) or by both (barge). How it stands is an event of the operator's seat. */
+        post: operations["supervise"];
+        /** Leaves the talk; one's telephone is hung up. */
+        delete: operations["stopSupervising"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/talk": {
         parameters: {
             query?: never;
@@ -1724,6 +1743,10 @@ export interface components {
             /** Format: date-time */
             offered_at: string;
         };
+        PartInputBody: {
+            /** @enum {string} */
+            part: "listen" | "whisper" | "barge";
+        };
         PeriodSetting: {
             first: string;
             last: string;
@@ -1855,6 +1878,9 @@ export interface components {
             forced_by: string;
             operator: string;
             reason: string;
+            /** @description Why the talk in which they wanted to take part themselves came to nothing; empty: it did not. */
+            supervised_why: string;
+            supervision: components["schemas"]["Supervision"] | null;
             /**
              * @description How the talk stands; empty: the two hear each other.
              * @enum {string}
@@ -1921,6 +1947,8 @@ export interface components {
             /** Format: int64 */
             recording_days?: number;
             recording_notice: boolean;
+            supervise_calls?: boolean;
+            supervision_agreement?: string;
         };
         ServiceVersion: {
             in_force: boolean;
@@ -1970,6 +1998,8 @@ export interface components {
             /** Format: int64 */
             callbacks_open: number;
             can_dial: boolean;
+            /** @description One may take part in operators' talks, of some service at least. */
+            can_supervise: boolean;
             /** @description One may give a caller to a number of one's own choice. */
             can_transfer_out: boolean;
             cannot_dial_why: string;
@@ -1991,6 +2021,23 @@ export interface components {
             declared: "available" | "break" | "admin" | "off";
             /** @enum {string} */
             reason?: "" | "Pausa" | "Pranzo" | "Formazione" | "Riunione";
+        };
+        Supervision: {
+            display_name: string;
+            name: string;
+            /** @enum {string} */
+            part: "listen" | "whisper" | "barge";
+            /**
+             * Format: date-time
+             * @description null: their telephone rings.
+             */
+            since: string | null;
+        };
+        SupervisionInputBody: {
+            /** @description Whose talk, by their name. */
+            operator: string;
+            /** @enum {string} */
+            part: "listen" | "whisper" | "barge";
         };
         TalkInputBody: {
             /** @description Somebody outside, for who may dial. */
@@ -3996,6 +4043,104 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["State"];
                 };
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    superviseAs: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PartInputBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    supervise: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SupervisionInputBody"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A refusal or a fault. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stopSupervising: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Sent again with the same key within a day, the same request is answered again and not done again. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description A refusal or a fault. */
             default: {

@@ -22,7 +22,7 @@ export function blank(): ServiceSettings {
     name: '', numbers: [], hours: { always: false, open_holidays: false, patron: '', week: [], exceptional: [] }, menu: [], mobiles_refused: false,
     recording_notice: false, max_wait: 0, nobody_wait: 0, at_closing: '', announce_every: 0, callback_offered: null,
     duty: { numbers: [], from: '', to: '' },
-    record_calls: false, recording_agreement: '', recording_days: 0,
+    record_calls: false, recording_agreement: '', recording_days: 0, supervise_calls: false, supervision_agreement: '',
   }
 }
 
@@ -117,6 +117,7 @@ export function said(s: ServiceSettings, topics: readonly Topic[], w: ServiceWor
     ['mobiles', t.mobiles, [s.mobiles_refused ? t.refused : t.accepted]],
     ['recording', t.recording, [s.recording_notice ? w.yes : w.no]],
     ['record_calls', t.recordCalls, s.record_calls ? [t.recordedFor(s.recording_days || KEPT_DAYS), s.recording_agreement ?? ''] : [w.no]],
+    ['supervise', t.supervise, s.supervise_calls ? [w.yes, s.supervision_agreement ?? ''] : [w.no]],
     ['open', t.open, [s.hours.always ? w.alwaysOpen : w.byWeek]],
     ['week', t.week, weekLines(s.hours.week, w)],
     ['holidays', t.holidays, [s.hours.open_holidays ? t.openThen : t.closedThen]],

@@ -350,6 +350,7 @@ const it = {
     attached: 'Chiamata unita alla richiesta', state_told: 'Stato comunicato', announced: 'Annuncio di emergenza ascoltato', duty_rung: 'Reperibile chiamato, senza esito', duty_took: 'Passata al reperibile',
     played: 'Messaggio riprodotto', left: 'Uscita dalla coda', rung_back: 'Richiamata presa in carico', recovered: 'Ripristinata dopo un guasto',
     held: 'In attesa con musica', resumed: 'Conversazione ripresa', asked: 'Consultazione chiesta', consulted: 'Consultazione', conferred: 'Conversazione in tre', returned: 'Tornata indietro', joined: 'Passata a chi è stato consultato', given: 'Trasferita', not_given: 'Trasferimento dal telefono rifiutato',
+    supervision_asked: 'Un supervisore chiede di partecipare', supervision_began: 'Un supervisore partecipa', supervision_changed: 'Il supervisore partecipa in altro modo', supervision_ended: 'Il supervisore non partecipa più',
   } as Record<string, string>,
 
   endings: {
@@ -772,6 +773,7 @@ const en: Words = {
     taping: 'Recording begins', taping_gap: 'Recording paused', taping_on: 'Recording resumed', taped: 'Talk recorded', tape_erased: 'Recording erased',
     played: 'Message played', left: 'Left the queue', rung_back: 'Call to ring back taken', recovered: 'Recovered after a fault',
     held: 'On hold with music', resumed: 'Talking again', asked: 'Somebody is to be consulted', consulted: 'Consultation', conferred: 'All three talk', returned: 'Came back', joined: 'With who was consulted', given: 'Transferred', not_given: 'Transfer by telephone refused',
+    supervision_asked: 'A supervisor asks to take part', supervision_began: 'A supervisor takes part', supervision_changed: 'The supervisor takes part otherwise', supervision_ended: 'The supervisor takes part no more',
   },
 
   endings: {

@@ -7,7 +7,7 @@ export const me: Me = { id: 1, name: 'anna', display_name: 'Anna Martini', role:
 export function seat(more: Partial<Seat> = {}): Seat {
   return {
     operator: 'anna', display_name: 'Anna Martini', extension: '1001', declared: 'available', reason: '', declared_at: '2026-03-02T08:00:00Z', forced_by: '',
-    doing: 'idle', doing_at: '2026-03-02T08:00:00Z', doing_until: null, contact_id: null, ticket: null, talk: '', talk_why: '', can_ring: true, cannot_ring_why: '', topics: [1, 2], version: 1, active: true, ...more,
+    doing: 'idle', doing_at: '2026-03-02T08:00:00Z', doing_until: null, contact_id: null, ticket: null, talk: '', talk_why: '', supervision: null, supervised_why: '', can_ring: true, cannot_ring_why: '', topics: [1, 2], version: 1, active: true, ...more,
   }
 }
 
@@ -36,5 +36,5 @@ export function pop(more: Partial<Pop> = {}): Pop {
 }
 
 export function state(more: Partial<State> = {}): State {
-  return { me, seat: seat(), operators: [seat()], waiting: [], pop: null, messages_new: 0, ringbacks_due: 0, callbacks_open: 0, can_dial: true, cannot_dial_why: '', can_transfer_out: false, emergency: { active: false, clip: '', since: null, until: null }, now: '2026-03-02T08:30:00Z', ...more }
+  return { me, seat: seat(), operators: [seat()], waiting: [], pop: null, messages_new: 0, ringbacks_due: 0, callbacks_open: 0, can_dial: true, cannot_dial_why: '', can_transfer_out: false, can_supervise: false, emergency: { active: false, clip: '', since: null, until: null }, now: '2026-03-02T08:30:00Z', ...more }
 }

@@ -140,6 +140,9 @@ const it = {
   agreement: 'Accordo che lo permette',
   agreementHelp: 'Accordo sindacale o autorizzazione dell’Ispettorato (art. 4 della legge 300/1970), con la data.',
   keepDays: 'Giorni di conservazione',
+  supervise: 'I supervisori possono ascoltare le conversazioni, e intervenire',
+  superviseHelp: 'È un controllo a distanza dei lavoratori (Statuto dei lavoratori, art. 4): senza l’accordo resta spento. L’operatore vede sempre chi ascolta, e ogni ascolto resta nella storia della chiamata. Dillo anche nell’informativa per chi chiama.',
+  superviseAgreement: 'Accordo che permette l’ascolto',
 
   alwaysOpen: 'Sempre aperto, 24 ore su 24 e 7 giorni su 7',
   byWeek: 'Secondo l’orario della settimana',
@@ -219,7 +222,7 @@ const it = {
   text: {
     name: 'Nome', numbers: 'Numeri', mobiles: 'Cellulari', recording: 'Avviso di registrazione', open: 'Apertura', week: 'Settimana', holidays: 'Festività', patron: 'Patrono',
     exceptional: 'Giorni eccezionali', menu: 'Menu', maxWait: 'Attesa massima', nobodyWait: 'Senza operatori', announceEvery: 'Annunci ogni', atClosing: 'Alla chiusura', callbackOffered: 'Richiamata dalla coda', duty: 'Reperibilità', validFrom: 'Vale da',
-    recordCalls: 'Conversazioni registrate', recordedFor: (days: number) => `sì, conservate ${days} giorni`,
+    recordCalls: 'Conversazioni registrate', recordedFor: (days: number) => `sì, conservate ${days} giorni`, supervise: 'Ascolto dei supervisori',
     refused: 'rifiutati', accepted: 'accettati', openThen: 'aperto', closedThen: 'chiuso', allDay: '24 ore', none: '–', atOnce: 'dalla pubblicazione', isDefault: 'predefinita', stateOf: 'stato di una richiesta',
   },
 }
@@ -364,6 +367,9 @@ const en: ServiceWords = {
   agreement: 'The agreement that allows it',
   agreementHelp: 'The unions’ agreement, or the labour inspectorate’s permission (art. 4 of law 300/1970), with its date.',
   keepDays: 'Days they are kept',
+  supervise: 'Supervisors may listen to talks, and take part',
+  superviseHelp: 'It is remote monitoring of workers (law 300/1970, art. 4): without the agreement it stays off. The operator always sees who listens, and it stays in the history of the call. Tell callers, too, in the privacy notice.',
+  superviseAgreement: 'The agreement that allows listening',
 
   alwaysOpen: 'Always open, 24 hours a day and 7 days a week',
   byWeek: 'By the hours of the week',
@@ -443,7 +449,7 @@ const en: ServiceWords = {
   text: {
     name: 'Name', numbers: 'Numbers', mobiles: 'Mobile phones', recording: 'Recording notice', open: 'Open', week: 'Week', holidays: 'Holidays', patron: 'Patron day',
     exceptional: 'Exceptional days', menu: 'Menu', maxWait: 'Longest wait', nobodyWait: 'Without operators', announceEvery: 'Announced every', atClosing: 'At closing', callbackOffered: 'Callback from the queue', duty: 'On duty', validFrom: 'Holds from',
-    recordCalls: 'Recorded talks', recordedFor: (days) => `yes, kept for ${days} days`,
+    recordCalls: 'Recorded talks', recordedFor: (days) => `yes, kept for ${days} days`, supervise: 'Listening supervisors',
     refused: 'refused', accepted: 'accepted', openThen: 'open', closedThen: 'closed', allDay: '24 hours', none: '–', atOnce: 'publication', isDefault: 'default', stateOf: 'state of a request',
   },
 }
