@@ -4,6 +4,7 @@
 SHELL       := /bin/bash
 INTEROP     ?=
 FUZZTIME    ?= 20s
+SOAK        ?= 10000
 DATA        ?= data
 VERSION     ?= 0.2.0
 NFPM         = github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
@@ -82,10 +83,10 @@ race: build ## the tests under the race detector
 fuzz: go ## every fuzz target for FUZZTIME (20s) each
 	@.ci/fuzz $(FUZZTIME)
 
-bench: build ## how fast and how big the desk is: median and p99
+bench: build ## what the desk does and what it costs: one table, CPU per unit
 	@.ci/packages $(FOR_TEST)
 	go test -run '^$$' -bench . -benchtime 2s ./...
-	go test -tags figures -count=1 -run '^TestFigures' -v -timeout 20m ./cmd/pronto
+	go test -tags figures -count=1 -run '^TestFigures$$' -v -timeout 40m ./cmd/pronto -soak $(SOAK)
 
 interop: build ## other people's telephones and torture messages: make interop INTEROP=../shared/interop
 	@test -n "$(INTEROP)" || { echo 'name the folder of the material: make interop INTEROP=../shared/interop' >&2; exit 1; }

@@ -4,11 +4,16 @@ package main
 
 import (
 	"encoding/binary"
+	"flag"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"path/filepath"
+	"regexp"
 	"runtime"
-	"strings"
+	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,17 +26,24 @@ const (
 	relayBytes   = 172              // 20 ms of G.711 with its RTP header
 	relayAhead   = 64               // packets on their way: fewer than a socket's buffer holds
 	rusageThread = 1                // RUSAGE_THREAD, getrusage(2)
+
+	tracesRate  = 100              // calls a second
+	tracesLater = 7 * time.Second  // a trace is written some seconds after the call has ended
+	soakRate    = 200              // calls a second
+	soakWarm    = 2_000            // calls that fill the maps and the pools once
+	soakRest    = 45 * time.Second // the longest that anything of a call is remembered: a BYE that may come again (32 s), with a port that rests (5 s)
+	soakLook    = 500 * time.Millisecond
+	soakLooks   = 20 // the heap is the least of so many looks: what was found between two collections is not kept
 )
 
-// TestFiguresCalls measures what a call costs that is answered and hung up, at
-// rising rates, beside what the same machine needs for relaying one datagram.
-func TestFiguresCalls(t *testing.T) {
+var soakCalls = flag.Int("soak", 10_000, "how many calls TestFigures/soak makes")
+
+// callsFigures are what a call costs that is answered and hung up, at rising rates.
+func callsFigures(t *testing.T, f *figures) {
 	s := newServer(t, func(s *server) { s.rtp = "10000-32767" }) // ports rest between calls: many
-	k := newRawTrunk(t, s.sip)
+	k := newCrowd(t, s)
 	answerRate(t, s, k, 20, 3*time.Second) // the first calls pay for plans and pages
-	relayed := relayCost(t)
-	var table []string
-	for _, rate := range []int{20, 100, 200, 300, 400} {
+	for _, rate := range []int{100, 200, 400} {
 		took, failed, cpu := answersAt(t, s, k, rate, callsFor)
 		if len(failed) > 0 {
 			t.Logf("%d calls/s: %d of %d calls failed, the first: %v", rate, len(failed), len(failed)+len(took), failed[0]) // more than this machine can do now
@@ -39,13 +51,154 @@ func TestFiguresCalls(t *testing.T) {
 		if len(took) == 0 {
 			t.Fatalf("none of %d calls was answered", len(failed))
 		}
-		each := cpu / float64(len(took))
-		table = append(table, fmt.Sprintf("| %d | %d of %d | %s | %.2f ms | %.0f |",
-			rate, len(took), rate*int(callsFor/time.Second), spread(took), each*1000, each/relayed.Seconds()))
+		r := figure{what: fmt.Sprintf("answered and hung up, %d calls/s, contact committed", rate),
+			measured: fmt.Sprintf("%d of %d failed; %s", len(failed), rate*int(callsFor/time.Second), spread(took)),
+			each:     cpu / time.Duration(len(took)), unit: "call"}
+		if rate == 400 {
+			r.must, r.aim = "no failure, 1.5 ms", "1 000 calls/s, 0.9 ms"
+		}
+		f.row(r)
 	}
-	t.Logf("\none datagram relayed on loopback: %.1f µs of CPU\n\n"+
-		"| calls/s | answered and hung up | INVITE to 200, contact committed | CPU per call, PostgreSQL included | in datagrams relayed |\n| --- | --- | --- | --- | --- |\n%s",
-		float64(relayed.Nanoseconds())/1000, strings.Join(table, "\n"))
+}
+
+// answerRate rings at a rate for a while, and hangs up as soon as it is answered.
+func answerRate(t *testing.T, s *server, k *rawTrunk, rate int, length time.Duration) (took []time.Duration, cpu time.Duration) {
+	took, failed, cpu := answersAt(t, s, k, rate, length)
+	if len(failed) > 0 {
+		t.Fatalf("%d calls failed, the first: %v", len(failed), failed[0])
+	}
+	return took, cpu
+}
+
+// answersAt is answerRate with the calls that failed.
+func answersAt(t *testing.T, s *server, k *rawTrunk, rate int, length time.Duration) (took []time.Duration, failed []error, cpu time.Duration) {
+	type result struct {
+		took time.Duration
+		err  error
+	}
+	n := rate * int(length/time.Second)
+	results := make(chan result, n)
+	before := cpuOf(t, s.cmd.Process.Pid)
+	atRate(rate, n, func(int) {
+		c, err := k.invite("800000001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { // its end is read from results
+			status, took, err := c.answer()
+			if err == nil && status != 200 {
+				err = fmt.Errorf("answered %d", status)
+			}
+			if err == nil {
+				err = c.hangUp()
+			}
+			k.forget(c)
+			results <- result{took, err}
+		}()
+	})
+	for range n {
+		if r := <-results; r.err != nil {
+			failed = append(failed, r.err)
+		} else {
+			took = append(took, r.took)
+		}
+	}
+	return took, failed, cpuOf(t, s.cmd.Process.Pid) - before
+}
+
+// atRate does something n times, at its time each.
+func atRate(rate, n int, do func(i int)) {
+	began := time.Now()
+	for i := range n {
+		rest(time.Until(began.Add(time.Duration(i) * time.Second / time.Duration(rate)))) // a ticker would leave some out
+		do(i)
+	}
+}
+
+// tracesFigures are what it costs to keep the signalling of a call: two desks in
+// turns, one that keeps it and one that does not.
+func tracesFigures(t *testing.T, f *figures) {
+	config := filepath.Join(t.TempDir(), "pronto.toml")
+	if err := os.WriteFile(config, []byte("[sip]\ntrace_days = 0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keeps := newServer(t, func(s *server) { s.rtp = "10000-20999" })
+	forgets := newServer(t, func(s *server) { s.rtp, s.args = "21000-31999", []string{"--config", config} })
+	each := map[*server][]time.Duration{}
+	for round := range 4 {
+		for _, s := range []*server{keeps, forgets} {
+			before := cpuOf(t, s.cmd.Process.Pid)
+			took, _ := answerRate(t, s, newCrowd(t, s), tracesRate, callsFor)
+			rest(tracesLater)
+			if round > 0 { // the first calls pay for plans and pages
+				each[s] = append(each[s], (cpuOf(t, s.cmd.Process.Pid)-before)/time.Duration(len(took)))
+			}
+		}
+	}
+	with, without := median(each[keeps]), median(each[forgets])
+	f.row(figure{what: fmt.Sprintf("keeping a call's signalling, masked, at %d calls/s", tracesRate),
+		measured: fmt.Sprintf("%s with, %s without", rounded(with), rounded(without)), each: max(with-without, 0), unit: "call"})
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+// soakFigures let many calls pass, and look whether everything is back where it began.
+func soakFigures(t *testing.T, f *figures) {
+	s := newServer(t, func(s *server) { s.rtp = "10000-32767" })
+	k := newCrowd(t, s)
+	answerRate(t, s, k, soakRate, soakWarm/soakRate*time.Second)
+	rest(soakRest)
+	before := s.holds()
+	length := time.Duration(max(1, *soakCalls/soakRate)) * time.Second
+	took, failed, cpu := answersAt(t, s, k, soakRate, length)
+	if len(took) == 0 {
+		t.Fatalf("none of %d calls was answered, the first: %v", len(failed), failed[0])
+	}
+	rest(soakRest)
+	after := s.holds()
+	f.row(figure{what: fmt.Sprintf("soak: %d calls at %d calls/s, then %s of rest", len(took)+len(failed), soakRate, soakRest), must: "back where it began",
+		measured: fmt.Sprintf("%d failed; heap %.1f to %.1f MB, goroutines %.0f to %.0f, descriptors %.0f to %.0f, ports %.0f to %.0f", len(failed),
+			before.heap/1e6, after.heap/1e6, before.goroutines, after.goroutines, before.descriptors, after.descriptors, before.ports, after.ports),
+		each: cpu / time.Duration(len(took)), unit: "call"})
+}
+
+// holdings are what a process holds on to.
+type holdings struct{ heap, goroutines, descriptors, ports float64 }
+
+// holds asks /metrics what the server holds on to, at the least.
+func (s *server) holds() holdings {
+	s.t.Helper()
+	var least holdings
+	for i := range soakLooks {
+		rest(soakLook)
+		resp, err := s.client.Get(s.scheme + "://" + s.http + "/metrics")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for name, value := range map[string]*float64{"go_memstats_heap_alloc_bytes": &least.heap, "go_goroutines": &least.goroutines,
+			"process_open_fds": &least.descriptors, "pronto_media_ports": &least.ports} {
+			m := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindSubmatch(text)
+			if m == nil {
+				s.t.Fatalf("/metrics does not tell %s", name)
+			}
+			n, err := strconv.ParseFloat(string(m[1]), 64)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			if i == 0 || n < *value {
+				*value = n
+			}
+		}
+	}
+	return least
 }
 
 // relayCost is the CPU that a plain relay on loopback needs for one datagram: a

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,46 +22,117 @@ import (
 )
 
 // TestFigures measures what the desk promises, on the shipped program, and
-// prints a table (`make bench`). It asserts only that the work was done: a
-// figure is read, never passed or failed by a machine's mood.
+// prints one table (`make bench`; one part alone: -run '^TestFigures$/^bridged$').
+// It asserts only that the work was done: a figure is read, never passed or
+// failed by a machine's mood. The callers and telephones are this process, so
+// that what they cost is nobody's figure.
 func TestFigures(t *testing.T) {
-	var table []string
-	row := func(what, must, value string) {
-		table = append(table, fmt.Sprintf("| %-58s | %-12s | %s |", what, must, value))
-	}
 	built(t)
+	f := new(figures)
+	defer f.print()
+	for _, part := range []struct {
+		name    string
+		measure func(*testing.T, *figures)
+	}{
+		{"desk", deskFigures},
+		{"calls", callsFigures},
+		{"job", jobFigures},
+		{"bridged", bridgedFigures},
+		{"waiting", waitingFigures},
+		{"traces", tracesFigures},
+		{"soak", soakFigures},
+		{"backup", backupFigures},
+	} {
+		t.Run(part.name, func(t *testing.T) {
+			f.relayed = relayCost(t)
+			f.relays = append(f.relays, f.relayed)
+			part.measure(t, f)
+		})
+	}
+}
+
+// figures are the rows of the table.
+type figures struct {
+	relayed time.Duration // CPU of one datagram that is only relayed: the unit in which machines compare
+	relays  []time.Duration
+	rows    []string
+}
+
+// figure is a row.
+type figure struct {
+	what, must, aim string
+	measured        string
+	each            time.Duration // CPU of one unit, PostgreSQL included; 0: it is not asked
+	unit            string
+}
+
+func (f *figures) row(r figure) {
+	cpu, ratio := "", ""
+	if r.each > 0 {
+		cpu, ratio = fmt.Sprintf("%s per %s", rounded(r.each), r.unit), fmt.Sprintf("%.2g", float64(r.each)/float64(f.relayed))
+		if r.each >= 10*f.relayed {
+			ratio = fmt.Sprintf("%.0f", float64(r.each)/float64(f.relayed))
+		}
+	}
+	f.rows = append(f.rows, fmt.Sprintf("| %s | %s | %s | %s | %s | %s |", r.what, r.must, r.aim, r.measured, cpu, ratio))
+}
+
+// rounded is a time with three digits.
+func rounded(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return fmt.Sprintf("%.1f µs", float64(d)/float64(time.Microsecond))
+	case d < time.Second:
+		return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond))
+	}
+	return fmt.Sprintf("%.2f s", d.Seconds())
+}
+
+// print prints the table, also when only some of it could be measured.
+func (f *figures) print() {
+	if len(f.rows) == 0 {
+		return
+	}
+	fmt.Printf("\none datagram relayed on loopback: %s to %s of CPU\n\n"+
+		"| what | must | aim | measured | CPU, PostgreSQL included | in datagrams relayed |\n| --- | --- | --- | --- | --- | --- |\n%s\n\n",
+		rounded(slices.Min(f.relays)), rounded(slices.Max(f.relays)), strings.Join(f.rows, "\n"))
+}
+
+// deskFigures are what a desk does all day.
+func deskFigures(t *testing.T, f *figures) {
 	began := time.Now()
-	s := newServer(t, func(s *server) { s.operators, s.rtp = 3, "20000-31999" }) // ports rest between calls: many
-	row("start to ready, empty directory", "<= 4 s", time.Since(began).Round(time.Millisecond).String())
+	s := newServer(t, func(s *server) { s.operators, s.rtp = 3, "10000-32767" }) // ports rest between calls: many
+	f.row(figure{what: "start to ready, empty directory", must: "4 s", measured: rounded(time.Since(began)),
+		each: cpuOf(t, s.cmd.Process.Pid), unit: "start"})
 	if code := s.stop(); code != 0 {
 		t.Fatalf("SIGTERM: exit %d", code)
 	}
 	began = time.Now()
 	s.start()
-	row("start to ready, later", "<= 1 s", time.Since(began).Round(time.Millisecond).String())
+	f.row(figure{what: "start to ready, later", must: "1 s", measured: rounded(time.Since(began)),
+		each: cpuOf(t, s.cmd.Process.Pid), unit: "start"})
 
 	k := newRawTrunk(t, s.sip)
-	took, cpu := answerRate(t, s, k, 20, 15*time.Second)
-	row("INVITE to 200, 20 calls/s, contact committed", "p99 <= 30 ms", spread(took))
-	row("CPU per call answered and hung up, PostgreSQL included", "", fmt.Sprintf("%.2f ms", cpu*1000/float64(len(took))))
+	took, cpu := answerRate(t, s, newCrowd(t, s), 20, 15*time.Second)
+	f.row(figure{what: "INVITE to 200 at 20 calls/s, contact committed", must: "p99 30 ms", measured: spread(took),
+		each: cpu / time.Duration(len(took)), unit: "call"})
 
 	var delays []time.Duration
+	before := cpuOf(t, s.cmd.Process.Pid)
 	for range 4 { // each on a socket of its own: one may not say much more than a person does
 		delays = append(delays, popDelays(t, s, k, 25)...)
 	}
-	row("queue decision to call.offered on the socket", "p99 <= 30 ms", spread(delays))
-
-	cpuShare, kb := waitingWithMusic(t, s, k, 100, 15*time.Second)
-	row("100 callers with music: share of one core", "<= 15 %", fmt.Sprintf("%.1f %%", cpuShare*100))
-	row("100 callers with music: memory each", "<= 150 KB", fmt.Sprintf("%.0f KB", kb))
-	t.Logf("\n| %-58s | %-12s | measured |\n| --- | --- | --- |\n%s", "what", "must", strings.Join(table, "\n"))
+	f.row(figure{what: "queue decision to `call.offered` on the socket", must: "p99 30 ms", measured: spread(delays),
+		each: (cpuOf(t, s.cmd.Process.Pid) - before) / time.Duration(len(delays)), unit: "call, its talk included"})
 }
 
-// TestFiguresBackup measures a backup and a restore of a large desk.
-func TestFiguresBackup(t *testing.T) {
-	backup, restore := backupTimes(t, 200_000)
-	t.Logf("200 000 tickets with a contact each and four lines of journal: backup %s, restore %s (each <= 60 s)",
-		backup.Round(100*time.Millisecond), restore.Round(100*time.Millisecond))
+// backupFigures are a backup and a restore of a large desk.
+func backupFigures(t *testing.T, f *figures) {
+	const tickets = 200_000
+	backup, restore := backupTimes(t, tickets)
+	f.row(figure{what: "backup of 200 000 tickets, contacts and 800 000 lines of journal", must: "60 s", measured: rounded(backup.took),
+		each: backup.cpu / tickets, unit: "ticket"})
+	f.row(figure{what: "restore of the same", must: "60 s", measured: rounded(restore.took), each: restore.cpu / tickets, unit: "ticket"})
 }
 
 // spread is the median and the 99th percentile (nearest rank) of some times.
@@ -69,55 +141,13 @@ func spread(d []time.Duration) string {
 		return "nothing measured"
 	}
 	slices.Sort(d)
-	return fmt.Sprintf("median %.1f ms, p99 %.1f ms (n=%d)",
-		float64(d[len(d)/2].Microseconds())/1000, float64(d[(len(d)*99+99)/100-1].Microseconds())/1000, len(d))
+	return fmt.Sprintf("median %s, p99 %s (n=%d)", rounded(d[len(d)/2]), rounded(d[(len(d)*99+99)/100-1]), len(d))
 }
 
-// answerRate rings at a rate for a while, and hangs up as soon as it is answered.
-func answerRate(t *testing.T, s *server, k *rawTrunk, rate int, length time.Duration) (took []time.Duration, cpu float64) {
-	took, failed, cpu := answersAt(t, s, k, rate, length)
-	if len(failed) > 0 {
-		t.Fatalf("%d calls failed, the first: %v", len(failed), failed[0])
-	}
-	return took, cpu
-}
-
-// answersAt is answerRate with the calls that failed.
-func answersAt(t *testing.T, s *server, k *rawTrunk, rate int, length time.Duration) (took []time.Duration, failed []error, cpu float64) {
-	type result struct {
-		took time.Duration
-		err  error
-	}
-	n := rate * int(length/time.Second)
-	results := make(chan result, n)
-	before := cpuOf(t, s.cmd.Process.Pid)
-	began := time.Now()
-	for i := range n {
-		due := time.NewTimer(time.Until(began.Add(time.Duration(i) * time.Second / time.Duration(rate)))) // a ticker would leave calls out
-		<-due.C
-		c, err := k.invite("800000001")
-		if err != nil {
-			t.Fatal(err)
-		}
-		go func() { // its end is read from results
-			status, took, err := c.answer()
-			if err == nil && status != 200 {
-				err = fmt.Errorf("answered %d", status)
-			}
-			if err == nil {
-				err = c.hangUp()
-			}
-			results <- result{took, err}
-		}()
-	}
-	for range n {
-		if r := <-results; r.err != nil {
-			failed = append(failed, r.err)
-		} else {
-			took = append(took, r.took)
-		}
-	}
-	return took, failed, cpuOf(t, s.cmd.Process.Pid) - before
+// rest lets a while pass, in which everything settles or is measured.
+func rest(d time.Duration) {
+	over := time.NewTimer(d)
+	<-over.C
 }
 
 // popDelays measures from the commit of an offer to its arrival on the
@@ -191,80 +221,18 @@ func popDelays(t *testing.T, s *server, k *rawTrunk, n int) []time.Duration {
 	return delays
 }
 
-// waitingWithMusic lets n callers wait and measures the server meanwhile.
-func waitingWithMusic(t *testing.T, s *server, k *rawTrunk, n int, length time.Duration) (share, kbEach float64) {
-	before := rssOf(t, s.cmd.Process.Pid)
-	var calls []*rawCall
-	stop := make(chan struct{}) // everybody sends sound all the time, as telephones do
-	var sent []<-chan int
-	for range n {
-		c, err := k.invite("800000001")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if status, _, err := c.answer(); err != nil || status != 200 {
-			t.Fatalf("answered %d: %v", status, err)
-		}
-		c.press("12")
-		sent = append(sent, c.speak(stop))
-		calls = append(calls, c)
-	}
-	within(t, time.Minute, "everybody to have heard the number and the music to play", func() error {
-		told := 0
-		for _, c := range s.contacts("") {
-			if endingOf(c) == "" && c.NumberTold {
-				told++
-			}
-		}
-		if told < n {
-			return fmt.Errorf("%d of %d", told, n)
-		}
-		return nil
-	})
-	kept := time.NewTimer(10 * time.Second) // the kind words after the number end, the collector comes round
-	<-kept.C
-	cpu := serverCPU(t, s.cmd.Process.Pid)
-	measured := time.NewTimer(length)
-	<-measured.C
-	share = (serverCPU(t, s.cmd.Process.Pid) - cpu) / length.Seconds()
-	kbEach = float64(rssOf(t, s.cmd.Process.Pid)-before) / float64(n)
-	close(stop)
-	for _, done := range sent {
-		<-done
-	}
-	for _, c := range calls {
-		if err := c.hangUp(); err != nil {
-			t.Error(err)
-		}
-	}
-	return share, kbEach
-}
-
 const ticksPerSecond = 100 // USER_HZ on every Linux that Go runs on
-
-// serverCPU is the CPU time of one process, in seconds.
-func serverCPU(t *testing.T, pid int) float64 {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+2:]))
-	user, _ := strconv.ParseFloat(f[11], 64)
-	system, _ := strconv.ParseFloat(f[12], 64)
-	return (user + system) / ticksPerSecond
-}
 
 // cpuOf is the CPU time of a process and of all below it, those that have ended
 // included: the private PostgreSQL counts.
-func cpuOf(t *testing.T, pid int) float64 {
+func cpuOf(t *testing.T, pid int) time.Duration {
 	t.Helper()
 	children := map[int][]int{}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		t.Fatal(err)
 	}
-	times := map[int]float64{}
+	ticks := map[int]int{}
 	for _, e := range entries {
 		id, err := strconv.Atoi(e.Name())
 		if err != nil {
@@ -277,17 +245,27 @@ func cpuOf(t *testing.T, pid int) float64 {
 		f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+2:]))
 		parent, _ := strconv.Atoi(f[1])
 		children[parent] = append(children[parent], id)
-		for _, i := range []int{11, 12, 13, 14} {
-			v, _ := strconv.ParseFloat(f[i], 64)
-			times[id] += v / ticksPerSecond
+		for _, i := range []int{11, 12, 13, 14} { // utime, stime, cutime, cstime of proc(5)
+			n, _ := strconv.Atoi(f[i])
+			ticks[id] += n
 		}
 	}
-	sum := 0.0
+	sum := 0
 	for todo := []int{pid}; len(todo) > 0; todo = todo[1:] {
-		sum += times[todo[0]]
+		sum += ticks[todo[0]]
 		todo = append(todo, children[todo[0]]...)
 	}
-	return sum
+	return time.Duration(sum) * time.Second / ticksPerSecond
+}
+
+// endedCPU is the CPU time of the commands that this process has run and waited for.
+func endedCPU(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // rssOf is the resident memory of one process, in KB.
@@ -307,9 +285,12 @@ func rssOf(t *testing.T, pid int) int {
 	return 0
 }
 
+// cost is what a command took.
+type cost struct{ took, cpu time.Duration }
+
 // backupTimes fills a desk of its own with n tickets, backs it up while it runs
 // and restores it elsewhere.
-func backupTimes(t *testing.T, n int) (backup, restore time.Duration) {
+func backupTimes(t *testing.T, n int) (backup, restore cost) {
 	s := newServer(t)
 	conn := s.database()
 	for _, sql := range []string{
@@ -338,12 +319,13 @@ func backupTimes(t *testing.T, n int) (backup, restore time.Duration) {
 		}
 	}
 	dir := filepath.Join(dataDir(t), "backup")
-	began := time.Now()
-	s.mustRun("backup", dir, "--data", s.dir)
-	backup = time.Since(began)
-	began = time.Now()
-	out := s.mustRun("restore", dir, "--data", dataDir(t))
-	restore = time.Since(began)
+	measured := func(args ...string) (out string, c cost) {
+		began, before := time.Now(), cpuOf(t, s.cmd.Process.Pid)+endedCPU(t)
+		out = s.mustRun(args...)
+		return out, cost{time.Since(began), cpuOf(t, s.cmd.Process.Pid) + endedCPU(t) - before}
+	}
+	_, backup = measured("backup", dir, "--data", s.dir)
+	out, restore := measured("restore", dir, "--data", dataDir(t))
 	if !strings.Contains(out, fmt.Sprintf("%d tickets", n)) {
 		t.Fatalf("the restore says %q, want %d tickets", out, n)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -20,11 +21,19 @@ type rawTrunk struct {
 	conn   *net.UDPConn
 	server *net.UDPAddr
 	from   string // who rings
+	crowd  bool   // each call is somebody else's, whose number continues from
 	media  string // the m= part of the offer, with the port as %d; "": PCMA and keys
+	voices sound  // what the calls sound like; nil: each has a socket of its own, and is silent
 
 	mu    sync.Mutex // guards calls and serial
 	calls map[string]*rawCall
 	next  int
+}
+
+// sound lends calls a socket and speaks for them.
+type sound interface {
+	socket() *net.UDPConn
+	speakFrom(conn *net.UDPConn, to netip.AddrPort) (stop func())
 }
 
 // rawCall is one call of a rawTrunk.
@@ -32,8 +41,10 @@ type rawCall struct {
 	trunk   *rawTrunk
 	id      string
 	number  string
+	from    string
 	rtp     *net.UDPConn
 	remote  *net.UDPAddr // the server's RTP
+	quiet   func()       // ends its voice; nil: it has none
 	toTag   string
 	contact string
 	sent    time.Time
@@ -121,16 +132,26 @@ func (k *rawTrunk) read() {
 }
 
 // answerBye says 200 with the headers that came.
-func (k *rawTrunk) answerBye(bye string) {
-	var kept []string
-	for _, line := range strings.Split(bye, "\r\n") {
+func (k *rawTrunk) answerBye(bye string) { k.send(rawReply(bye, "", "", "")) }
+
+// rawReply is 200 with the headers of a request; toTag is added to its To, unless
+// it is "".
+func rawReply(request, toTag, headers, body string) string {
+	var b strings.Builder
+	b.WriteString("SIP/2.0 200 OK\r\n")
+	for line := range strings.SplitSeq(request, "\r\n") {
 		name, _, _ := strings.Cut(line, ":")
-		switch strings.ToLower(strings.TrimSpace(name)) {
+		switch name = strings.ToLower(strings.TrimSpace(name)); name {
 		case "via", "from", "to", "call-id", "cseq":
-			kept = append(kept, line)
+			b.WriteString(line)
+			if name == "to" && toTag != "" {
+				b.WriteString(";tag=" + toTag)
+			}
+			b.WriteString("\r\n")
 		}
 	}
-	k.send("SIP/2.0 200 OK\r\n" + strings.Join(kept, "\r\n") + "\r\nContent-Length: 0\r\n\r\n")
+	fmt.Fprintf(&b, "%sContent-Length: %d\r\n\r\n%s", headers, len(body), body)
+	return b.String()
 }
 
 func (k *rawTrunk) send(text string) {
@@ -139,14 +160,17 @@ func (k *rawTrunk) send(text string) {
 
 // invite sends an INVITE for a number; answer waits for what comes of it.
 func (k *rawTrunk) invite(number string) (*rawCall, error) {
-	rtp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	rtp, err := k.socket()
 	if err != nil {
 		return nil, err
 	}
 	k.mu.Lock()
 	k.next++
 	id := fmt.Sprintf("raw-%d-%d", k.conn.LocalAddr().(*net.UDPAddr).Port, k.next)
-	c := &rawCall{trunk: k, id: id, number: number, rtp: rtp, answers: make(chan rawAnswer, 1), bye: make(chan struct{})}
+	c := &rawCall{trunk: k, id: id, number: number, from: k.from, rtp: rtp, answers: make(chan rawAnswer, 1), bye: make(chan struct{})}
+	if k.crowd {
+		c.from += fmt.Sprintf("%04d", k.next)
+	}
 	k.calls[id] = c
 	k.mu.Unlock()
 	media := k.media
@@ -160,6 +184,21 @@ func (k *rawTrunk) invite(number string) (*rawCall, error) {
 	return c, nil
 }
 
+// socket is where the next call's sound comes and goes.
+func (k *rawTrunk) socket() (*net.UDPConn, error) {
+	if k.voices != nil {
+		return k.voices.socket(), nil
+	}
+	return net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+}
+
+// forget lets go of a call that is over.
+func (k *rawTrunk) forget(c *rawCall) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.calls, c.id)
+}
+
 // request is the text of a request of this call.
 func (c *rawCall) request(method string, cseq int, uri, headers, body string) string {
 	to := fmt.Sprintf("<sip:%s@%s>", c.number, c.trunk.server)
@@ -168,7 +207,7 @@ func (c *rawCall) request(method string, cseq int, uri, headers, body string) st
 	}
 	me := c.trunk.conn.LocalAddr()
 	return fmt.Sprintf("%s %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s-%s\r\nMax-Forwards: 70\r\nFrom: <sip:%s@127.0.0.1>;tag=%s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %d %s\r\nContact: <sip:doctor@%s>\r\n%sContent-Length: %d\r\n\r\n%s",
-		method, uri, me, c.id, method, c.trunk.from, c.id, to, c.id, cseq, method, me, headers, len(body), body)
+		method, uri, me, c.id, method, c.from, c.id, to, c.id, cseq, method, me, headers, len(body), body)
 }
 
 // answer waits for the final answer and acknowledges it; it gives the time from
@@ -187,6 +226,9 @@ func (c *rawCall) answer() (status int, took time.Duration, err error) {
 		port, host := rawMedia.FindStringSubmatch(a.text), rawHost.FindStringSubmatch(a.text)
 		if port != nil && host != nil {
 			c.remote, err = net.ResolveUDPAddr("udp", host[1]+":"+port[1])
+		}
+		if err == nil && c.remote != nil && c.trunk.voices != nil {
+			c.quiet = c.trunk.voices.speakFrom(c.rtp, c.remote.AddrPort())
 		}
 		return a.status, a.at.Sub(c.sent), err
 	case <-time.After(rawWait):
@@ -212,10 +254,20 @@ func (c *rawCall) press(keys string) {
 	}
 }
 
+// silence ends the call's sound.
+func (c *rawCall) silence() {
+	switch {
+	case c.trunk.voices == nil:
+		c.rtp.Close()
+	case c.quiet != nil:
+		c.quiet()
+	}
+}
+
 // hangUp says BYE and waits for its answer.
 func (c *rawCall) hangUp() error {
 	c.trunk.send(c.request("BYE", 2, c.contact, "", ""))
-	defer c.rtp.Close()
+	defer c.silence()
 	select {
 	case a := <-c.answers:
 		if a.status != 200 && a.status != 481 {

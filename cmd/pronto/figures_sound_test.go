@@ -1,0 +1,569 @@
+//go:build figures
+
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pronto-desk/pronto/sip/audio"
+)
+
+const (
+	jobFor     = 30 * time.Second // in which they come
+	jobTalk    = 10 * time.Second
+	jobThinks  = time.Second     // before a key is pressed
+	jobLongest = 2 * time.Minute // from the INVITE to the end of the talk
+	jobSeats   = 300             // operators: of 20 calls/s, 12 s each, some 240
+
+	bridgedRate = 20 // calls a second, until they are all there
+	bridgedFor  = 15 * time.Second
+
+	waitingFew  = 100
+	waitingRate = 20
+	waitingFor  = 15 * time.Second
+
+	figuresSettle = 10 * time.Second // the kind words after the number end, the collector comes round
+	gatherSoon    = time.Minute      // for all who rang to be where they are measured
+)
+
+var (
+	jobRate      = flag.Int("job", 20, "how many calls a second TestFigures/job makes")
+	bridgedCalls = flag.Int("bridged", 500, "how many calls TestFigures/bridged holds")
+	waitingCalls = flag.Int("waiting", 1000, "how many callers TestFigures/waiting lets wait")
+)
+
+// jobFigures are what a call costs from the menu to the end of its talk, with
+// its sound.
+func jobFigures(t *testing.T, f *figures) {
+	s := newServer(t, func(s *server) { s.rtp = "10000-32767" })
+	v := newVoices(t)
+	s.staff(jobSeats, newRawPhones(t, v, jobTalk))
+	k := newCrowd(t, s)
+	k.voices = v
+	n := *jobRate * int(jobFor/time.Second)
+	results := make(chan error, n)
+	before := cpuOf(t, s.cmd.Process.Pid)
+	atRate(*jobRate, n, func(int) {
+		c, err := k.invite("800000001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { results <- c.wholeJob() }() // its end is read from results
+	})
+	failed := 0
+	for range n {
+		if err := <-results; err != nil {
+			if failed++; failed == 1 {
+				t.Log(err) // more than this machine can do now
+			}
+		}
+	}
+	cpu := cpuOf(t, s.cmd.Process.Pid) - before
+	served := s.count(`select count(*) from contacts where ending = 'served'`)
+	if served == 0 {
+		t.Fatal("nobody was served")
+	}
+	f.row(figure{what: fmt.Sprintf("whole job with its sound, %d calls/s, %s of talk", *jobRate, jobTalk), must: "30 ms", aim: "15 ms",
+		measured: fmt.Sprintf("%d of %d served, %d failed", served, n, failed), each: cpu / time.Duration(served), unit: "call"})
+}
+
+// wholeJob is answered, chooses, waits, talks, and is hung up on by the operator.
+func (c *rawCall) wholeJob() error {
+	defer c.silence()
+	if status, _, err := c.answer(); err != nil || status != 200 {
+		return fmt.Errorf("answered %d: %w", status, err)
+	}
+	rest(jobThinks)
+	c.press("12")
+	select {
+	case <-c.bye:
+		return nil
+	case <-time.After(jobLongest):
+		return errors.New("no end of the talk of " + c.id)
+	}
+}
+
+// bridgedFigures are what callers and operators cost who talk.
+func bridgedFigures(t *testing.T, f *figures) {
+	n := *bridgedCalls
+	s := newServer(t, func(s *server) { s.rtp = "10000-32767" })
+	v := newVoices(t)
+	phones := newRawPhones(t, v, 0)
+	s.again() // the hashing of passwords has left traces in its memory
+	s.staff(n, phones)
+	empty := rssOf(t, s.cmd.Process.Pid)
+	k := newCrowd(t, s)
+	k.voices = v
+	calls := gather(t, k, n, bridgedRate)
+	there := awaited(n, phones.talking)
+	rest(figuresSettle)
+	cpu, began := cpuOf(t, s.cmd.Process.Pid), time.Now()
+	v.measure(true)
+	rest(bridgedFor)
+	cpu, length := cpuOf(t, s.cmd.Process.Pid)-cpu, time.Since(began)
+	v.measure(false)
+	each := (rssOf(t, s.cmd.Process.Pid) - empty) / there
+	sent, heard, delay := v.measured()
+	if heard == 0 {
+		t.Fatalf("of %d packets none came through", sent)
+	}
+	f.row(figure{what: fmt.Sprintf("%d bridged calls with sound, of %d that rang", there, n), must: "loss < 0.1 %, added delay p99 < 5 ms, 12 µs", aim: "1 000 on one core, 7 µs",
+		measured: fmt.Sprintf("loss %.3f %% of %d, delay %s; %.0f %% of a core", 100*float64(sent-heard)/float64(sent), sent, delay, 100*cpu.Seconds()/length.Seconds()),
+		each:     cpu / time.Duration(heard), unit: "packet forwarded"})
+	f.row(figure{what: "memory of a bridged call, resident", must: "100 KB", aim: "40 KB", measured: fmt.Sprintf("%d KB", each)})
+	hangUpAll(t, calls)
+}
+
+// waitingFigures are what callers cost who wait with music.
+func waitingFigures(t *testing.T, f *figures) {
+	s := newServer(t, func(s *server) { s.rtp = "10000-32767" })
+	k := newCrowd(t, s)
+	k.voices = newVoices(t)
+	s.again() // the hashing of passwords has left traces in its memory
+	answerRate(t, s, k, 20, 3*time.Second)
+	for _, n := range []int{waitingFew, *waitingCalls} {
+		empty := rssOf(t, s.cmd.Process.Pid)
+		calls := gather(t, k, n, waitingRate)
+		there := awaited(n, func() int { // they have heard the number, and the music plays
+			return s.count(`select count(*) from contacts where ending is null and number_told`)
+		})
+		rest(figuresSettle)
+		cpu, began := cpuOf(t, s.cmd.Process.Pid), time.Now()
+		rest(waitingFor)
+		cpu, length := cpuOf(t, s.cmd.Process.Pid)-cpu, time.Since(began)
+		each := (rssOf(t, s.cmd.Process.Pid) - empty) / there
+		r := figure{what: fmt.Sprintf("%d callers with music, of %d that rang", there, n), must: "15 % of a core", measured: fmt.Sprintf("%.0f %% of a core", 100*cpu.Seconds()/length.Seconds()),
+			each: time.Duration(cpu.Seconds() / length.Seconds() / float64(there) * float64(time.Second)), unit: "caller and second"}
+		m := figure{what: fmt.Sprintf("memory of each of %d waiting callers, resident", there), must: "100 KB", aim: "40 KB", measured: fmt.Sprintf("%d KB", each)}
+		if n != waitingFew {
+			r.must, r.aim = "one core", "3 000"
+		}
+		f.row(r)
+		f.row(m)
+		hangUpAll(t, calls)
+	}
+}
+
+// awaited waits until n are there; on a machine that has no room for them, it makes
+// do with those who are there after a while.
+func awaited(n int, count func() int) (there int) {
+	for range int(gatherSoon / time.Second) {
+		if there = count(); there >= n {
+			break
+		}
+		rest(time.Second)
+	}
+	return max(there, 1)
+}
+
+// newCrowd is a trunk that brings strangers, each with a number of their own.
+func newCrowd(t *testing.T, s *server) *rawTrunk {
+	t.Helper()
+	k := newRawTrunk(t, s.sip)
+	k.crowd, k.from = true, "+39055600"
+	return k
+}
+
+// gather lets n callers ring who choose a topic and stay.
+func gather(t *testing.T, k *rawTrunk, n, rate int) (calls []*rawCall) {
+	t.Helper()
+	atRate(rate, n, func(int) {
+		c, err := k.invite("800000001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, _, err := c.answer(); err != nil || status != 200 {
+			t.Fatalf("answered %d: %v", status, err)
+		}
+		c.press("12")
+		calls = append(calls, c)
+	})
+	return calls
+}
+
+// again stops the server and starts it anew.
+func (s *server) again() {
+	s.t.Helper()
+	if code := s.stop(); code != 0 {
+		s.t.Fatalf("SIGTERM: exit %d", code)
+	}
+	s.start()
+}
+
+func hangUpAll(t *testing.T, calls []*rawCall) {
+	t.Helper()
+	for _, c := range calls {
+		if err := c.hangUp(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// count asks the server's database for a number.
+func (s *server) count(sql string) (n int) {
+	s.t.Helper()
+	conn := s.database()
+	defer conn.Close(s.t.Context())
+	if err := conn.QueryRow(s.t.Context(), sql).Scan(&n); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// staff makes n operators of the demo's two, each with a telephone, and lets
+// them begin to work.
+func (s *server) staff(n int, phones *rawPhones) {
+	s.t.Helper()
+	conn := s.database()
+	defer conn.Close(s.t.Context())
+	at := time.Now()
+	for _, q := range []struct {
+		sql  string
+		args pgx.StrictNamedArgs
+	}{
+		{`insert into users (name, display_name, role, password_hash, extension, created_at)
+			select 'op' || i, 'Op' || i, 'operator', '-', (@first::int + i - 1)::text, @at from generate_series(3, @n::int) i`,
+			pgx.StrictNamedArgs{"n": n, "first": demoFirstPhone, "at": at}},
+		{`update users set wrap_up = 1 where role = 'operator'`, pgx.StrictNamedArgs{}},
+		{`insert into user_topics (user_id, topic_id) select u.id, t.id from users u, topics t where u.role = 'operator' on conflict do nothing`, pgx.StrictNamedArgs{}},
+		{`insert into phones (extension, ha1_md5, ha1_sha256) select extension, '-', '-' from users where role = 'operator' on conflict do nothing`, pgx.StrictNamedArgs{}},
+		{`insert into phone_bindings (extension, contact, source, transport, call_id, cseq, expires_at)
+			select extension, 'sip:' || extension || '@' || @source, @source, 'udp', 'figures', 1, @at::timestamptz + interval '1 day' from phones`,
+			pgx.StrictNamedArgs{"source": phones.conn.LocalAddr().String(), "at": at}},
+		{`select pg_notify('pronto', 'figures phones')`, pgx.StrictNamedArgs{}}, // the server may have looked for them before
+	} {
+		if _, err := conn.Exec(s.t.Context(), q.sql, q.args); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	within(s.t, gatherSoon, "the first telephone to be known", func() error {
+		_, err := s.do("PUT", "/operators/"+demoOperator(1)+"/state", map[string]string{"declared": "available"}, nil)
+		return err
+	})
+	for i := range n {
+		s.declare(demoOperator(i+1), "available")
+	}
+}
+
+// rawPhones are the telephones of many operators on one socket: each is lifted
+// at once.
+type rawPhones struct {
+	t      testing.TB
+	conn   *net.UDPConn
+	voices *voices
+	talk   time.Duration // then it is hung up; 0: by the other side
+
+	mu    sync.Mutex // guards what follows
+	calls map[string]*rawTalk
+}
+
+// rawTalk is a call of rawPhones.
+type rawTalk struct {
+	invite string
+	answer string
+	from   net.Addr // the server
+	stop   func()   // of its voice; nil: it has ended
+}
+
+func newRawPhones(t testing.TB, v *voices, talk time.Duration) *rawPhones {
+	t.Helper()
+	conn := roomySocket(t)
+	p := &rawPhones{t: t, conn: conn, voices: v, talk: talk, calls: map[string]*rawTalk{}}
+	done := make(chan struct{})
+	go func() { defer close(done); p.read() }() // ends when conn is closed
+	t.Cleanup(func() { conn.Close(); <-done })
+	return p
+}
+
+var (
+	rawFromLine = regexp.MustCompile(`(?mi)^(?:From|f):\s*(.*?)\s*$`)
+	rawToLine   = regexp.MustCompile(`(?mi)^(?:To|t):\s*(.*?)\s*$`)
+)
+
+func (p *rawPhones) read() {
+	buf := make([]byte, 64<<10)
+	for {
+		n, from, err := p.conn.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		text := string(buf[:n])
+		id := rawCallID.FindStringSubmatch(text)
+		if id == nil {
+			continue
+		}
+		p.mu.Lock()
+		switch call := p.calls[id[1]]; {
+		case strings.HasPrefix(text, "INVITE ") && call == nil:
+			p.lift(id[1], text, from)
+		case strings.HasPrefix(text, "INVITE "): // again
+			p.send(call.answer, from)
+		case strings.HasPrefix(text, "BYE "), strings.HasPrefix(text, "CANCEL "):
+			p.send(rawReply(text, "", "", ""), from)
+			if call != nil {
+				call.end()
+			}
+		}
+		p.mu.Unlock()
+	}
+}
+
+func (p *rawPhones) send(text string, to net.Addr) { _, _ = p.conn.WriteTo([]byte(text), to) }
+
+// lift answers an INVITE. The caller holds p.mu.
+func (p *rawPhones) lift(id, invite string, from net.Addr) {
+	port, host := rawMedia.FindStringSubmatch(invite), rawHost.FindStringSubmatch(invite)
+	if port == nil || host == nil {
+		p.t.Errorf("an INVITE without sound: %s", invite)
+		return
+	}
+	to, err := netip.ParseAddrPort(host[1] + ":" + port[1])
+	if err != nil {
+		p.t.Error(err)
+		return
+	}
+	voice, stop := p.voices.speak(to)
+	sdp := fmt.Sprintf("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"+
+		"m=audio %d RTP/AVP 8 101\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\n", voice.LocalAddr().(*net.UDPAddr).Port)
+	call := &rawTalk{invite: invite, from: from, stop: stop,
+		answer: rawReply(invite, "phone", fmt.Sprintf("Contact: <sip:%s>\r\nContent-Type: application/sdp\r\n", p.conn.LocalAddr()), sdp)}
+	p.calls[id] = call
+	p.send(call.answer, from)
+	if p.talk > 0 {
+		time.AfterFunc(p.talk, func() { p.hangUp(id, call) })
+	}
+}
+
+// hangUp says BYE.
+func (p *rawPhones) hangUp(id string, call *rawTalk) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	contact, from, to := rawContact.FindStringSubmatch(call.invite), rawFromLine.FindStringSubmatch(call.invite), rawToLine.FindStringSubmatch(call.invite)
+	if call.stop == nil || contact == nil || from == nil || to == nil {
+		return
+	}
+	call.end()
+	p.send(fmt.Sprintf("BYE %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s\r\nMax-Forwards: 70\r\nFrom: %s;tag=phone\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: 1 BYE\r\nContent-Length: 0\r\n\r\n",
+		contact[1], p.conn.LocalAddr(), id, to[1], from[1], id), call.from)
+}
+
+// end silences a call, once.
+func (c *rawTalk) end() {
+	if c.stop != nil {
+		c.stop()
+		c.stop = nil
+	}
+}
+
+// talking is how many calls there are.
+func (p *rawPhones) talking() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.calls {
+		if c.stop != nil {
+			n++
+		}
+	}
+	return n
+}
+
+const (
+	voiceSockets = 16 // so that no socket's buffer is filled while we are not on a processor
+	voicePhases  = 20 // of a millisecond each
+	voiceSize    = 12 + audio.FrameBytes
+	voiceMark    = "pronto-figures:" // in the sound: what is ours, and no prompt or music
+	delayStep    = 10 * time.Microsecond
+	delaySteps   = 100_000 // up to a second
+)
+
+// voices are the sound of many telephones: each sends a packet every 20 ms, as
+// telephones do, and what comes back of them says when it left.
+type voices struct {
+	t       testing.TB
+	sockets []*net.UDPConn
+	began   time.Time
+	running atomic.Bool // what is sent now is measured
+	sent    atomic.Int64
+
+	mu     sync.Mutex // guards what follows
+	phases [voicePhases][]*voice
+	next   int
+
+	heardMu sync.Mutex // guards what follows
+	heard   int
+	delays  [delaySteps]int
+}
+
+// voice is one of them.
+type voice struct {
+	conn *net.UDPConn
+	to   netip.AddrPort
+	seq  uint16
+	pkt  [voiceSize]byte
+}
+
+func newVoices(t testing.TB) *voices {
+	t.Helper()
+	v := &voices{t: t, began: time.Now()}
+	stop := make(chan struct{})
+	var parts sync.WaitGroup
+	for range voiceSockets {
+		conn := roomySocket(t)
+		v.sockets = append(v.sockets, conn)
+		parts.Go(func() { v.hear(conn) }) // ends when conn is closed
+	}
+	parts.Go(func() { v.run(stop) })
+	t.Cleanup(func() {
+		close(stop)
+		for _, conn := range v.sockets {
+			conn.Close()
+		}
+		parts.Wait()
+	})
+	return v
+}
+
+// roomySocket keeps what arrives while its reader waits for a processor.
+func roomySocket(t testing.TB) *net.UDPConn {
+	t.Helper()
+	const room = 8 << 20
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := conn.SyscallConn()
+	if err == nil {
+		var refused error
+		err = raw.Control(func(fd uintptr) {
+			refused = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, room)
+		})
+		err = errors.Join(err, refused)
+	}
+	if errors.Is(err, os.ErrPermission) { // not root: what the system grants
+		err = conn.SetReadBuffer(room)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// socket is the one that the next telephone has.
+func (v *voices) socket() *net.UDPConn {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.next++
+	return v.sockets[v.next%len(v.sockets)]
+}
+
+// speak begins to send to an address from a socket of the next telephone.
+func (v *voices) speak(to netip.AddrPort) (*net.UDPConn, func()) {
+	conn := v.socket()
+	return conn, v.speakFrom(conn, to)
+}
+
+// speakFrom begins to send to an address, until stop.
+func (v *voices) speakFrom(conn *net.UDPConn, to netip.AddrPort) (stop func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.next++
+	phase := v.next % voicePhases
+	one := &voice{conn: conn, to: to}
+	one.pkt[0], one.pkt[1] = 0x80, 8 // RTP, PCMA
+	binary.BigEndian.PutUint32(one.pkt[8:], uint32(v.next))
+	copy(one.pkt[12+16:], voiceMark)
+	v.phases[phase] = append(v.phases[phase], one)
+	return func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.phases[phase] = slices.DeleteFunc(v.phases[phase], func(other *voice) bool { return other == one })
+	}
+}
+
+// run sends what is due.
+func (v *voices) run(stop <-chan struct{}) {
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for turn := 1; ; turn++ {
+		select {
+		case <-stop:
+			return
+		case <-next.C:
+		}
+		v.turn(turn)
+		next.Reset(time.Until(v.began.Add(time.Duration(turn) * audio.FrameTime / voicePhases)))
+	}
+}
+
+func (v *voices) turn(n int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	running := v.running.Load()
+	for _, one := range v.phases[n%voicePhases] {
+		one.seq++
+		binary.BigEndian.PutUint16(one.pkt[2:], one.seq)
+		binary.BigEndian.PutUint32(one.pkt[4:], uint32(one.seq)*audio.FrameBytes)
+		binary.BigEndian.PutUint64(one.pkt[12:], uint64(time.Since(v.began)))
+		one.pkt[12+8] = 0
+		if running {
+			one.pkt[12+8] = 1
+			v.sent.Add(1)
+		}
+		_, _ = one.conn.WriteToUDPAddrPort(one.pkt[:], one.to) // one that is refused is a lost one
+	}
+}
+
+func (v *voices) hear(conn *net.UDPConn) {
+	buf := make([]byte, 2000)
+	for {
+		n, _, err := conn.ReadFromUDPAddrPort(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil || n != voiceSize || buf[12+8] != 1 || !bytes.HasPrefix(buf[12+16:], []byte(voiceMark)) {
+			continue
+		}
+		step := (time.Since(v.began) - time.Duration(binary.BigEndian.Uint64(buf[12:]))) / delayStep
+		v.heardMu.Lock()
+		v.heard++
+		v.delays[min(max(step, 0), delaySteps-1)]++
+		v.heardMu.Unlock()
+	}
+}
+
+// measure begins or ends a stretch of which every packet counts.
+func (v *voices) measure(on bool) { v.running.Store(on) }
+
+// measured is how many packets were sent in it, and what came of them.
+func (v *voices) measured() (sent, heard int, delay string) {
+	rest(time.Second) // the last are on their way
+	v.heardMu.Lock()
+	defer v.heardMu.Unlock()
+	at := func(share float64) time.Duration {
+		left := int(share * float64(v.heard))
+		for step, n := range v.delays {
+			if left -= n; left < 0 {
+				return time.Duration(step) * delayStep
+			}
+		}
+		return delaySteps * delayStep
+	}
+	return int(v.sent.Load()), v.heard, fmt.Sprintf("median %s, p99 %s, p99.9 %s", rounded(at(.5)), rounded(at(.99)), rounded(at(.999)))
+}
