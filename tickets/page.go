@@ -33,7 +33,8 @@ type Moment struct {
 	ContactID    *uuid.UUID `json:"contact_id"`
 	HasRecording bool       `json:"has_recording"` // of the contact; on its "ended" line only
 	TalkUntil    *time.Time `json:"talk_until"`    // of the contact's recorded talk, until when it is kept; likewise
-	Ending       string     `json:"ending"`        // on its "ended" line only
+	TalkGaps     []TalkGap  `json:"talk_gaps,omitempty"`
+	Ending       string     `json:"ending"` // on its "ended" line only
 }
 
 // TicketPage is a ticket with all that happened to it.
@@ -266,14 +267,14 @@ func timeline(ctx context.Context, q querier, p *TicketPage) ([]Moment, error) {
 	if err != nil {
 		return nil, err
 	}
-	contacts := map[uuid.UUID]Record{}
+	contacts, gaps := map[uuid.UUID]Record{}, map[uuid.UUID][]TalkGap{}
 	for _, c := range p.Contacts {
 		contacts[c.ID] = c
 		more, err := journal.OfContact(ctx, q, c.ID)
 		if err != nil {
 			return nil, err
 		}
-		entries = append(entries, more...)
+		entries, gaps[c.ID] = append(entries, more...), gapsOf(more)
 	}
 	slices.SortFunc(entries, func(x, y journal.Entry) int { return cmp.Compare(x.ID, y.ID) })
 	entries = slices.CompactFunc(entries, func(x, y journal.Entry) bool { return x.ID == y.ID }) // a line may name both
@@ -305,7 +306,9 @@ func timeline(ctx context.Context, q querier, p *TicketPage) ([]Moment, error) {
 		if e.Kind == journal.Ended {
 			c := contacts[e.Contact.UUID]
 			m.HasRecording, m.TalkUntil = c.HasRecording, c.TalkUntil
-			m.Ending, _ = e.Data["ending"].(string)
+			if m.Ending, _ = e.Data["ending"].(string); m.TalkUntil != nil {
+				m.TalkGaps = gaps[e.Contact.UUID]
+			}
 		}
 		list = append(list, m)
 		if edit = nil; e.Kind == journal.Edited && len(fieldsOf(e)) > 0 {

@@ -3,7 +3,7 @@
 // worker.
 
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -18,6 +18,10 @@ const END_WITHIN = 20_000 // ms: calls are ended, PostgreSQL is shut down
 const LOG_KEPT = 64 * 1024 // characters
 /** Sound of the desk: below the ports that bin/caller takes (25000) and those of `make run` (20000). */
 const RTP = '18000-18399'
+
+/** What these desks record is encrypted to a key of the stories' own. */
+const RECIPIENT = 'age1vdnkmztd70f0gp6g4rvw6qt40hnawqv9xk57y2mgausexvlzmutqagkwut'
+const IDENTITY = 'AGE-SECRET-KEY-1UQ0MCF3PW9TQV5R9YWCASSX9CP08SYZCGSF5Y8PUDY3Q0SUXCKMSJKNTF5'
 
 const running = new Set<ChildProcess>()
 process.on('exit', () => {
@@ -140,7 +144,9 @@ export class House {
     const dir = mkdtempSync(join(tmpdir(), 'pronto-e2e-'))
     chmodSync(dir, 0o755) // the private PostgreSQL may run as somebody else
     const [sip, http] = [await freeAddress(), await freeAddress()]
-    const program = new Program('pronto serve', pronto, ['serve', '--data', dir, '--sip', sip, '--rtp', RTP, '--http', http, '--demo'])
+    writeFileSync(join(dir, 'recordings.key'), IDENTITY, { mode: 0o600 })
+    writeFileSync(join(dir, 'pronto.toml'), `[recordings]\nrecipients = ["${RECIPIENT}"]\nidentities = "recordings.key"\n`)
+    const program = new Program('pronto serve', pronto, ['serve', '--config', join(dir, 'pronto.toml'), '--data', dir, '--sip', sip, '--rtp', RTP, '--http', http, '--demo'])
     const house = new House(program, dir, sip, http)
     try {
       await house.ready()
@@ -202,12 +208,12 @@ export class House {
     return new Telephone('the caller', ['--server', this.sip, '--for', '0', ...args])
   }
 
-  /** The server's own word, beside the page: GET or PUT of /api/v1 in a supervisor's name. */
-  async api<T>(path: string, put?: unknown): Promise<T> {
+  /** The server's own word, beside the page: GET of /api/v1, or PUT or POST of something, in a supervisor's name. */
+  async api<T>(path: string, body?: unknown, method = body === undefined ? 'GET' : 'PUT'): Promise<T> {
     const answer = await fetch(`${this.url}/api/v1${path}`, {
-      method: put === undefined ? 'GET' : 'PUT',
+      method,
       headers: { authorization: `Bearer ${this.token}`, 'content-type': 'application/json' },
-      ...(put === undefined ? {} : { body: JSON.stringify(put) }),
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     })
     if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`)
     return (await answer.json()) as T

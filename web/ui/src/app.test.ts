@@ -427,6 +427,21 @@ test('a ticket’s page: no wait for a message of the night, numbers in groups',
   expect(within(calls).queryByText('0:19')).toBeNull()
 })
 
+test('a recorded talk: what is not in it and why, and the server’s word when it cannot be heard', async () => {
+  location.hash = '#/ticket/2026-1'
+  const talk = contact({ id: 'c1', te: '2026-03-02T08:29:19Z', ending: 'served', talk_until: '2026-06-02T08:29:19Z' })
+  const gaps = [{ from_ms: 4000, for_ms: 61_000, reason: 'operator' }, { from_ms: 70_000, for_ms: 5000, reason: 'hold' }]
+  const ended = { at: talk.te, kind: 'ended', text: 'Fine della chiamata: servita', by: null, contact_id: 'c1', has_recording: false, talk_until: talk.talk_until, talk_gaps: gaps, ending: 'served' }
+  answers['GET /tickets/2026-1'] = () => [200, { ...ticket(), timeline: [ended], contacts: [talk], notes: [] }]
+  answers['GET /contacts/c1/talk'] = () => [423, { detail: 'La registrazione è cifrata con una chiave che il server non ha.' }]
+  await start({ me: { ...me, name: 'carla', display_name: 'Carla Neri', role: 'supervisor', extension: '' }, seat: null })
+  const rows = within((await screen.findByText('Non registrato:')).parentElement!).getAllByRole('listitem').map((r) => r.textContent)
+  expect(rows).toEqual(['0:04–1:05 sospesa dall’operatore Ascolta da 1:05', '1:10–1:15 in attesa, con la musica Ascolta da 1:15'])
+  const audio = screen.getByLabelText(/^Ascolta la conversazione/)
+  await fireEvent.error(audio)
+  expect((await screen.findByText(/cifrata con una chiave/)).getAttribute('role')).toBe('alert')
+})
+
 test('a supervisor sees who was let go in a call until it is over, and cannot force them', async () => {
   answers['GET /me'] = () => [200, { ...me, name: 'carla', role: 'supervisor', extension: '' }]
   await start({ me: { ...me, name: 'carla', display_name: 'Carla Neri', role: 'supervisor', extension: '' }, seat: null, operators: [seat({ doing: 'talking' })] })

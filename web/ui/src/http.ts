@@ -230,9 +230,19 @@ export const services = {
 }
 
 /** Where a contact's sound is. */
+export const recordingURL = (contact: string) => `${PREFIX}/contacts/${q(contact)}/recording`
 /** The recorded talk of a contact. */
 export const talkURL = (contact: string) => `${PREFIX}/contacts/${q(contact)}/talk`
-export const recordingURL = (contact: string) => `${PREFIX}/contacts/${q(contact)}/recording`
+
+/** Why a sound cannot be had, by the server's word: a player only knows that it cannot. */
+export async function soundProblem(url: string): Promise<string> {
+  try {
+    const response = await fetch(url, { headers: { Range: 'bytes=0-0' }, credentials: 'same-origin', signal: AbortSignal.timeout(PATIENCE) })
+    return response.ok ? '' : (((await response.json()) as Partial<Problem>).detail ?? '')
+  } catch {
+    return '' // no server, or a proxy's page
+  }
+}
 
 /** Where a prompt's sound is; another when it was replaced. */
 export const promptURL = (p: Prompt, original = false) => `${PREFIX}/prompts/${q(p.name)}/sound?${original ? 'original=true' : `at=${q(p.at ?? '')}`}`

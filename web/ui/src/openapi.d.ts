@@ -2039,6 +2039,17 @@ export interface components {
             /** @enum {string} */
             part: "listen" | "whisper" | "barge";
         };
+        TalkGap: {
+            /** Format: int64 */
+            for_ms: number;
+            /**
+             * Format: int64
+             * @description Since the recording's first instant.
+             */
+            from_ms: number;
+            /** @description hold, consult, waiting, outside, operator, no_room or fault. */
+            reason: string;
+        };
         TalkInputBody: {
             /** @description Somebody outside, for who may dial. */
             number?: string;
@@ -2157,6 +2168,7 @@ export interface components {
             ending: string;
             has_recording: boolean;
             kind: string;
+            talk_gaps?: components["schemas"]["TalkGap"][];
             /** Format: date-time */
             talk_until: string | null;
             text: string;

@@ -335,6 +335,12 @@ const it = {
   talk: {
     listen: (when: string) => `Ascolta la conversazione, ${when}`,
     until: (day: string) => `Registrazione conservata fino a: ${day}. Poi si cancella da sola.`,
+    gaps: 'Non registrato:',
+    after: (at: string) => `Ascolta da ${at}`,
+    why: {
+      hold: 'in attesa, con la musica', consult: 'consultazione di un collega, con la musica', waiting: 'trasferita, in attesa di risposta', outside: 'con una persona esterna',
+      operator: 'sospesa dall’operatore', no_room: 'disco del server quasi pieno', fault: 'guasto della registrazione',
+    } as Record<string, string>,
   },
 
   kinds: {
@@ -760,6 +766,12 @@ const en: Words = {
   talk: {
     listen: (when) => `Listen to the talk, ${when}`,
     until: (day) => `The recording is kept until ${day}, then erased.`,
+    gaps: 'Not recorded:',
+    after: (at) => `Listen from ${at}`,
+    why: {
+      hold: 'on hold, with music', consult: 'a colleague was consulted, with music', waiting: 'given on, nobody had answered yet', outside: 'with somebody outside',
+      operator: 'paused by the operator', no_room: 'the server’s disk was nearly full', fault: 'the recording failed',
+    },
   },
 
   kinds: {
