@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/pronto-desk/pronto/sip/seeds"
 )
 
 func TestMain(m *testing.M) {
@@ -362,6 +364,11 @@ func FuzzInspect(f *testing.F) {
 		"CANCEL sip:x@y SIP/2.0\r\nVia: x\r\n\r\n", "ACK sip: SIP/2.0\r\n:\r\n\r\n",
 	} {
 		f.Add([]byte(s))
+	}
+	for _, folder := range []string{"sip", "sip-dialog", "uri", "stun", "rtp"} { // whatever comes to our port
+		for _, seed := range seeds.Of(f, folder) {
+			f.Add(seed)
+		}
 	}
 	a, err := New(Config{Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:5060")}, Trunks: []Trunk{{Name: "t", Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}},
 		Phones: newMemory(), Handle: func(context.Context, *Call) {}})

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/emiago/sipgo/sip"
+
+	"github.com/pronto-desk/pronto/sip/seeds"
 )
 
 func TestNumber(t *testing.T) {
@@ -127,6 +129,9 @@ func TestIdentity(t *testing.T) {
 func FuzzAddresses(f *testing.F) {
 	for _, s := range []string{`"A \" B" <sip:a@b>;tag=x, <tel:1>`, "<", ">", `"`, "a,b,,", `<sip:"a@b">`, "*", "sip:a?x=<y>"} {
 		f.Add(s)
+	}
+	for _, seed := range seeds.Of(f, "uri") {
+		f.Add(string(seed))
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		for _, a := range addresses(s) {

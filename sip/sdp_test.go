@@ -8,6 +8,7 @@ import (
 
 	"github.com/pronto-desk/pronto/sip/audio"
 	"github.com/pronto-desk/pronto/sip/media"
+	"github.com/pronto-desk/pronto/sip/seeds"
 )
 
 var far = netip.MustParseAddr("192.0.2.99") // where the SIP came from
@@ -126,6 +127,9 @@ func FuzzSDP(f *testing.F) {
 		"m=audio 65535 RTP/AVP 8\n", "m=\nc=\na=rtpmap:\na=rtcp:x\no=a", "m=audio 1/2 RTP/AVPF 0 8\r\nc=IN IP6 ::\r\na=inactive",
 	} {
 		f.Add([]byte(s))
+	}
+	for _, seed := range seeds.Of(f, "sdp") {
+		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		s, err := parseSDP(body)

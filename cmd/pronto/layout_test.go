@@ -20,12 +20,12 @@ var level = map[string]int{
 	"web": 4, "ivr": 4, "sip/siptest": 4,
 	"tickets/intake": 3, "tickets/reports": 3, "sip/webrtc": 3, "sip": 3,
 	"queue": 2, "tickets": 2, "recordings": 2, "sip/media": 2,
-	"tickets/sla": 1, "tickets/outbox": 1, "ivr/prompts": 1, "db/dbtest": 1,
+	"tickets/sla": 1, "tickets/outbox": 1, "ivr/prompts": 1, "db/dbtest": 1, "sip/seeds": 1,
 	"db": 0, "db/private": 0, "db/journal": 0, "tickets/calendar": 0, "sip/audio": 0, "web/ui": 0,
 }
 
 // onlyForTests are helpers of tests: nothing that ships may import them.
-var onlyForTests = map[string]bool{"db/dbtest": true, "sip/siptest": true}
+var onlyForTests = map[string]bool{"db/dbtest": true, "sip/siptest": true, "sip/seeds": true}
 
 // goPackage is what `go list -json` says of one package.
 type goPackage struct {

@@ -11,6 +11,7 @@ import (
 	"github.com/pion/rtp"
 
 	"github.com/pronto-desk/pronto/sip/audio"
+	"github.com/pronto-desk/pronto/sip/seeds"
 )
 
 // FuzzRTP compares our reading of a packet with that of pion/rtp.
@@ -19,6 +20,11 @@ func FuzzRTP(f *testing.F) {
 	f.Add([]byte{0xB2, 0x88, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5, 0xBE, 0xDE, 0, 1, 0x10, 0xAA, 0, 0, 9, 9, 0, 2})
 	f.Add([]byte{0xA0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 1})
 	f.Add([]byte{0x80})
+	for _, seed := range seeds.Of(f, "rtp") {
+		for _, packet := range seeds.Packets(seed) {
+			f.Add(packet)
+		}
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, from, to, ok := parse(b)
 		var p rtp.Packet
@@ -104,6 +110,13 @@ func FuzzReceive(f *testing.F) {
 	row = append(row, step(20, 0, raw(header{pt: 96, seq: 7, ts: 7, ssrc: 3}, []byte{1, 0, 0, 160}))...)
 	row = append(row, step(20, 0, raw(header{pt: 0, seq: p.seq, ts: p.ts, ssrc: 1}, nil))...)
 	f.Add(row)
+	for _, seed := range seeds.Of(f, "rtp") {
+		var row []byte
+		for _, packet := range seeds.Packets(seed) {
+			row = append(row, step(20, 0, packet)...)
+		}
+		f.Add(row)
+	}
 	f.Fuzz(func(t *testing.T, row []byte) {
 		a, b, wrote, peer := stage(t)
 		e := newEar()
@@ -150,6 +163,9 @@ func FuzzRTCP(f *testing.F) {
 	add(&rtcp.ReceiverReport{SSRC: 1, Reports: []rtcp.ReceptionReport{{SSRC: 7}, {SSRC: 8}}})
 	add(&rtcp.PictureLossIndication{})
 	f.Add([]byte{0x80, 201, 0, 1, 0, 0, 0, 1, 0x80, 207, 0xFF, 0xFF})
+	for _, seed := range seeds.Of(f, "rtcp") {
+		f.Add(seed)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := &receiver{}
 		why := r.readReport(b, 7, time.Second)
