@@ -32,11 +32,16 @@ func (t *talk) records(other *asked) {
 
 // consult lets the operator talk to somebody first, while the caller hears music.
 // Who refuses, is engaged or does not lift leaves the two as they were.
-func (t *talk) consult(ctx context.Context, to queue.Target) move {
+func (t *talk) consult(ctx context.Context, wish *queue.Command) move {
+	to := wish.Target
 	t.stands(ctx, queue.Asking, "", journal.Asked, to)
 	hush := t.call.Stream().Start(t.desk.Prompts.Clip(prompts.Music))
 	defer hush()
-	other, why := t.ask(ctx, to)
+	var other *asked
+	why := whyUnreachable
+	if !wish.Telephone || t.takeSecond(ctx) {
+		other, why = t.ask(ctx, to)
+	}
 	switch {
 	case other != nil:
 		return t.private(ctx, other, hush)
@@ -50,6 +55,7 @@ func (t *talk) consult(ctx context.Context, to queue.Target) move {
 
 // back joins caller and operator again.
 func (t *talk) back(ctx context.Context, to queue.Target, why string) move {
+	t.partSecond(ctx)
 	t.stands(ctx, queue.Together, why, journal.Returned, to)
 	return t.together
 }
@@ -61,18 +67,20 @@ func (t *talk) ask(ctx context.Context, to queue.Target) (other *asked, why stri
 	c := t.until(ctx, func(ctx context.Context) error {
 		ctx, stop := lasting(ctx, t.leg)
 		defer stop()
-		silent := t.leg.Stream().Start(t.desk.Prompts.Clip(prompts.Ringing))
+		ctx, over := lasting(ctx, t.ear())
+		defer over()
+		silent := t.ear().Stream().Start(t.desk.Prompts.Clip(prompts.Ringing))
 		defer silent()
 		other, err = t.reach(ctx, to)
 		return nil
 	})
 	switch {
-	case c == nil && ctx.Err() == nil && !gone(t.leg) && other != nil:
+	case c == nil && ctx.Err() == nil && !gone(t.leg) && !gone(t.ear()) && other != nil:
 		return other, ""
 	case other != nil: // just as it was lifted
 		t.dismiss(ctx, other)
 	}
-	if c != nil {
+	if c != nil || gone(t.ear()) {
 		return nil, ""
 	}
 	return nil, whyNot(err)
@@ -137,13 +145,11 @@ func (d *Desk) outside(ctx context.Context, number, id string, rings time.Durati
 // until hush is called.
 func (t *talk) private(ctx context.Context, other *asked, hush func()) move {
 	t.stands(ctx, queue.Consulting, "", journal.Consulted, other.to)
-	c := t.taking(ctx, func(ctx context.Context) error {
-		return media.Bridge(ctx, t.leg.Stream(), other.leg.Stream())
-	}, func(c *queue.Command) {
+	c := t.taking(ctx, func(ctx context.Context) error { return t.confide(ctx, other) }, func(c *queue.Command) {
 		if c.Wish != queue.Confer {
 			return
 		}
-		stop, err := media.Mix(t.call.Stream(), t.leg.Stream(), other.leg.Stream()) // beneath it the two hear each other on
+		stop, err := media.Mix(t.call.Stream(), t.ear().Stream(), other.leg.Stream()) // beneath it the two hear each other on
 		if err != nil {
 			t.desk.Log.Warn("three could not be mixed", "contact", t.c.ID, "error", err)
 			return
@@ -160,10 +166,15 @@ func (t *talk) private(ctx context.Context, other *asked, hush func()) move {
 // three lets caller, operator and who was asked hear each other.
 func (t *talk) three(ctx context.Context, other *asked) move {
 	t.records(other)
+	if t.second != nil {
+		defer t.taken.joins(media.Operator, t.second.Stream())()
+	}
 	t.stands(ctx, queue.Conference, "", journal.Conferred, other.to)
 	c := t.until(ctx, func(ctx context.Context) error {
 		ctx, stop := lasting(ctx, other.leg)
 		defer stop()
+		ctx, over := lasting(ctx, t.ear())
+		defer over()
 		return wait(ctx, t.leg)
 	})
 	return t.then(ctx, other, c)

@@ -63,6 +63,8 @@ type Desk struct {
 
 	menus menus
 	live  live
+
+	seconds seconds
 }
 
 // Answer conducts one call from ring to hang-up, on the goroutine that sip

@@ -43,6 +43,7 @@ type talk struct {
 	leave func()       // ends that for the operator
 
 	attended *attended // by supervisors; nil: by nobody, ever
+	second   media.Leg // another call of the operator's telephone, to who is asked; nil: there is none
 
 	waits  bool   // the caller is in the queue again
 	unmix  func() // ends the mix of three; nil: there is none
@@ -87,6 +88,7 @@ func (t *talk) over(ctx context.Context) {
 // part hangs up on the operator.
 func (t *talk) part(ctx context.Context) {
 	t.unattended()
+	t.partSecond(ctx)
 	t.leg.Hangup(context.WithoutCancel(ctx))
 	t.leave()
 	t.desk.judge(t.c, tickets.LegOperator, t.leg.Stream())
@@ -127,7 +129,7 @@ func (t *talk) obey(c *queue.Command) move {
 	case queue.Transfer:
 		return func(ctx context.Context) move { return t.transfer(ctx, c.Target) }
 	case queue.Consult:
-		return func(ctx context.Context) move { return t.consult(ctx, c.Target) }
+		return func(ctx context.Context) move { return t.consult(ctx, c) }
 	}
 	return t.together
 }
@@ -231,7 +233,7 @@ func (t *talk) taking(ctx context.Context, fn func(context.Context) error, take 
 	if ctx.Err() != nil {
 		return nil // the caller has gone: whatever was asked, there is nobody left
 	}
-	if c == nil && gone(t.leg) {
+	if c == nil && (gone(t.leg) || gone(t.ear())) {
 		c = t.last(ctx)
 	}
 	return c

@@ -89,6 +89,7 @@ type Command struct {
 	Offer uuid.UUID // that led to the talk
 	Wish  Wish
 	Target
+	Telephone bool // of Consult: by a second call of the operator's telephone
 }
 
 // Command puts what an operator wants of their talk into its inbox. ErrNotTalking;
@@ -134,12 +135,12 @@ func (q *Queue) command(ctx context.Context, tx *db.Tx, user int64, c Command, a
 		}
 	}
 	tag, err := tx.Exec(ctx, `
-		insert into commands (offer_id, wants, operator_id, topic_id, number, expires_at)
-		values (@offer, @wish, nullif(@operator, 0::bigint), nullif(@topic, 0::bigint), @number, @expires)
+		insert into commands (offer_id, wants, operator_id, topic_id, number, telephone, expires_at)
+		values (@offer, @wish, nullif(@operator, 0::bigint), nullif(@topic, 0::bigint), @number, @telephone, @expires)
 		on conflict (offer_id) do update
-		set wants = @wish, operator_id = excluded.operator_id, topic_id = excluded.topic_id, number = @number, expires_at = @expires
+		set wants = @wish, operator_id = excluded.operator_id, topic_id = excluded.topic_id, number = @number, telephone = @telephone, expires_at = @expires
 		where commands.expires_at <= @at`,
-		args{"offer": seat.Offer, "wish": c.Wish, "operator": c.Operator, "topic": c.Topic, "number": c.Number, "expires": at.Add(wishLongest), "at": at})
+		args{"offer": seat.Offer, "wish": c.Wish, "operator": c.Operator, "topic": c.Topic, "number": c.Number, "telephone": c.Telephone, "expires": at.Add(wishLongest), "at": at})
 	if err != nil {
 		return err
 	}
@@ -189,8 +190,8 @@ func (q *Queue) takeCommand(ctx context.Context, offer uuid.UUID, at time.Time) 
 	c := Command{Offer: offer}
 	var expires time.Time
 	err := q.db.Pool.QueryRow(ctx, `delete from commands where offer_id = @offer
-		returning wants, coalesce(operator_id, 0), coalesce(topic_id, 0), number, expires_at`, args{"offer": offer}).
-		Scan(&c.Wish, &c.Operator, &c.Topic, &c.Number, &expires)
+		returning wants, coalesce(operator_id, 0), coalesce(topic_id, 0), number, telephone, expires_at`, args{"offer": offer}).
+		Scan(&c.Wish, &c.Operator, &c.Topic, &c.Number, &c.Telephone, &expires)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, nil

@@ -90,6 +90,10 @@ type Config struct {
 	// that it gives, was not done; it hears of both. It is not waited for longer than
 	// five seconds. nil: all are refused.
 	Refer func(ctx context.Context, r Referral) (outcome func(context.Context) int, status int)
+	// Dialled conducts a call that a telephone makes while we have rung it and it
+	// talks: it has proved whose it is, and `to` is what was dialled, as in Referral.
+	// It runs like Handle. nil: such calls are a stranger's.
+	Dialled func(ctx context.Context, c *Call, extension, to string)
 	// Domains are the names, beside its addresses, by which telephones know this
 	// server.
 	Domains []string

@@ -362,7 +362,8 @@ type invitation struct {
 	id       string // see requestID
 	flow     flow
 	trunk    string
-	node     bool // another node's: a telephone of ours is to be rung
+	phone    string // a telephone of ours that talks; "": none
+	node     bool   // another node's: a telephone of ours is to be rung
 	claimed  bool
 	canceled bool
 	onCancel func() // set by the call
@@ -441,7 +442,7 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		return false
 	}
 	if method == "INVITE" {
-		a.note(f, m, trunk, false) // its ACK, when it is refused, must find its way
+		a.note(f, m, trunk, "", false) // its ACK, when it is refused, must find its way
 	}
 	return true
 }
@@ -494,7 +495,26 @@ func (a *Agent) inspectInvite(f flow, m *raw, uri, trunk string, trusted bool, d
 		a.reply(f, m, sip.StatusForbidden, "Forbidden")
 		return false
 	}
+	if n := m.count("replaces"); n > 0 { // RFC 3891 §3: nobody takes a call of ours over
+		status := sip.StatusCallTransactionDoesNotExists
+		id, params, _ := strings.Cut(m.get("replaces"), ";")
+		if ours, _ := param(params, "to-tag"); n > 1 {
+			status = sip.StatusBadRequest
+		} else if a.dialog(strings.TrimSpace(id), ours) != nil && trusted {
+			status = sip.StatusForbidden
+		}
+		a.grumble("a call that is to take another's place was refused", f.remote, "")
+		a.reply(f, m, status, reasonOf(status))
+		return false
+	}
+	phone := ""
 	if !trusted && !node {
+		phone = a.talkingAt(f, m)
+	}
+	if phone != "" && !a.proves(f, m) {
+		return false
+	}
+	if !trusted && !node && phone == "" {
 		a.grumble("a call from no trunk was refused", f.remote, "")
 		a.reply(f, m, sip.StatusForbidden, "Forbidden")
 		return false
@@ -503,7 +523,7 @@ func (a *Agent) inspectInvite(f flow, m *raw, uri, trunk string, trusted bool, d
 		a.reply(f, m, sip.StatusServiceUnavailable, "Service Unavailable", "Retry-After: 30")
 		return false
 	}
-	if a.cfg.Handle == nil && !node {
+	if a.cfg.Handle == nil && !node && phone == "" {
 		a.reply(f, m, sip.StatusNotFound, "Not Found")
 		return false
 	}
@@ -516,8 +536,10 @@ func (a *Agent) inspectInvite(f flow, m *raw, uri, trunk string, trusted bool, d
 		a.reply(f, m, sip.StatusLoopDetected, reasonOf(sip.StatusLoopDetected))
 		return false
 	}
-	a.trace(f, m, trunk, node, data)
-	a.note(f, m, trunk, node)
+	if phone == "" {
+		a.trace(f, m, trunk, node, data)
+	}
+	a.note(f, m, trunk, phone, node)
 	return true
 }
 
@@ -537,14 +559,14 @@ func (a *Agent) trace(f flow, m *raw, trunk string, node bool, data []byte) {
 }
 
 // note remembers an INVITE by its branch, before sipgo makes a goroutine of it.
-func (a *Agent) note(f flow, m *raw, trunk string, node bool) {
+func (a *Agent) note(f flow, m *raw, trunk, phone string, node bool) {
 	key, now := inviteKey(f, m), time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.invites[key] != nil {
 		return // a retransmission
 	}
-	inv := &invitation{at: now, id: requestID(m), flow: f, trunk: trunk, node: node}
+	inv := &invitation{at: now, id: requestID(m), flow: f, trunk: trunk, phone: phone, node: node}
 	if at, ok := a.cancels[key]; ok && now.Sub(at) < cancelsKept {
 		inv.canceled = true
 		delete(a.cancels, key)
@@ -580,6 +602,16 @@ func (a *Agent) claim(key string, onCancel func()) (*invitation, bool) {
 		onCancel()
 	}
 	return inv, true
+}
+
+// saysPhone is the telephone of ours that an INVITE says to be of; "": of none.
+func (a *Agent) saysPhone(key string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if inv := a.invites[key]; inv != nil {
+		return inv.phone
+	}
+	return ""
 }
 
 func (a *Agent) forget(key string) {

@@ -26,6 +26,9 @@ func (a *Agent) onInvite(req *sip.Request, tx sip.ServerTransaction) {
 		a.onReinvite(req, tx, f, key)
 		return
 	}
+	if a.saysPhone(key) != "" && !a.authentic(req, tx, f, m) {
+		return
+	}
 	a.onCall(req, tx, f, key)
 }
 
@@ -47,6 +50,9 @@ func (a *Agent) flowOf(req *sip.Request) flow {
 // onCall makes a call of an INVITE and lets Handle conduct it.
 func (a *Agent) onCall(req *sip.Request, tx sip.ServerTransaction, f flow, key string) {
 	c := &Call{a: a, arrived: time.Now(), identity: identify(req), req: req, tx: tx, laws: defaultLaws}
+	if phone := a.saysPhone(key); phone != "" {
+		c.phone, c.far = true, Way{End: EndTelephone, Name: phone}
+	}
 	ladder := a.ladders.of(req.CallID().Value())
 	c.ctx, c.cancel = context.WithCancelCause(context.WithValue(a.ctx, ladderKey{}, ladder))
 	defer c.cancel(ErrEnded)
@@ -79,6 +85,10 @@ func (a *Agent) onCall(req *sip.Request, tx sip.ServerTransaction, f flow, key s
 		a.log.Info("sip: cancelled before it arrived", "call", c.ID())
 	}
 	defer c.end()
+	if ok && inv.phone != "" {
+		a.onDialled(c, inv.phone)
+		return
+	}
 	if ok && inv.node {
 		a.relay(c)
 		return

@@ -31,6 +31,7 @@ type Referral struct {
 	Call      *Call
 	Extension string // whose telephone asks; "": somebody else, a caller
 	To        string // what was dialled: digits, or a word; "" when it is refused
+	Joins     bool   // not dialled: whom a second call of the same telephone is with
 	Refused   int    // the status that refuses it whatever the house thinks; 0: none
 }
 
@@ -51,7 +52,7 @@ func (a *Agent) onRefer(req *sip.Request, tx sip.ServerTransaction) {
 	r := Referral{Call: c}
 	if c.far.End == EndTelephone {
 		r.Extension = c.far.Name
-		r.To, r.Refused = a.referred(req)
+		r.To, r.Joins, r.Refused = a.referred(req, c)
 	} else {
 		r.Refused = sip.StatusForbidden
 	}
@@ -72,7 +73,7 @@ func (a *Agent) onRefer(req *sip.Request, tx sip.ServerTransaction) {
 	often := c.refers > refersMost
 	c.mu.Unlock()
 	if r.Refused != 0 {
-		r.To = ""
+		r.To, r.Joins = "", false
 	}
 	outcome, status := a.decide(r, often)
 	if status != 0 {
@@ -108,17 +109,47 @@ func (a *Agent) decide(r Referral, often bool) (outcome func(context.Context) in
 	return outcome, status
 }
 
-// referred reads what a REFER asks for.
-func (a *Agent) referred(req *sip.Request) (dialled string, status int) {
+// referred reads what a REFER asks for: what was dialled, or that the call's other
+// side is to be joined with that of a second call of the same telephone.
+func (a *Agent) referred(req *sip.Request, c *Call) (dialled string, joins bool, status int) {
 	values := slices.Concat(headers(req, "refer-to"), headers(req, "r"))
 	if len(values) != 1 { // RFC 3515 §2.4.1
-		return "", sip.StatusBadRequest
+		return "", false, sip.StatusBadRequest
 	}
 	list := addresses(values[0])
 	if len(list) != 1 {
-		return "", sip.StatusBadRequest
+		return "", false, sip.StatusBadRequest
 	}
-	return a.dialledIn(list[0].uri)
+	address, embedded, with := strings.Cut(list[0].uri, "?")
+	if name, value, _ := strings.Cut(embedded, "="); with && strings.EqualFold(name, "replaces") && !strings.Contains(value, "&") {
+		if _, status := a.dialledIn(address); status != 0 {
+			return "", false, status
+		}
+		return "", true, a.replaced(unescape(value), c)
+	}
+	dialled, status = a.dialledIn(list[0].uri)
+	return dialled, false, status
+}
+
+// replaced finds out whether a call may be joined with the one that Replaces names
+// (RFC 3891 §3): one of the same telephone, which talks in it. 0: it may.
+func (a *Agent) replaced(replaces string, c *Call) int {
+	callID, params, _ := strings.Cut(replaces, ";")
+	ours, _ := param(params, "to-tag")
+	theirs, _ := param(params, "from-tag")
+	other := a.dialog(strings.TrimSpace(callID), ours)
+	if other == nil || other == c || other.far.End != EndTelephone || other.far.Name != c.far.Name {
+		return sip.StatusCallTransactionDoesNotExists
+	}
+	other.dlg.mu.Lock()
+	same := other.dlg.remoteTag == theirs
+	other.dlg.mu.Unlock()
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	if !same || other.state != talking {
+		return sip.StatusCallTransactionDoesNotExists
+	}
+	return 0
 }
 
 // dialledIn takes out of an address of ours what was dialled. An address that wants
@@ -274,6 +305,70 @@ func (c *Call) Refer(ctx context.Context, to string) (told <-chan int, err error
 		return nil, fmt.Errorf("refer: %w", statusError(res.StatusCode, res.Reason))
 	}
 	return list, nil
+}
+
+// Replaces names the call as a far side of ours knows it, for Refer-To.
+func (c *Call) Replaces() string {
+	c.dlg.mu.Lock()
+	defer c.dlg.mu.Unlock()
+	return "Replaces=" + escapeUser(c.dlg.callID+";to-tag="+c.dlg.remoteTag+";from-tag="+c.dlg.localTag)
+}
+
+// talkingAt is the telephone of ours that an INVITE comes from: we have rung it, and it
+// talks; "": none. It proves that it is the one later on.
+func (a *Agent) talkingAt(f flow, m *raw) string {
+	from, _ := nextAddress(m.get("from"))
+	_, extension, _ := uriParts(from.uri)
+	if a.cfg.Dialled == nil || !isExtension(extension) {
+		return ""
+	}
+	a.mu.Lock()
+	list := make([]*Call, 0, 4)
+	for c := range a.calls {
+		if c.far.End == EndTelephone && c.far.Name == extension {
+			list = append(list, c)
+		}
+	}
+	a.mu.Unlock()
+	for _, c := range list {
+		c.mu.Lock()
+		talks := c.state == talking && c.tx == nil
+		c.mu.Unlock()
+		if talks && c.knows(f.remote.Addr()) {
+			return extension
+		}
+	}
+	return ""
+}
+
+// onDialled conducts a call of a telephone of ours.
+func (a *Agent) onDialled(c *Call, extension string) {
+	if c.dlg.flow.tls {
+		c.srtp = a.cfg.SRTP
+	}
+	to, status := a.dialledIn(c.req.Recipient.String())
+	if status != 0 {
+		_ = c.refuse(status, 0)
+		return
+	}
+	a.cfg.Dialled(c.ctx, c, extension, to)
+}
+
+// authentic finds out whether an INVITE is of the telephone that it says; otherwise it
+// is answered.
+func (a *Agent) authentic(req *sip.Request, tx sip.ServerTransaction, f flow, m *raw) bool {
+	ctx, cancel := context.WithTimeout(a.ctx, phonesLongest)
+	defer cancel()
+	_, status := a.authenticate(ctx, m, sip.INVITE, f.remote.Addr(), time.Now())
+	switch status {
+	case 0:
+		return true
+	case sip.StatusUnauthorized, statusStale:
+		a.unauthorized(req, tx, f, status == statusStale)
+	default:
+		a.respond(req, tx, status, sip.NewHeader("Retry-After", "5"))
+	}
+	return false
 }
 
 // onNotify takes what a far side says of a REFER of ours; nothing else is asked for.

@@ -11,16 +11,22 @@ import (
 
 // referring is a house that hears of each REFER and does what the test lets it.
 type referring struct {
-	asked  chan Referral
-	become chan int
+	asked   chan Referral
+	become  chan int
+	dialled chan string
 }
 
 // refers builds a house with one telephone of ours that is in a talk, and plays test
 // with it.
 func refers(t *testing.T, test func(h *house, r *referring, p *peer)) {
-	r := &referring{asked: make(chan Referral, 64), become: make(chan int, 1)}
+	r := &referring{asked: make(chan Referral, 64), become: make(chan int, 1), dialled: make(chan string, 8)}
 	h := build(t, nil, netip.MustParseAddrPort("127.0.0.1:0"), ring, func(_ *house, c *Config) {
 		c.Domains = []string{"desk.test"}
+		c.Dialled = func(ctx context.Context, c *Call, extension, to string) {
+			r.dialled <- extension + " " + to
+			_ = c.Answer(ctx)
+			<-ctx.Done()
+		}
 		c.Refer = func(_ context.Context, x Referral) (func(context.Context) int, int) {
 			r.asked <- x
 			if x.To == "1404" {
@@ -180,6 +186,101 @@ func TestReferThatIsNotDone(t *testing.T) {
 		if c := h.a.dialog(p.callID, p.toTag); c.Err() != nil {
 			t.Error("the call did not survive")
 		}
+	})
+}
+
+// dials sends the INVITE of another call, from the same telephone.
+func (p *peer) dials(extension, to, head string) {
+	p.seq++
+	p.send(strings.NewReplacer("sip:800000001@"+p.server.String(), "sip:"+to+"@"+p.server.String(), "<sip:+390551234567@", "<sip:"+extension+"@").
+		Replace(p.request("INVITE", randomText(), head, p.offer(""))))
+}
+
+// TestASecondCall: a telephone whose operator talks may ring somebody, once it has
+// proved whose it is, and join the two; nobody else may, not even it at other times.
+func TestASecondCall(t *testing.T) {
+	refers(t, func(h *house, r *referring, p *peer) {
+		second := h.peer(strangeIP)
+		uri := func(to string) string { return "sip:" + to + "@" + p.server.String() }
+		proof := func(signed, user, password string) string {
+			second.dials("1001", "1002", "")
+			m := second.expect("SIP/2.0 401")
+			return challengeOf(t, m).lineFor("INVITE", signed, user, password, algorithmMD5, "00000001")
+		}
+		for name, head := range map[string]string{
+			"wrong password":    proof(uri("1002"), "1001", "guessed"),
+			"another telephone": proof(uri("1002"), "1003", "secret"),
+			"another number":    proof(uri("1003"), "1001", "secret"),
+		} {
+			second.dials("1001", "1002", head)
+			if m := second.expect("SIP/2.0 4"); !strings.HasPrefix(m, "SIP/2.0 401") {
+				t.Errorf("%s: %q", name, m)
+			}
+		}
+		second.dials("1003", "1002", "") // who does not talk is a stranger
+		second.expect("SIP/2.0 403")
+		elsewhere := h.peer(netip.MustParseAddr("127.0.0.98"))
+		elsewhere.dials("1001", "1002", "")
+		elsewhere.expect("SIP/2.0 403")
+
+		head := proof(uri("1002"), "1001", "secret")
+		second.dials("1001", "1002", head)
+		if got := <-r.dialled; got != "1001 1002" {
+			t.Errorf("dialled: %q", got)
+		}
+		second.toTag = tagOf(second.expect("SIP/2.0 200"), "To")
+		second.ack(randomText(), "")
+		replay := h.peer(strangeIP)
+		replay.dials("1001", "1002", head) // overheard
+		replay.expect("SIP/2.0 401")
+
+		names := func(callID, ours, theirs string) string {
+			return "Refer-To: <sip:1002@127.0.0.1?Replaces=" + escapeUser(callID+";to-tag="+ours+";from-tag="+theirs) + ">\r\n"
+		}
+		caller := h.peer(trunkIP)
+		caller.invite("", caller.offer(""))
+		<-h.calls
+		for name, head := range map[string]string{
+			"itself":          names(p.callID, p.toTag, p.tag),
+			"a caller's":      names(caller.callID, "guessed", caller.tag),
+			"nobody's":        names("nobody", second.toTag, second.tag),
+			"without its tag": names(second.callID, second.toTag, "guessed"),
+		} {
+			p.refer(head)
+			if m := p.expect("SIP/2.0 4"); !strings.HasPrefix(m, "SIP/2.0 481") {
+				t.Errorf("%s: %q", name, m)
+			}
+			if x := <-r.asked; x.Joins || x.Refused != 481 {
+				t.Errorf("%s: the house hears %+v", name, x)
+			}
+		}
+		p.refer(strings.Replace(names(second.callID, second.toTag, second.tag), "127.0.0.1", "evil.test", 1))
+		p.expect("SIP/2.0 403")
+		<-r.asked
+		p.refer(names(second.callID, second.toTag, second.tag))
+		p.expect("SIP/2.0 202")
+		if x := <-r.asked; !x.Joins || x.To != "" || x.Extension != "1001" {
+			t.Errorf("the house hears %+v", x)
+		}
+		p.notified("200 OK")
+		r.become <- 200
+		p.notified("200 OK")
+
+		// Nobody takes a call over by an INVITE with Replaces.
+		for ip, status := range map[netip.Addr]string{trunkIP: "403", strangeIP: "481"} {
+			thief := h.peer(ip)
+			thief.invite("Replaces: "+second.callID+";to-tag="+second.toTag+";from-tag="+second.tag+"\r\n", thief.offer(""))
+			thief.expect("SIP/2.0 " + status)
+			thief.invite("Replaces: nobody;to-tag=a;from-tag=b\r\n", thief.offer(""))
+			thief.expect("SIP/2.0 481")
+			thief.invite("Replaces: a;to-tag=a;from-tag=b\r\nReplaces: b;to-tag=a;from-tag=b\r\n", thief.offer(""))
+			thief.expect("SIP/2.0 400")
+		}
+		p.bye()
+		second.bye()
+		second.toTag, second.callID = "", "another"
+		second.dials("1001", "1002", "") // the talk is over
+		second.expect("SIP/2.0 403")
 	})
 }
 

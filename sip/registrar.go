@@ -29,6 +29,12 @@ func (a *Agent) inspectRegister(f flow, m *raw) bool {
 		a.reply(f, m, sip.StatusMethodNotAllowed, reasonOf(sip.StatusMethodNotAllowed), "Allow: "+allow)
 		return false
 	}
+	return a.proves(f, m)
+}
+
+// proves tells whether a request has credentials with a nonce of ours, right or wrong;
+// what has none is challenged.
+func (a *Agent) proves(f flow, m *raw) bool {
 	c, ok := credentialsOf(m, a.cfg.Realm)
 	if !ok {
 		a.challenge(f, m, false)
@@ -73,7 +79,7 @@ func (a *Agent) onRegister(req *sip.Request, tx sip.ServerTransaction) {
 		return
 	}
 	f := a.flowOf(req)
-	extension, status := a.authenticate(ctx, m, f.remote.Addr(), now)
+	extension, status := a.authenticate(ctx, m, sip.REGISTER, f.remote.Addr(), now)
 	switch {
 	case status == sip.StatusUnauthorized:
 		a.unauthorized(req, tx, f, false)
@@ -116,7 +122,7 @@ const statusStale = -1 // 401 with stale=true
 
 // authenticate finds out whose telephone it is. A wrong password and an unknown
 // extension are told apart neither by the answer nor by the time it takes.
-func (a *Agent) authenticate(ctx context.Context, m *raw, source netip.Addr, now time.Time) (extension string, status int) {
+func (a *Agent) authenticate(ctx context.Context, m *raw, method sip.RequestMethod, source netip.Addr, now time.Time) (extension string, status int) {
 	c, ok := credentialsOf(m, a.cfg.Realm)
 	if !ok || !slices.Contains(a.cfg.Digests, c.algorithm) || c.qop != "" && c.qop != "auth" || c.uri == "" {
 		return "", sip.StatusUnauthorized
@@ -133,8 +139,16 @@ func (a *Agent) authenticate(ctx context.Context, m *raw, source netip.Addr, now
 	if c.algorithm == algorithmSHA256 {
 		ha1 = sha256Hex
 	}
-	right := c.right(ha1, string(sip.REGISTER))
-	address, _ := nextAddress(m.get("to"))
+	right := c.right(ha1, string(method))
+	whose := "to"
+	if method != sip.REGISTER {
+		whose = "from"
+		_, uri, _, _ := m.requestLine()
+		_, asked, _ := uriParts(uri)
+		_, signed, _ := uriParts(c.uri)
+		right = right && asked == signed // RFC 7616 §3.4.6: what was dialled is part of what is proved
+	}
+	address, _ := nextAddress(m.get(whose))
 	_, user, _ := uriParts(address.uri)
 	if !right || !found || user != c.username {
 		return "", sip.StatusUnauthorized

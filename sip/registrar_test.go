@@ -29,13 +29,18 @@ func challengeOf(t *testing.T, m string) credentials {
 }
 
 func (c credentials) line(user, password, algorithm, nc string) string {
-	c.username, c.uri, c.algorithm, c.qop, c.nc, c.cnonce = user, "sip:pronto", algorithm, "auth", nc, "abc"
+	return c.lineFor("REGISTER", "sip:pronto", user, password, algorithm, nc)
+}
+
+// lineFor is line for a request of another method, to a Request-URI.
+func (c credentials) lineFor(method, uri, user, password, algorithm, nc string) string {
+	c.username, c.uri, c.algorithm, c.qop, c.nc, c.cnonce = user, uri, algorithm, "auth", nc, "abc"
 	ha1, long := HA1(user, c.realm, password)
 	if algorithm == algorithmSHA256 {
 		ha1 = long
 	}
 	return fmt.Sprintf("Authorization: Digest username=%q, realm=%q, nonce=%q, uri=%q, response=%q, algorithm=%s, qop=auth, nc=%s, cnonce=%q\r\n",
-		user, c.realm, c.nonce, c.uri, c.digestResponse(ha1, "REGISTER"), algorithm, nc, c.cnonce)
+		user, c.realm, c.nonce, c.uri, c.digestResponse(ha1, method), algorithm, nc, c.cnonce)
 }
 
 func TestATelephoneRegisters(t *testing.T) {

@@ -6,34 +6,79 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/pronto-desk/pronto/db/journal"
 	"github.com/pronto-desk/pronto/queue"
 )
 
+// Became waits for what comes of a transfer: the kind of the journal's line that says
+// so, and its reason.
+type Became func(context.Context) (journal.Kind, string, error)
+
 // Refer gives the caller on whom the operator of an extension talks to, as POST /talk
 // does, to whom was dialled at the telephone: a colleague's extension, a topic's code,
-// a number outside. became waits for what comes of it.
-func (s *Server) Refer(ctx context.Context, extension, dialled string) (became func(context.Context) (journal.Kind, string, error), err error) {
-	me, err := s.users.byExtension(ctx, extension)
-	if errors.Is(err, ErrNoUser) {
-		return nil, errRole // a telephone that is nobody's
-	}
-	if err != nil {
-		return nil, err
-	}
+// a number outside.
+func (s *Server) Refer(ctx context.Context, extension, dialled string) (Became, error) {
 	in := &talkInput{}
 	in.Body.Wish = queue.Transfer
 	if err := s.dialled(ctx, in, dialled); err != nil {
+		return nil, err
+	}
+	return s.refer(ctx, extension, in)
+}
+
+// HandOver gives the caller to whom the operator of an extension has consulted.
+func (s *Server) HandOver(ctx context.Context, extension string) (Became, error) {
+	in := &talkInput{}
+	in.Body.Wish = queue.Complete
+	return s.refer(ctx, extension, in)
+}
+
+func (s *Server) refer(ctx context.Context, extension string, in *talkInput) (Became, error) {
+	me, err := s.phoneOf(ctx, extension)
+	if err != nil {
 		return nil, err
 	}
 	mark, err := s.Queue.Mark(ctx, me.ID)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.postTalk(ctx, me, in); err != nil {
+	if err := s.wish(ctx, me, in, false); err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) (journal.Kind, string, error) { return s.Queue.Became(ctx, me.ID, mark) }, nil
+}
+
+// Consult asks whom the operator of an extension has dialled in a second call, while
+// the caller waits: the talk, which must be on this node, is what the offer led to.
+func (s *Server) Consult(ctx context.Context, extension, dialled, node string) (offer uuid.UUID, err error) {
+	me, err := s.phoneOf(ctx, extension)
+	if err != nil {
+		return offer, err
+	}
+	in := &talkInput{}
+	in.Body.Wish = queue.Consult
+	if err := s.dialled(ctx, in, dialled); err != nil {
+		return offer, err
+	}
+	seat, err := s.Queue.Seat(ctx, me.ID)
+	switch {
+	case err != nil:
+		return offer, err
+	case seat.Node != node || !seat.Offer.Valid:
+		return offer, queue.ErrNotTalking // here
+	}
+	return seat.Offer.UUID, s.wish(ctx, me, in, true)
+}
+
+// phoneOf is whose telephone it is.
+func (s *Server) phoneOf(ctx context.Context, extension string) (User, error) {
+	me, err := s.users.byExtension(ctx, extension)
+	if errors.Is(err, ErrNoUser) {
+		err = errRole
+	}
+	return me, err
 }
 
 // dialled says whom somebody means who dials.

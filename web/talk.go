@@ -67,15 +67,21 @@ func (s *Server) postTaping(ctx context.Context, me User, in *tapingInput) (reco
 
 // postTalk puts a wish into the inbox of one's own talk; nobody asks for another.
 func (s *Server) postTalk(ctx context.Context, me User, in *talkInput) (nothing, error) {
-	c := queue.Command{Wish: in.Body.Wish}
+	return nothing{}, s.wish(ctx, me, in, false)
+}
+
+// wish is postTalk; telephone: who is consulted is talked to in a second call of the
+// operator's telephone.
+func (s *Server) wish(ctx context.Context, me User, in *talkInput, telephone bool) error {
+	c := queue.Command{Wish: in.Body.Wish, Telephone: telephone}
 	if c.Wish == queue.Transfer || c.Wish == queue.Consult {
 		to, err := s.target(ctx, me, in)
 		if err != nil {
-			return nothing{}, err
+			return err
 		}
 		c.Target = to
 	}
-	return nothing{}, s.Queue.Command(ctx, me.ID, c, s.Now())
+	return s.Queue.Command(ctx, me.ID, c, s.Now())
 }
 
 // target is whom a caller is to be given to.

@@ -10,38 +10,77 @@ import (
 	"github.com/pronto-desk/pronto/web"
 )
 
-const noteRefused = 2 * time.Second // to write down a transfer that was refused
+const (
+	noteWait   = 2 * time.Second // to write down a transfer that was refused
+	askLongest = 5 * time.Second // to find out whether somebody may be consulted: the telephone repeats its INVITE meanwhile
+)
 
 // Statuses of what came of a transfer, as the telephone that asked for it hears them
 // (RFC 3261 §21).
 const (
-	referGiven = 200
-	referBusy  = 486
-	referEnded = 487
-	referFault = 500
+	referGiven   = 200
+	referBusy    = 486
+	referEnded   = 487
+	referPending = 491
+	referFault   = 500
 )
 
 // refer gives a caller on as an operator's telephone asks, and writes down whom it is
 // refused to.
 func (h *house) refer(ctx context.Context, r sip.Referral) (outcome func(context.Context) int, status int) {
 	if status = r.Refused; status == 0 {
-		became, err := h.web.Refer(ctx, r.Extension, r.To)
+		var became web.Became
+		var err error
+		if r.Joins {
+			became, err = h.web.HandOver(ctx, r.Extension)
+		} else {
+			became, err = h.web.Refer(ctx, r.Extension, r.To)
+		}
 		if err == nil {
 			return h.became(became), 0
 		}
 		status = web.StatusOf(err)
 	}
-	told, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteRefused)
+	h.noteRefused(ctx, r.Extension, r.Call.ID(), status)
+	return nil, status
+}
+
+// dialled conducts the second call of an operator's telephone: it is the wish to
+// consult whom it dials, and the operator's side of that.
+func (h *house) dialled(ctx context.Context, c *sip.Call, extension, to string) {
+	asked, cancel := context.WithTimeout(ctx, askLongest)
+	offer, err := h.web.Consult(asked, extension, to, h.node)
+	cancel()
+	if err != nil {
+		status := web.StatusOf(err)
+		if status == referPending { // of a call: engaged
+			status = referBusy
+		}
+		h.noteRefused(ctx, extension, "", status)
+		_ = c.Refuse(ctx, status, 0)
+		return
+	}
+	if err := c.Answer(ctx); err != nil {
+		h.log.Info("the second call of a telephone could not be answered", "extension", extension, "error", err)
+		return // the talk does not wait for it long
+	}
+	if h.desk.Second(ctx, offer, c) {
+		<-ctx.Done()
+	}
+}
+
+// noteRefused writes down what a telephone asked for in vain.
+func (h *house) noteRefused(ctx context.Context, extension, callID string, status int) {
+	told, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteWait)
 	defer cancel()
-	if err := h.web.NotReferred(told, r.Extension, r.Call.ID(), status); err != nil {
+	if err := h.web.NotReferred(told, extension, callID, status); err != nil {
 		h.log.Warn("a transfer that was refused could not be noted", "status", status, "error", err)
 	}
-	return nil, status
 }
 
 // became says to a telephone what came of its transfer: as on the operator's page it
 // is done when the caller was given on, whoever then lifts.
-func (h *house) became(wait func(context.Context) (journal.Kind, string, error)) func(context.Context) int {
+func (h *house) became(wait web.Became) func(context.Context) int {
 	return func(ctx context.Context) int {
 		kind, why, err := wait(ctx)
 		switch {

@@ -856,6 +856,15 @@ func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
 		return s.asks(ctx, a, verb, w)
 	case "refers":
 		return s.refers(ctx, a, w)
+	case "dials": // dials bruno, dials number bianchi, dials 1999 gets 403: a second call of the telephone, while the first waits
+		return s.dials(ctx, a, w)
+	case "connects": // connects, connects gets 481: the telephone gives the caller to whom its second call is with (REFER with Replaces)
+		want := "200"
+		if len(w) == 2 {
+			want = w[1]
+		}
+		status, err := a.phone.Join(ctx)
+		return told(status, err, want)
 	case "wants": // wants topic carta, which the conversation has not heard of yet when its telephone is hung up
 		_, err := s.db.Pool.Exec(ctx, `insert into commands (offer_id, wants, topic_id, expires_at)
 			select s.offer_id, 'transfer', t.id, $1 from seats s join users u on u.id = s.user_id, topics t where u.name = $2 and t.code = $3`, time.Now().Add(time.Minute), a.name, w[1])
@@ -942,6 +951,29 @@ func (s *stage) refers(ctx context.Context, a *actor, w []string) error {
 		to = "<sip:" + cmp.Or(callerNumbers[to], to) + "@" + deskAddr.String() + ">"
 	}
 	status, err := a.phone.Refer(ctx, to, leave)
+	return told(status, err, want)
+}
+
+// dials makes the second call of an operator's telephone.
+func (s *stage) dials(ctx context.Context, a *actor, w []string) error {
+	want := ""
+	if n := len(w); n > 2 && w[n-2] == "gets" {
+		want, w = w[n-1], w[:n-2]
+	}
+	to := w[len(w)-1]
+	if _, isOperator := s.secrets.Users[to]; isOperator {
+		to = extension(to)
+	}
+	me := extension(a.name)
+	err := a.phone.Consult(ctx, cmp.Or(callerNumbers[to], to), me, s.secrets.Phones[me])
+	if want == "" {
+		return err
+	}
+	return told(0, err, want)
+}
+
+// told holds what a telephone was told, a refusal too, against what it should be.
+func told(status int, err error, want string) error {
 	var refused *sip.StatusError
 	if errors.As(err, &refused) {
 		status, err = refused.Code, nil

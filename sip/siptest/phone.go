@@ -33,6 +33,7 @@ type Phone struct {
 
 	mu      sync.Mutex // guards call, rung and lifted
 	call    *sip.Call
+	held    *sip.Call     // the first, while there is a second
 	rung    chan struct{} // closed when it rings
 	lifted  chan lift     // what to do with a ringing call
 	hearing chan struct{} // closed when nobody listens any more
@@ -291,6 +292,54 @@ func (p *Phone) HangUp(ctx context.Context) error {
 	return p.Gone(ctx, 5*time.Second)
 }
 
+// Consult rings somebody in a second call, as the extension that the telephone is; the
+// first call waits.
+func (p *Phone) Consult(ctx context.Context, number, extension, password string) error {
+	first, err := p.current()
+	if err != nil {
+		return err
+	}
+	call, err := p.agent.Dial(ctx, number, sip.DialOptions{From: extension, Account: sip.Account{User: extension, Password: password}, Via: p.desk, TLS: p.whom, SRTP: p.srtp})
+	if err != nil {
+		return err
+	}
+	p.begin(call)
+	p.mu.Lock()
+	p.held = first
+	p.mu.Unlock()
+	return nil
+}
+
+// Join gives the other side of the first call to that of the second, and returns what
+// it is told came of it.
+func (p *Phone) Join(ctx context.Context) (int, error) {
+	p.mu.Lock()
+	first, second := p.held, p.call
+	p.mu.Unlock()
+	if first == nil {
+		return 0, errors.New("there is no second call")
+	}
+	told, err := first.Refer(ctx, "<sip:pronto@"+p.desk.String()+"?"+second.Replaces()+">")
+	if err != nil {
+		return 0, err
+	}
+	return finally(ctx, told)
+}
+
+// finally waits for the last thing that is told of a transfer.
+func finally(ctx context.Context, told <-chan int) (int, error) {
+	for {
+		select {
+		case status := <-told:
+			if status >= 200 {
+				return status, nil
+			}
+		case <-ctx.Done():
+			return 0, errors.New("nothing is told of the transfer")
+		}
+	}
+}
+
 // Refer gives the other side of the call on with the telephone's own key, to the
 // address of Refer-To, and returns what it is told came of it; with leave it hangs up
 // as soon as it was understood, and is told nothing. A refusal is a *sip.StatusError.
@@ -306,19 +355,11 @@ func (p *Phone) Refer(ctx context.Context, to string, leave bool) (int, error) {
 	if leave {
 		return 0, p.HangUp(ctx)
 	}
-	for {
-		select {
-		case status := <-told:
-			if status >= 200 {
-				return status, nil
-			}
-		case <-ctx.Done():
-			return 0, errors.New("nothing is told of the transfer")
-		}
-	}
+	return finally(ctx, told)
 }
 
-// Gone waits until the call is over, whoever ended it, at most longest.
+// Gone waits until the call is over, whoever ended it, at most longest; of two the
+// first goes on.
 func (p *Phone) Gone(ctx context.Context, longest time.Duration) error {
 	c, err := p.current()
 	if err != nil {
@@ -328,6 +369,11 @@ func (p *Phone) Gone(ctx context.Context, longest time.Duration) error {
 		return errors.New("the call goes on")
 	}
 	<-p.hearing
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held != nil {
+		p.call, p.held = p.held, nil
+	}
 	return nil
 }
 

@@ -98,6 +98,7 @@ func TestAnEncryptedTalk(t *testing.T) {
 func TestATalkOfTwoFamilies(t *testing.T) {
 	for name, x := range map[string][2]string{"caller by IPv6": {"::1", "127.0.0.3"}, "operator by IPv6": {"127.0.0.2", "::1"}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of it is listening
 			families := make(chan bool, 4)
 			agent, _ := deskHere(t, sip.SRTPOff, func(ctx context.Context, a *sip.Agent, c *sip.Call) {
 				serve(t)(ctx, a, c)
