@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/google/uuid"
 
 	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/recordings"
@@ -48,10 +50,14 @@ func TestSealedTalk(t *testing.T) {
 	must(t, os.WriteFile(path, []byte(mine.String()), 0o600))
 	keys, err := recordings.ReadKeys([]string{mine.Recipient().String()}, path)
 	must(t, err)
+	theirs := make(chan int, 1) // what another node says
 	d := newDesk(t, func(c *Config) {
 		c.Archive, err = recordings.Open(dir, "n1", c.DB, c.Log)
 		must(t, err)
 		c.Archive.Seal(keys)
+		c.Sound = func(context.Context, string, string, uuid.UUID, string, http.Header) (*http.Response, error) {
+			return &http.Response{StatusCode: <-theirs, Body: http.NoBody}, nil
+		}
 	})
 	talk := func(ms int) (url, file string) {
 		c := d.rings("+390551234567").contact
@@ -86,11 +92,11 @@ func TestSealedTalk(t *testing.T) {
 	carla.header = nil
 
 	at, file := talk(1000)
-	theirs, err := os.Create(file)
+	f, err := os.Create(file)
 	must(t, err)
-	w, err := age.Encrypt(theirs, other.Recipient())
+	w, err := age.Encrypt(f, other.Recipient())
 	must(t, err)
-	must(t, errors.Join(w.Close(), theirs.Close()))
+	must(t, errors.Join(w.Close(), f.Close()))
 	if p := carla.get(at).problem(t, http.StatusLocked); !strings.Contains(p.Detail, "Non è persa") {
 		t.Errorf("with another's key: %+v", p)
 	}
@@ -98,6 +104,14 @@ func TestSealedTalk(t *testing.T) {
 	must(t, os.Truncate(file, 1000))
 	if p := carla.get(at).problem(t, http.StatusInternalServerError); !strings.Contains(p.Detail, "danneggiato") {
 		t.Errorf("a part of it: %+v", p)
+	}
+
+	// On another node's disk it is no different.
+	must(t, os.Remove(file))
+	d.exec(`update recordings set node = 'n2'`)
+	for _, status := range []int{http.StatusLocked, http.StatusInternalServerError} {
+		theirs <- status
+		carla.get(at).problem(t, status)
 	}
 }
 

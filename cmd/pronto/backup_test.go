@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/gorilla/websocket"
 	"github.com/jackc/pgx/v5"
 
@@ -101,11 +102,28 @@ func burnTransactions(t *testing.T, conn *pgx.Conn) {
 	}
 }
 
+// encrypting makes a server encrypt what it records, with a key beside its
+// configuration and outside its data.
+func encrypting(t *testing.T) func(*server) {
+	t.Helper()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	config := filepath.Join(dir, "pronto.toml")
+	put(t, config, fmt.Appendf(nil, "[recordings]\nrecipients = [%q]\nidentities = \"recordings.key\"\n", id.Recipient()))
+	put(t, filepath.Join(dir, "recordings.key"), []byte(id.String()))
+	return func(s *server) { s.args = append(s.args, "--config", config) }
+}
+
 // TestBackupDuringTraffic makes a backup while people ring, restores it
 // elsewhere, and works on: what was being said is a message, who waited stands
 // among those to ring back, the next caller is served and the page hears of it.
+// What is recorded is encrypted, in the backup too, which needs no key.
 func TestBackupDuringTraffic(t *testing.T) {
-	s := newServer(t)
+	encrypts := encrypting(t)
+	s := newServer(t, encrypts)
 	burnTransactions(t, s.database())
 	k := newRawTrunk(t, s.sip)
 	first, end := leaveMessage(t, s, k)
@@ -127,13 +145,18 @@ func TestBackupDuringTraffic(t *testing.T) {
 	if out := s.mustRun("backup", dir, "--data", s.dir); !strings.Contains(out, "1 sounds") || !strings.Contains(out, "1 messages in the making") {
 		t.Errorf("the backup says %q", out)
 	}
+	for _, below := range []string{"recordings", "spool"} {
+		if b, err := os.ReadFile(fileBelow(t, filepath.Join(dir, below))); err != nil || !strings.HasPrefix(string(b), "age-encryption.org/v1") && !strings.HasPrefix(string(b), "PRONTO1") || strings.Contains(string(b), "WAVE") {
+			t.Errorf("in the backup's %s is %.40q (%v)", below, b, err)
+		}
+	}
 	s.mustRefuse("is there already", "backup", dir, "--data", s.dir)
 	s.mustRefuse("another pronto serves", "restore", dir, "--data", s.dir)
 
 	other := dataDir(t)
 	s.mustRun("restore", dir, "--data", other)
 	s.mustRefuse("the database is not empty (", "restore", dir, "--data", other)
-	r := newServer(t, func(r *server) { r.dir = other })
+	r := newServer(t, encrypts, func(r *server) { r.dir = other })
 	got := r.contactOf(speaking.id, "the message that was being spoken", func(c tickets.Record) bool { return c.Ending != nil })
 	if endingOf(got) != "voicemail" || got.Ticket == nil || !got.HasRecording {
 		t.Errorf("the message that was being spoken: ended %s, ticket %v, recording %v", endingOf(got), got.Ticket, got.HasRecording)
