@@ -173,9 +173,20 @@ export class House {
 
   /** Another command of bin/pronto, on this desk's data. */
   run(command: string, ...args: string[]): string {
-    const done = spawnSync(pronto, [...command.split(' '), '--data', this.dir, ...args], { encoding: 'utf8', timeout: READY_WITHIN })
+    return this.tell('', command, ...args)
+  }
+
+  private tell(input: string, command: string, ...args: string[]): string {
+    const done = spawnSync(pronto, [...command.split(' '), '--data', this.dir, ...args], { input, encoding: 'utf8', timeout: READY_WITHIN })
     if (done.status !== 0) throw new Error(`pronto ${command}: ${done.stderr}`)
     return done.stdout
+  }
+
+  /** A supervisor with a telephone, whom the demo lacks. */
+  addSupervisor(name: string, display: string, extension: string): void {
+    this.passwords.users[name] = this.passwords.phones[extension] = `di-prova-${name}`
+    this.tell(`${this.password(name)}\n`, 'user add', name, '--display', display, '--role', 'supervisor', '--extension', extension)
+    this.tell(`${this.password(name)}\n`, 'phone', extension)
   }
 
   async end(): Promise<void> {
