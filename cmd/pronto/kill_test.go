@@ -116,31 +116,58 @@ func TestKillInMenuAndQueue(t *testing.T) {
 	}
 }
 
+// TestKillInTalk kills the server while one operator talks, and another asks a
+// colleague about a caller who hears music: each contact has one ending, all seats are
+// free, and whoever rings then is served.
 func TestKillInTalk(t *testing.T) {
-	s := newServer(t)
-	sippPhones(t, s, sippDir(t), 1, time.Minute)
+	s := newServer(t, func(s *server) { s.operators = 3 })
+	sippPhones(t, s, sippDir(t), 3, time.Minute)
 	k := newRawTrunk(t, s.sip)
-	c, err := k.invite("800000001")
-	if err != nil {
-		t.Fatal(err)
+	talks := func() tickets.Record {
+		t.Helper()
+		c, err := k.invite("800000001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, _, err := c.answer(); err != nil || status != 200 {
+			t.Fatalf("answered %d: %v", status, err)
+		}
+		c.press("12")
+		return s.contactOf(c.id, "the talk", func(c tickets.Record) bool { return c.Tc != nil && c.Operator != nil })
 	}
-	if status, _, err := c.answer(); err != nil || status != 200 {
-		t.Fatalf("answered %d: %v", status, err)
+	first, second := talks(), talks()
+	third := demoOperator(1)
+	for n := 2; third == *first.Operator || third == *second.Operator; n++ {
+		third = demoOperator(n)
 	}
-	c.press("12")
-	s.contactOf(c.id, "the talk", func(c tickets.Record) bool { return c.Tc != nil })
+	carla := s.token
+	s.token = s.newToken(*second.Operator)
+	s.must("POST", "/talk", map[string]string{"wish": "consult", "operator": third}, nil)
+	s.token = carla
+	s.contactOf(second.CallID, "the colleague to be asked", func(c tickets.Record) bool { return strings.Contains(kinds(c), "consulted") })
 	s.kill()
 	s.start()
-	mustFault(t, s, c.id)
-	var seats struct {
-		Items []struct{ Operator, Doing string }
-	}
-	s.must("GET", "/operators", nil, &seats)
-	for _, seat := range seats.Items {
-		if seat.Doing == "talking" || seat.Doing == "offered" {
-			t.Errorf("%s is still %s with nobody", seat.Operator, seat.Doing)
+	for _, c := range []tickets.Record{first, second} {
+		if got := mustFault(t, s, c.CallID); strings.Count(kinds(got), "ended") != 1 {
+			t.Errorf("it ended more than once (%s)", kinds(got))
 		}
 	}
+	within(t, 60*time.Second, "all seats to be free", func() error {
+		var seats struct {
+			Items []struct {
+				Operator, Doing, Talk string
+				Contact               *string `json:"contact_id"`
+			}
+		}
+		s.must("GET", "/operators", nil, &seats)
+		for _, seat := range seats.Items {
+			if seat.Doing != "idle" || seat.Talk != "" || seat.Contact != nil {
+				return fmt.Errorf("%+v", seat)
+			}
+		}
+		return nil
+	})
+	talks()
 }
 
 // TestKillInMessage kills the server in the middle of a message: what was said
