@@ -157,8 +157,11 @@ func (w *work) offer(o Offer, callback bool) {
 		insert into offers (id, contact_id, user_id, node, state, offered_at, expires_at, consult)
 		values (@id, @contact, @user, @node, 'pending', @at, @expires, @consult)`,
 		args{"id": o.ID, "contact": o.Contact, "user": o.Operator, "node": o.node, "at": o.OfferedAt, "expires": o.ExpiresAt, "consult": o.Consult})
-	if callback {
+	switch {
+	case callback:
 		w.wake(TopicCallbacks)
+		return
+	case o.Consult: // somebody has them, since long before
 		return
 	}
 	w.batch.Queue(`update contacts set tr = coalesce(tr, greatest(@at, tq)) where id = @contact`, args{"contact": o.Contact, "at": o.OfferedAt})

@@ -122,7 +122,7 @@ func (q *Queue) command(ctx context.Context, tx *db.Tx, user int64, c Command, a
 	switch {
 	case err != nil:
 		return err
-	case outbound && (c.Wish == Transfer || c.Wish == Consult):
+	case outbound && c.Wish == Transfer: // they have no place to go back to, should nobody answer
 		return ErrOutgoing
 	}
 	if c.Operator != 0 {

@@ -53,7 +53,8 @@ func TestCommand(t *testing.T) {
 		t.Errorf("the end of a talk is %v", err)
 	}
 	d.exec(`update contacts set direction = 'outbound'`)
-	d.refuses(d.Command(background, anna, Command{Wish: Consult, Target: Target{Operator: bruno}}, after(20)), ErrOutgoing)
+	d.refuses(d.Command(background, anna, Command{Wish: Transfer, Target: Target{Operator: bruno}}, after(20)), ErrOutgoing)
+	d.wants(anna, Command{Wish: Consult, Target: Target{Operator: bruno}}, after(20))
 	d.ok(d.Command(background, anna, Command{Wish: Hold}, after(20)))
 	d.ok(d.Release(background, offer, after(21)))
 	var left int
