@@ -91,6 +91,7 @@ bench: build ## what the desk does and what it costs: one table, CPU per unit
 interop: build ## other people's telephones and torture messages: make interop INTEROP=../shared/interop
 	@test -n "$(INTEROP)" || { echo 'name the folder of the material: make interop INTEROP=../shared/interop' >&2; exit 1; }
 	@.ci/packages $(FOR_TEST) $(FOR_INTEROP)
+	@.ci/kamailio $(CURDIR)/.make/kamailio
 	PRONTO_INTEROP="$(abspath $(INTEROP))" go test -count=1 -run '^Fuzz' ./sip/...
 	PRONTO_INTEROP="$(abspath $(INTEROP))" go test -tags interop -count=1 -parallel 4 -timeout 20m -run '^TestInterop' -v ./cmd/pronto
 

@@ -206,6 +206,72 @@ func talkBy(t *testing.T, s *server, transport, at, more string) {
 	}
 }
 
+// recipe is the indented block of the operations manual that follows a line which
+// ends with after.
+func recipe(t *testing.T, after string) string {
+	t.Helper()
+	manual, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(manual), after+"\n\n")
+	if !found {
+		t.Fatalf("no recipe after %q", after)
+	}
+	var b strings.Builder
+	for line := range strings.Lines(rest) {
+		if line != "\n" && !strings.HasPrefix(line, "    ") {
+			break
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// TestInteropKamailio puts a Kamailio before two nodes, the first of them dead, as
+// the manual says: a caller is answered by the second and a stranger is sent away.
+func TestInteropKamailio(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	dir, program := t.TempDir(), "../../.make/kamailio/usr/sbin/kamailio"
+	modules, err := filepath.Glob("../../.make/kamailio/usr/lib/*/kamailio/modules")
+	if err != nil || len(modules) != 1 {
+		t.Fatalf("no Kamailio: use make interop INTEROP=DIR (%v)", err)
+	}
+	proxy, carrier, dead := fmt.Sprint("127.0.0.1:", freePort(t)), fmt.Sprint("127.0.0.1:", freePort(t)), fmt.Sprint("127.0.0.1:", freePort(t))
+	config := strings.NewReplacer("192.0.2.5:5060", proxy, "/etc/kamailio/dispatcher.list", filepath.Join(dir, "dispatcher.list")).Replace(recipe(t, "`kamailio.cfg` (5.6):"))
+	nodes := strings.NewReplacer("192.0.2.11:5060", dead, "192.0.2.12:5060", s.sip, "203.0.113.4:5060", carrier).Replace(recipe(t, "set, address, flags, priority:"))
+	put(t, filepath.Join(dir, "kamailio.cfg"), []byte(config))
+	put(t, filepath.Join(dir, "dispatcher.list"), []byte(nodes))
+	log := new(tail)
+	cmd := exec.Command(program, "-DD", "-E", "-m", "32", "-M", "4", "-n", "2", "-Y", dir, "-L", modules[0], "-f", filepath.Join(dir, "kamailio.cfg"))
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt) // it ends its children itself
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("Kamailio said:\n%s", lastLines(log.String(), 30))
+		}
+	})
+	_, phone := built(t)
+	call := func(from string) error {
+		out, err := exec.Command(phone, "--server", proxy, "--local", from, "--to", "800000001", "--from", "+390551234567", "--for", "4s").CombinedOutput()
+		t.Logf("from %s (%v):\n%s", from, err, out)
+		return err
+	}
+	within(t, 20*time.Second, "a call through Kamailio", func() error { return call(carrier) })
+	s.waitContacts(1, 20*time.Second, "the call to be on record", func(c tickets.Record) bool {
+		return endingOf(c) == "abandoned_ivr" && c.Caller == "+390551234567"
+	})
+	var refused *exec.ExitError
+	if err := call("127.0.0.77"); !errors.As(err, &refused) || refused.ExitCode() != 2 {
+		t.Errorf("a stranger's call ended with %v", err)
+	}
+}
+
 // compare holds what was heard against what was said.
 func compare(t *testing.T, said, heard string) error {
 	t.Helper()
