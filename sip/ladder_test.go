@@ -165,6 +165,34 @@ func TestLadderIsBounded(t *testing.T) {
 	}
 }
 
+// TestMaskEnds: a key of what hides would hide itself for ever.
+func TestMaskEnds(t *testing.T) {
+	invite := "INVITE sip:+390559876543@x SIP/2.0\r\nFrom: <sip:+390559876543@x>;tag=1\r\nX: inline:****\r\n\r\n"
+	got := new(Agent).masked(&ladder{ways: []Way{{CallID: "x"}}, first: []seen{{data: []byte(invite)}}})
+	if len(got.Messages) != 1 || got.Messages[0].First != "INVITE sip:+390*******43@x SIP/2.0" {
+		t.Errorf("%+v", got.Messages)
+	}
+}
+
+// BenchmarkMask is what the signalling of an ordinary call costs beside the database.
+func BenchmarkMask(b *testing.B) {
+	const head = "Via: SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bK776asdhds;rport\r\nMax-Forwards: 70\r\nFrom: \"Mario Rossi\" <sip:+390551234567@192.0.2.7>;tag=1928301774\r\n" +
+		"To: <sip:800000001@192.0.2.1>\r\nCall-ID: a84b4c76e66710@192.0.2.7\r\nCSeq: 1 INVITE\r\nContact: <sip:+390551234567@192.0.2.7:5060>\r\n" +
+		"Allow: INVITE, ACK, CANCEL, BYE, OPTIONS\r\nUser-Agent: Carrier/1.2.3\r\n"
+	const body = "Content-Type: application/sdp\r\n\r\nv=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=-\r\nc=IN IP4 192.0.2.7\r\nt=0 0\r\n" +
+		"m=audio 20000 RTP/AVP 8 101\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n"
+	l := &ladder{ways: []Way{{CallID: "a84b4c76e66710@192.0.2.7"}}}
+	for _, message := range []string{"INVITE sip:800000001@192.0.2.1 SIP/2.0\r\n" + head + body, "SIP/2.0 100 Trying\r\n" + head + "\r\n", "SIP/2.0 200 OK\r\n" + head + body,
+		"ACK sip:pronto@192.0.2.1 SIP/2.0\r\n" + head + "\r\n", "BYE sip:pronto@192.0.2.1 SIP/2.0\r\n" + head + "\r\n", "SIP/2.0 200 OK\r\n" + head + "\r\n"} {
+		l.first = append(l.first, seen{data: []byte(message)})
+	}
+	a := new(Agent)
+	b.ReportAllocs()
+	for b.Loop() {
+		a.masked(l)
+	}
+}
+
 // FuzzMask: whatever a message looks like, the number and the name in its From
 // appear nowhere, and nothing that is kept can begin another line.
 func FuzzMask(f *testing.F) {

@@ -137,8 +137,13 @@ func (k *mask) learn(m *raw) {
 
 // learnKeys finds the keys of SRTP, wherever they stand (RFC 4568 §9.2).
 func (k *mask) learnKeys(text string) {
-	for at := strings.Index(lower(text), "inline:"); at >= 0; at = strings.Index(lower(text), "inline:") {
-		text = text[at+len("inline:"):]
+	const inline = "inline"
+	for at := strings.IndexByte(text, ':'); at >= 0; at = strings.IndexByte(text, ':') {
+		before := text[:at]
+		text = text[at+1:]
+		if len(before) < len(inline) || !strings.EqualFold(before[len(before)-len(inline):], inline) {
+			continue
+		}
 		end := strings.IndexFunc(text, func(r rune) bool { return strings.ContainsRune("|; \t\r\n,\"", r) })
 		if end < 0 {
 			end = len(text)
@@ -183,11 +188,20 @@ func nobodys(user string) bool {
 	return len(user) <= shortNumber && isDigits(user)
 }
 
-// scrub takes the numbers and names of the call out of a text.
+// scrub takes the numbers and names of the call out of a text. A key may be made of
+// what hides: the search goes forward only.
 func (k *mask) scrub(s string) string {
+	low := lower(s)
 	for _, w := range k.words {
-		for i := strings.Index(lower(s), w); i >= 0; i = strings.Index(lower(s), w) {
-			s = s[:i] + strings.Repeat(star, len(w)) + s[i+len(w):]
+		for from := 0; ; {
+			i := strings.Index(low[from:], w)
+			if i < 0 {
+				break
+			}
+			i += from
+			from = i + len(w)
+			hidden := strings.Repeat(star, len(w))
+			s, low = s[:i]+hidden+s[from:], low[:i]+hidden+low[from:]
 		}
 	}
 	return s
@@ -195,6 +209,13 @@ func (k *mask) scrub(s string) string {
 
 // lower is strings.ToLower for ASCII: no octet moves.
 func lower(s string) string {
+	upper := 0
+	for upper < len(s) && (s[upper] < 'A' || s[upper] > 'Z') {
+		upper++
+	}
+	if upper == len(s) {
+		return s
+	}
 	b := []byte(s)
 	for i, c := range b {
 		if c >= 'A' && c <= 'Z' {
@@ -212,7 +233,7 @@ func (k *mask) message(m *raw) Signal {
 		if !ok || len(out.Headers) >= maskHeaders {
 			continue
 		}
-		out.Headers = append(out.Headers, written(h.name)+": "+k.scrub(limited(valueOf(how, h.value))))
+		out.Headers = append(out.Headers, names[h.name]+": "+k.scrub(limited(valueOf(how, h.value))))
 	}
 	for _, line := range bodyLines(m) {
 		out.Body = append(out.Body, k.scrub(limited(line)))
@@ -280,6 +301,15 @@ var kept = map[string]form{
 	"user-agent": asProduct, "server": asProduct,
 	"www-authenticate": asScheme, "proxy-authenticate": asScheme, "authorization": asScheme, "proxy-authorization": asScheme,
 }
+
+// names are those of the kept headers as people write them.
+var names = func() map[string]string {
+	all := make(map[string]string, len(kept))
+	for name := range kept {
+		all[name] = written(name)
+	}
+	return all
+}()
 
 // written is a header's name as people write it.
 func written(name string) string {
@@ -491,6 +521,9 @@ func product(s string) string {
 // in a row, or more than twice as many in rows that are joined as numbers are
 // written. Addresses and versions stay.
 func digitsHidden(s string) string {
+	if !strings.ContainsAny(s, "0123456789") {
+		return s
+	}
 	b := []byte(s)
 	for i := 0; i < len(b); {
 		if n := addressAt(s[i:]); n > 0 || !isDigits(s[i:i+1]) {
@@ -529,6 +562,9 @@ func addressAt(s string) int {
 		n++
 	}
 	one := strings.TrimRight(s[:n], ".")
+	if len(one) > len("255.255.255.255") || strings.Count(one, ".") != 3 { // said without what makes an error of it
+		return 0
+	}
 	if a, err := netip.ParseAddr(one); err != nil || !a.Is4() {
 		return 0
 	}
