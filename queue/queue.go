@@ -15,6 +15,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -142,7 +143,24 @@ func (q *Queue) look(ctx context.Context) error {
 		q.begun = q.asked.Load()
 		q.runs++
 		// The match is everybody's: the hang-up of one caller does not break it off.
-		_, q.last = q.Match(context.WithoutCancel(ctx), time.Now())
+		q.last = q.matchWaiting(context.WithoutCancel(ctx))
 	}
 	return q.last
+}
+
+// matchWaiting matches if anybody waits. Most of what calls for a match (somebody
+// begins to talk, has wrapped up, comes to work) finds nobody, and a match reads and
+// locks every free seat.
+func (q *Queue) matchWaiting(ctx context.Context) error {
+	asked, cancel := context.WithTimeout(ctx, beatLongest)
+	defer cancel()
+	var waiting bool
+	if err := q.own.Pool.QueryRow(asked, `select exists (select from places where state = 'waiting')`).Scan(&waiting); err != nil {
+		return fmt.Errorf("match: %w", err)
+	}
+	if !waiting {
+		return nil
+	}
+	_, err := q.Match(ctx, time.Now())
+	return err
 }
