@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -36,14 +37,21 @@ const (
 	soakLooks   = 20 // the heap is the least of so many looks: what was found between two collections is not kept
 )
 
-var soakCalls = flag.Int("soak", 10_000, "how many calls TestFigures/soak makes")
+var (
+	callRates = flag.String("calls", "20,100,200,400", "how many calls a second TestFigures/calls makes, one rate after the other")
+	soakCalls = flag.Int("soak", 10_000, "how many calls TestFigures/soak makes")
+)
 
 // callsFigures are what a call costs that is answered and hung up, at rising rates.
 func callsFigures(t *testing.T, f *figures) {
 	s := newServer(t, func(s *server) { s.rtp = "10000-32767" }) // ports rest between calls: many
 	k := newCrowd(t, s)
 	answerRate(t, s, k, 20, 3*time.Second) // the first calls pay for plans and pages
-	for _, rate := range []int{100, 200, 400} {
+	for text := range strings.SplitSeq(*callRates, ",") {
+		rate, err := strconv.Atoi(text)
+		if err != nil || rate < 1 {
+			t.Fatalf("-calls: %q is no rate", text)
+		}
 		took, failed, cpu := answersAt(t, s, k, rate, callsFor)
 		if len(failed) > 0 {
 			t.Logf("%d calls/s: %d of %d calls failed, the first: %v", rate, len(failed), len(failed)+len(took), failed[0]) // more than this machine can do now

@@ -16,11 +16,6 @@ import (
 	"github.com/pronto-desk/pronto/db/private"
 )
 
-// gcPercent lets the heap grow by a quarter of what is alive between collections,
-// not by all of it: 100 waiting callers then cost 105 KB each instead of 190, for
-// 1 to 2 % of a core. GOGC, when it is set, wins.
-const gcPercent = 25
-
 type serveCommand struct {
 	common
 	SIP           []string `name:"sip" help:"Address and port for calls, UDP and TCP; may be repeated." placeholder:"IP:PORT"`
@@ -55,8 +50,12 @@ func (c serveCommand) Run(ctx context.Context) error {
 	if c.Demo && (c.DemoOperators < 1 || c.DemoOperators > maxDemoOperators) {
 		return fmt.Errorf("%w: --demo-operators: between 1 and %d", errConfig, maxDemoOperators)
 	}
-	if os.Getenv("GOGC") == "" {
+	if os.Getenv("GOGC") == "" { // whoever sets it means it
 		debug.SetGCPercent(gcPercent)
+		tended, done := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() { defer close(ended); tendCollector(tended) }()
+		defer func() { done(); <-ended }()
 	}
 	log := newLog(s)
 	slog.SetDefault(log)
