@@ -3,9 +3,12 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +18,8 @@ import (
 	"time"
 
 	"github.com/pronto-desk/pronto/db/dbtest"
+	"github.com/pronto-desk/pronto/sip"
+	"github.com/pronto-desk/pronto/sip/siptest"
 	"github.com/pronto-desk/pronto/tickets"
 )
 
@@ -137,13 +142,15 @@ func TestInteropBaresip(t *testing.T) {
 
 // startBaresip registers a baresip as anna's telephone, which lifts by itself and says
 // the sound in spoken, and makes her available.
-func startBaresip(t *testing.T, s *server, dir, spoken, transport, at, more string) {
+// control is where it takes commands.
+func startBaresip(t *testing.T, s *server, dir, spoken, transport, at, more string) (control int) {
 	t.Helper()
+	control = freePort(t)
 	config, err := os.ReadFile(material(t, "phones/baresip.conf"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.NewReplacer("@SIP@", strconv.Itoa(freePort(t)), "@CTL@", strconv.Itoa(freePort(t)), "@RTP@", "34000-34100",
+	text := strings.NewReplacer("@SIP@", strconv.Itoa(freePort(t)), "@CTL@", strconv.Itoa(control), "@RTP@", "34000-34100",
 		"@IN@", spoken, "@DIR@", dir, "@NAME@", "anna").Replace(string(config))
 	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -170,6 +177,83 @@ func startBaresip(t *testing.T, s *server, dir, spoken, transport, at, more stri
 		_, err := s.do("PUT", "/operators/anna/state", map[string]string{"declared": "available"}, nil)
 		return err
 	})
+	return control
+}
+
+// TestInteropBaresipTransfers lets anna's baresip hold a caller, take them up again, and
+// give them to bruno with its transfer key.
+func TestInteropBaresipTransfers(t *testing.T) {
+	s := newServer(t)
+	_, program := built(t)
+	dir := t.TempDir()
+	spoken := filepath.Join(dir, "operator.wav")
+	padWAV(t, material(t, "audio/ref_b.wav"), spoken, 60) // baresip hangs up at its end
+	control := startBaresip(t, s, dir, spoken, "udp", s.sip, "")
+	desk, err := netip.ParseAddrPort(s.sip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bruno, err := siptest.NewRealPhone(netip.MustParseAddr("127.0.0.1"), desk, nil, sip.SRTPOff)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bruno.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if err := bruno.Register(ctx, "1002", s.secrets().Phones["1002"], time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	call := exec.CommandContext(ctx, program, "--server", s.sip, "--to", "800000001", "--from", "+390551234567", "--press", "12", "--for", "100s")
+	if err := call.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cancel(); _ = call.Wait() }()
+	within(t, 40*time.Second, "anna to talk", func() error { return s.does("anna", "talking") })
+	s.declare("bruno", "available")
+	key, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", control))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Close()
+	for _, command := range []string{`{"command":"hold"}`, `{"command":"resume"}`, `{"command":"hold"}`, `{"command":"transfer","params":"sip:1002@127.0.0.1"}`} {
+		if _, err := fmt.Fprintf(key, "%d:%s,", len(command), command); err != nil { // a netstring
+			t.Fatal(err)
+		}
+		answer := make([]byte, 4096)
+		_ = key.SetReadDeadline(time.Now().Add(20 * time.Second))
+		n, err := key.Read(answer)
+		t.Logf("baresip says to %s: %q %v", command, answer[:n], err)
+	}
+	if err := bruno.Rings(ctx, 40*time.Second); err != nil {
+		t.Fatal("bruno, whom anna gives the caller to: ", err)
+	}
+	if err := bruno.Lift(ctx); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 40*time.Second, "anna to be free of the caller", func() error { return s.does("anna", "wrapping") })
+	within(t, 40*time.Second, "bruno to talk", func() error { return s.does("bruno", "talking") })
+	if err := bruno.HangUp(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.waitContacts(1, 40*time.Second, "the talk to have been bruno's", func(c tickets.Record) bool {
+		return endingOf(c) == "served" && c.Operator != nil && *c.Operator == "bruno"
+	})
+}
+
+// does holds what the desk does with an operator against what it should.
+func (s *server) does(operator, want string) error {
+	var list struct {
+		Items []struct{ Operator, Doing string }
+	}
+	if _, err := s.do("GET", "/operators", nil, &list); err != nil {
+		return err
+	}
+	for _, o := range list.Items {
+		if o.Operator == operator && o.Doing == want {
+			return nil
+		}
+	}
+	return fmt.Errorf("%+v", list.Items)
 }
 
 // talkBy lets a caller and anna's baresip talk, and listens to both.
