@@ -36,6 +36,7 @@ type commands struct {
 	Topic     topicCommand     `cmd:"" help:"How the demands of a topic relax while a caller waits."`
 	Customers customersCommand `cmd:"" help:"The register of doctors."`
 	Trace     traceCommand     `cmd:"" help:"Draw what was signalled for a call."`
+	Verify    verifyCommand    `cmd:"" help:"Say whether the journal is as it was written, and tells every ending."`
 	Backup    backupCommand    `cmd:"" help:"Write a backup of database and sound, beside a running server."`
 	Restore   restoreCommand   `cmd:"" help:"Restore a backup into an empty installation."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`

@@ -296,3 +296,27 @@ func TestCommands(t *testing.T) {
 		t.Errorf("the register holds %+v", found.Items)
 	}
 }
+
+// TestVerify tampers with the journal of a call.
+func TestVerify(t *testing.T) {
+	s := newServer(t)
+	_, caller := built(t)
+	if out, err := exec.Command(caller, "--server", s.sip, "--for", "1s").CombinedOutput(); err != nil {
+		t.Fatalf("caller: %v\n%s", err, out)
+	}
+	s.waitContacts(1, time.Minute, "the call to be on record", func(c tickets.Record) bool { return endingOf(c) == "abandoned_ivr" })
+	if out := s.mustRun("verify", "--data", s.dir); !strings.Contains(out, "all as they were written") {
+		t.Errorf("pronto verify says %q", out)
+	}
+	conn := s.database()
+	for _, c := range [][2]string{
+		{`delete from journal where kind = 'ended'`, "has an ending that the journal does not tell"},
+		{`update journal set at = at + interval '1 minute' where kind = 'answered'`, "is not what was written"},
+		{`delete from journal where kind = 'begun'`, "is missing"},
+	} {
+		if _, err := conn.Exec(t.Context(), c[0]); err != nil {
+			t.Fatal(err)
+		}
+		s.mustRefuse(c[1], "verify", "--data", s.dir)
+	}
+}
