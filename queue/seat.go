@@ -199,7 +199,8 @@ func (q *Queue) declare(ctx context.Context, user, by int64, declared, reason st
 }
 
 // Dismiss is Declare off in the transaction that lets somebody go, or come back:
-// what they had declared before must not call them. A talk goes on to its end.
+// what they had declared before must not call them. A talk goes on to its end; but
+// whoever takes part in somebody else's is hung up on.
 func (q *Queue) Dismiss(ctx context.Context, tx *db.Tx, user int64, at time.Time) error {
 	seat, err := lockSeat(ctx, tx, user)
 	if errors.Is(err, ErrNoSeat) {
@@ -207,6 +208,9 @@ func (q *Queue) Dismiss(ctx context.Context, tx *db.Tx, user int64, at time.Time
 	}
 	if err == nil {
 		err = q.declareIn(ctx, tx, seat, Off, "", 0, at)
+	}
+	if err == nil && seat.Supervises.Valid {
+		err = q.excluded(ctx, tx, seat, at)
 	}
 	if err != nil {
 		return fmt.Errorf("dismiss: %w", err)

@@ -242,6 +242,19 @@ func (q *Queue) supervised(ctx context.Context, by int64, asked *time.Time, reas
 	return nil
 }
 
+// excluded ends the supervision of somebody who is let go, whose seat is locked; the
+// operator's is not, and stands as it stood.
+func (q *Queue) excluded(ctx context.Context, tx *db.Tx, seat Seat, at time.Time) error {
+	o, err := readOffer(ctx, tx, seat.Supervises.UUID)
+	if err != nil {
+		return err
+	}
+	w := q.work(tx, at)
+	w.batch.Queue(`update seats set supervises = null, supervises_as = '', supervises_since = null where user_id = @by`, args{"by": seat.User})
+	w.supervision(journal.SupervisionEnded, o, seat.User, why("dismissed"))
+	return w.do(ctx)
+}
+
 // AwaitSupervision waits until who supervises the talk that an offer led to, or how,
 // is another than was, and returns it; nil is nobody. It ends with ctx, whose cause it
 // returns; while the database is away it tries again every second.

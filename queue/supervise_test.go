@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
 )
 
@@ -96,6 +97,12 @@ func TestSupervisionEndsWithTheTalk(t *testing.T) {
 		t.Error("carla was handed over with the caller")
 	}
 	d.ok(d.Supervise(background, carla, asked.ID, Whisper, after(6))) // the same talk, another operator
+	d.ok(d.db.Tx(background, func(tx *db.Tx) error { return d.Dismiss(background, tx, carla, after(6)) }))
+	if d.seat(bruno).Supervisor != "" {
+		t.Error("who was let go takes part")
+	}
+	d.ok(d.Declare(background, carla, "available", "", after(6)))
+	d.ok(d.Supervise(background, carla, asked.ID, Whisper, after(6)))
 	d.ok(New(d.db, "north", nil).Recover(background, after(7)))
 	if !d.seat(carla).free() {
 		t.Error("a crash has left a supervisor in a talk")
@@ -103,7 +110,7 @@ func TestSupervisionEndsWithTheTalk(t *testing.T) {
 	d.waits("carla", 2, after(8))
 	d.match(after(8), 1)
 	d.told(journal.ContactStream(rossi.contact), "waiting", "offered", "accepted", "supervision_asked", "offered", "accepted", "given",
-		"supervision_ended", "released", "joined", "supervision_asked", "supervision_ended", "released")
+		"supervision_ended", "released", "joined", "supervision_asked", "supervision_ended", "supervision_asked", "supervision_ended", "released")
 	over, cancel := context.WithCancelCause(background)
 	time.AfterFunc(time.Millisecond, func() { cancel(errRehearsed) })
 	if _, err := d.AwaitSupervision(over, offer, nil); err != errRehearsed {
