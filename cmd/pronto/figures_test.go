@@ -74,7 +74,9 @@ func (f *figures) row(r figure) {
 			ratio = fmt.Sprintf("%.0f", float64(r.each)/float64(f.relayed))
 		}
 	}
-	f.rows = append(f.rows, fmt.Sprintf("| %s | %s | %s | %s | %s | %s |", r.what, r.must, r.aim, r.measured, cpu, ratio))
+	line := fmt.Sprintf("| %s | %s | %s | %s | %s | %s |", r.what, r.must, r.aim, r.measured, cpu, ratio)
+	fmt.Println(line) // at once too: what follows takes minutes
+	f.rows = append(f.rows, line)
 }
 
 // rounded is a time with three digits.
