@@ -88,7 +88,7 @@ func TestDiskFull(t *testing.T) {
 	if _, err := tape.Close(ctx, noon.Add(3*time.Second)); err == nil {
 		t.Error("a recording whose end is nowhere on the disk is called safe")
 	}
-	left, err := look(filepath.Join(disk, spoolDir)) // as a run after a crash would
+	left, err := look(filepath.Join(disk, spoolDir, "*.seg")) // as a run after a crash would
 	must(t, err)
 	tapes, _ := left.left()
 	if len(tapes) != 1 || !slices.Equal(tapes[0].sound, said) {
