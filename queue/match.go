@@ -35,7 +35,7 @@ type caller struct {
 
 // free is a seat as Match sees it: available and idle.
 type free struct {
-	seat   Seat
+	seat   Seat // a match knows its user alone
 	skills []skill
 }
 
@@ -129,11 +129,11 @@ func (p *pairing) reunite() {
 	}
 }
 
-const freeSQL = `select ` + seatColumns + `,
-		array(select level from user_topics k where k.user_id = s.user_id order by topic_id)` + seatsFirst + `
-	where s.doing = 'idle' and s.declared = 'available' and u.active and not ` + supervisingSQL + ` order by s.idle_since, s.user_id for update of s skip locked`
-
-const freeCountSQL = `select count(*), exists (select from places where state = 'waiting') from seats s join users u on u.id = s.user_id where s.doing = 'idle' and s.declared = 'available' and u.active and not ` + supervisingSQL
+// Who could be offered a caller, and for what, the longest idle first. They are not
+// locked: of hundreds who are free a match takes as many as wait.
+const freeSQL = `
+	select s.user_id, k.topic_id, k.level from seats s join users u on u.id = s.user_id join user_topics k on k.user_id = s.user_id
+	where s.doing = 'idle' and s.declared = 'available' and u.active and not ` + supervisingSQL + ` order by s.idle_since, s.user_id, k.topic_id`
 
 const routesSQL = `select id, relax_2, relax_3, coalesce(overflow_id, 0), overflow_after from topics`
 
@@ -201,65 +201,85 @@ func (q *Queue) Match(ctx context.Context, at time.Time) (made int, err error) {
 	return made, nil
 }
 
-// leaving are callers who were gone, or going, when they were to be offered.
-type leaving []uuid.UUID
+// leaving are callers and operators who were gone, or going, when they were to be
+// brought together.
+type leaving struct {
+	callers []uuid.UUID
+	seats   []int64 // by their users
+}
 
-func (l leaving) Error() string { return fmt.Sprintf("%d callers are leaving", len(l)) }
+// Error says how many they are.
+func (l *leaving) Error() string {
+	return fmt.Sprintf("%d callers and %d operators are leaving", len(l.callers), len(l.seats))
+}
+
+func (l *leaving) any() bool { return len(l.callers)+len(l.seats) > 0 }
 
 // matchOnce looks once. It tells whether it had to skip somebody. When some of the
 // chosen are leaving just now, nothing of it happens and it is done again without
-// them: who is behind them may have their seats.
+// them: others may have their turn.
 func (q *Queue) matchOnce(ctx context.Context, at time.Time) (made int, skipped bool, err error) {
 	var gone leaving
 	for {
 		err := q.own.Tx(ctx, func(tx *db.Tx) (err error) {
-			made, skipped, err = q.match(ctx, tx, gone, at)
+			made, err = q.match(ctx, tx, gone, at)
 			return err
 		})
-		var more leaving
+		var more *leaving
 		if !errors.As(err, &more) {
-			return made, skipped || len(gone) > 0, err
+			return made, gone.any(), err
 		}
-		gone = append(gone, more...)
+		gone.callers, gone.seats = append(gone.callers, more.callers...), append(gone.seats, more.seats...)
 	}
 }
 
-// match is one transaction of Match. Its error is of type leaving when some of
-// those it chose could not be offered.
-func (q *Queue) match(ctx context.Context, tx *db.Tx, gone leaving, at time.Time) (made int, skipped bool, err error) {
-	seats, routes, skipped, err := q.vacant(ctx, tx)
-	if err != nil || len(seats) == 0 {
-		return 0, skipped, err
+// match is one transaction of Match, without those who are gone. Its error is a
+// *leaving when some of those it chose could not be brought together.
+func (q *Queue) match(ctx context.Context, tx *db.Tx, gone leaving, at time.Time) (made int, err error) {
+	seats, routes, err := q.vacant(ctx, tx)
+	if err != nil {
+		return 0, err
 	}
+	seats = slices.DeleteFunc(seats, func(f free) bool { return slices.Contains(gone.seats, f.seat.User) })
 	callers, err := q.firsts(ctx, tx, seats, routes, gone, at)
 	if err != nil || len(callers) == 0 {
-		return 0, skipped, err
+		return 0, err
 	}
-	made, err = q.offer(ctx, tx, callers, seats, pair(callers, seats, at), at)
-	return made, skipped, err
+	return q.offer(ctx, tx, callers, seats, pair(callers, seats, at), at)
 }
 
-// vacant takes the lock and then reads who is free, the topics' routes, and
-// whether there are more free seats than it could lock. They are statements in
-// one round: each has its own snapshot (read committed), so those that read see
-// what the match before this one has committed. A lock taken within the reading
-// statement would come after its snapshot.
-func (q *Queue) vacant(ctx context.Context, tx *db.Tx) (seats []free, routes map[int64]route, skipped bool, err error) {
+// vacant takes the lock and then reads who is free, and the topics' routes. They are
+// statements in one round: each has its own snapshot (read committed), so those that
+// read see what the match before this one has committed. A lock taken within the
+// reading statement would come after its snapshot.
+func (q *Queue) vacant(ctx context.Context, tx *db.Tx) (seats []free, routes map[int64]route, err error) {
 	var b pgx.Batch
 	b.Queue(`select pg_advisory_xact_lock(@class, @lock)`, args{"class": matchLockClass, "lock": matchLock})
 	b.Queue(freeSQL).Query(func(rows pgx.Rows) (err error) {
-		seats, err = pgx.CollectRows(rows, scanFree)
+		seats, err = scanFree(rows)
 		return err
 	})
 	b.Queue(routesSQL).Query(func(rows pgx.Rows) (err error) {
 		routes, err = scanRoutes(rows)
 		return err
 	})
-	var all int
-	var waiting bool
-	b.Queue(freeCountSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&all, &waiting) })
 	err = tx.SendBatch(ctx, &b).Close()
-	return seats, routes, waiting && all > len(seats), err
+	return seats, routes, err
+}
+
+// scanFree joins the rows of each seat, which come one after the other.
+func scanFree(rows pgx.Rows) (seats []free, err error) {
+	var user int64
+	var s skill
+	_, err = pgx.ForEachRow(rows, []any{&user, &s.topic, &s.level}, func() error {
+		if len(seats) == 0 || seats[len(seats)-1].seat.User != user {
+			seats = append(seats, free{seat: Seat{User: user}})
+		}
+		last := &seats[len(seats)-1]
+		last.skills = append(last.skills, s)
+		return nil
+	})
+	return seats, err
 }
 
 func scanRoutes(rows pgx.Rows) (map[int64]route, error) {
@@ -288,7 +308,7 @@ func (q *Queue) firsts(ctx context.Context, tx *db.Tx, seats []free, routes map[
 		return nil, nil
 	}
 	rows, err := tx.Query(ctx, callersSQL, args{
-		"topics": topics, "afters": afters, "uptos": uptos, "most": len(seats), "without": append([]uuid.UUID{}, gone...),
+		"topics": topics, "afters": afters, "uptos": uptos, "most": len(seats), "without": append([]uuid.UUID{}, gone.callers...),
 		"node": q.node, "silent": q.silentNodes(), "refused": Refused, "refused_since": at.Add(-refusedFor), "dials": q.dials.Load(), "at": at,
 	})
 	if err != nil {
@@ -299,15 +319,6 @@ func (q *Queue) firsts(ctx context.Context, tx *db.Tx, seats []free, routes map[
 		c.route = routes[c.topic]
 		return c, err
 	})
-}
-
-func scanFree(row pgx.CollectableRow) (f free, err error) {
-	var wrapUp int
-	var levels []int
-	err = row.Scan(append(f.seat.fields(&wrapUp), &levels)...)
-	f.seat.WrapUp = time.Duration(wrapUp) * time.Second
-	f.skills = skills(f.seat.Topics, levels)
-	return f, err
 }
 
 // skills joins two columns.
@@ -329,10 +340,9 @@ func (q *Queue) offer(ctx context.Context, tx *db.Tx, callers []caller, seats []
 		if w == nil {
 			w = q.work(tx, at)
 		}
-		seat, caller := seats[s].seat, callers[c]
-		o := Offer{ID: uuid.New(), Contact: caller.contact, Operator: seat.User, Name: seat.Operator, Extension: seat.Extension,
-			State: Pending, OfferedAt: at, ExpiresAt: at.Add(RingLongest), node: caller.node}
-		w.seat(seat.offered(o))
+		caller := callers[c]
+		o := Offer{ID: uuid.New(), Contact: caller.contact, Operator: seats[s].seat.User, State: Pending, OfferedAt: at, ExpiresAt: at.Add(RingLongest), node: caller.node}
+		w.ring(o, &gone)
 		w.take(o.Contact, &gone)
 		w.offer(o, caller.callback)
 		w.both(journal.Offered, o, overflowed(seats[s], caller))
@@ -344,8 +354,8 @@ func (q *Queue) offer(ctx context.Context, tx *db.Tx, callers []caller, seats []
 	if err := w.do(ctx); err != nil {
 		return 0, err
 	}
-	if len(gone) > 0 {
-		return 0, gone
+	if gone.any() {
+		return 0, &gone
 	}
 	return made, nil
 }
@@ -364,32 +374,26 @@ var errRehearsed = errors.New("it was a rehearsal")
 // rehearse does, for nobody, what a match does, and takes it back: a connection
 // that has never seen these tables, statements and functions needs 25 ms more for
 // its first match, and one whose plans a vacuum or an ANALYZE has thrown away 3 ms.
-// The caller who comes next should not pay that. For new connections the rehearsal
-// is whole: with the offer, which fails (nobody can be offered to nobody) and leaves
-// a line in the server's log. It always ends in an error, which is of interest to
-// its test alone.
-func (q *Queue) rehearse(ctx context.Context, at time.Time, whole bool) error {
+// The caller who comes next should not pay that. It always ends in an error, which is
+// of interest to its test alone.
+func (q *Queue) rehearse(ctx context.Context, at time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, beatLongest)
 	defer cancel()
 	return q.own.Tx(ctx, func(tx *db.Tx) error {
-		if _, _, _, err := q.vacant(ctx, tx); err != nil {
+		if _, _, err := q.vacant(ctx, tx); err != nil {
 			return err
 		}
 		nobody := []free{{skills: []skill{{topic: 0, level: 1}}}}
-		if _, err := q.firsts(ctx, tx, nobody, map[int64]route{0: {}}, nil, at); err != nil {
+		if _, err := q.firsts(ctx, tx, nobody, map[int64]route{0: {}}, leaving{}, at); err != nil {
 			return err
 		}
 		var gone leaving
 		w := q.work(tx, at)
 		o := Offer{ID: uuid.New(), State: Pending, OfferedAt: at, ExpiresAt: at.Add(RingLongest), node: q.node}
-		w.seat(Seat{Declared: Available, Doing: Idle, DeclaredAt: at, DoingAt: at, IdleSince: at})
+		w.ring(o, &gone)
 		w.take(o.Contact, &gone)
-		w.both(journal.Offered, o, nil)
-		if err := w.do(ctx); err != nil || !whole {
-			return errors.Join(errRehearsed, err)
-		}
-		w = q.work(tx, at)
 		w.offer(o, false)
+		w.both(journal.Offered, o, nil)
 		return errors.Join(errRehearsed, w.do(ctx))
 	})
 }

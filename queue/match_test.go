@@ -1,14 +1,12 @@
 package queue
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgconn"
 	"pgregory.net/rapid"
 
 	"github.com/pronto-desk/pronto/db"
@@ -250,12 +248,16 @@ func TestMatchLooksAgain(t *testing.T) {
 	}{
 		{"seat", `select from seats for update`, true},
 		{"place", `select from places for update`, true},
-		{"a seat that stays locked", `select from seats where user_id = (select id from users where name = 'other') for update`, false},
+		{"a seat that stays locked", `select from seats where user_id = (select id from users where name = 'anna') for update`, false},
+		{"a seat that a colleague offers somebody", `select from seats where user_id = (select id from users where name = 'anna') for update;
+			insert into offers (id, contact_id, user_id, node, state, offered_at, expires_at)
+			select gen_random_uuid(), c.id, u.id, '', 'pending', now(), now() from users u, contacts c where u.name = 'anna' order by c.t0 limit 1`, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDesk(t)
 			d.sits("anna", after(0), 0, "software")
 			d.sits("other", after(0), 0, "software")
+			d.call(after(0)) // somebody else
 			rossi := d.waits("software", 2, after(1))
 			moved := d.db.Wakeups.Subscribe(PlaceTopic(rossi.contact))
 			defer moved.Close()
@@ -330,16 +332,10 @@ func TestNobodyRingsBeforeTheyWait(t *testing.T) {
 	}
 }
 
-// TestRehearsal does all that a match does but for its last statement, which must
-// fail as it is meant to, and leaves nothing behind.
+// TestRehearsal does all that a match does, and leaves nothing behind.
 func TestRehearsal(t *testing.T) {
 	d := newDesk(t)
-	if err := d.rehearse(background, after(0), false); err.Error() != errRehearsed.Error() {
-		t.Fatalf("the short rehearsal ended with: %v", err)
-	}
-	err := d.rehearse(background, after(0), true)
-	var pe *pgconn.PgError
-	if !errors.Is(err, errRehearsed) || !errors.As(err, &pe) || pe.Code != "23503" || pe.TableName != "offers" { // foreign_key_violation
+	if err := d.rehearse(background, after(0)); err.Error() != errRehearsed.Error() {
 		t.Fatalf("the rehearsal ended with: %v", err)
 	}
 	var left int

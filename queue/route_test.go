@@ -206,7 +206,7 @@ func (d *desk) everybody(at time.Time) (callers []caller, seats []free) {
 	defer func() { d.ok(tx.Rollback(background)) }()
 	rows, err := tx.Query(background, freeSQL)
 	d.ok(err)
-	seats, err = pgx.CollectRows(rows, scanFree)
+	seats, err = scanFree(rows)
 	d.ok(err)
 	rows, err = tx.Query(background, routesSQL)
 	d.ok(err)

@@ -129,15 +129,31 @@ func (w *work) place(contact uuid.UUID, from, to placeState, at time.Time) {
 		args{"contact": contact, "from": from, "to": to, "left": left})
 }
 
-// take offers the place of a caller who waits, unless they are leaving just now:
-// somebody has the row, or they have gone. Those are added to gone.
+// ring offers a caller to a seat, unless its operator is leaving just now: somebody
+// has the row, or they are not free any more. Those are added to gone.
+func (w *work) ring(o Offer, gone *leaving) {
+	w.wake(SeatTopic(o.Operator))
+	w.batch.Queue(`
+		update seats set doing = 'offered', doing_at = @at, doing_until = @until, offer_id = @offer, contact_id = @contact, node = @node, version = version + 1
+		where user_id = (select s.user_id from seats s where s.user_id = @user and s.doing = 'idle' and s.declared = 'available' and not `+supervisingSQL+`
+			for update of s skip locked)`,
+		args{"user": o.Operator, "at": o.OfferedAt, "until": o.ExpiresAt, "offer": o.ID, "contact": o.Contact, "node": o.node}).
+		Exec(func(tag pgconn.CommandTag) error {
+			if tag.RowsAffected() == 0 {
+				gone.seats = append(gone.seats, o.Operator)
+			}
+			return nil
+		})
+}
+
+// take offers the place of a caller who waits, unless they are leaving just now.
 func (w *work) take(contact uuid.UUID, gone *leaving) {
 	w.batch.Queue(`
 		update places set state = 'offered' where contact_id = (
 			select contact_id from places where contact_id = @contact and state = 'waiting' for update skip locked)`,
 		args{"contact": contact}).Exec(func(tag pgconn.CommandTag) error {
 		if tag.RowsAffected() == 0 {
-			*gone = append(*gone, contact)
+			gone.callers = append(gone.callers, contact)
 		}
 		return nil
 	})
@@ -149,13 +165,16 @@ func (w *work) operator(o Offer) {
 	w.batch.Queue(`update contacts set operator_id = @operator, tw = null where id = @contact`, args{"contact": o.Contact, "operator": o.Operator})
 }
 
-// offer writes a new offer; the contact's Tr is when the first one rang, if the
-// caller was there. A match may have begun before a place it finds was taken: Tq
-// is not after Tr.
+// offer writes a new offer, if it has seat and place: nobody who is leaving is waited
+// for here, in the unique indexes of what others offer. The contact's Tr is when the
+// first one rang, if the caller was there. A match may have begun before a place it
+// finds was taken: Tq is not after Tr.
 func (w *work) offer(o Offer, callback bool) {
 	w.batch.Queue(`
 		insert into offers (id, contact_id, user_id, node, state, offered_at, expires_at, consult)
-		values (@id, @contact, @user, @node, 'pending', @at, @expires, @consult)`,
+		select @id::uuid, @contact::uuid, @user::bigint, @node::text, 'pending', @at::timestamptz, @expires::timestamptz, @consult::boolean
+		from seats where user_id = @user::bigint and offer_id = @id::uuid
+			and not exists (select from places where contact_id = @contact::uuid and state = 'waiting')`,
 		args{"id": o.ID, "contact": o.Contact, "user": o.Operator, "node": o.node, "at": o.OfferedAt, "expires": o.ExpiresAt, "consult": o.Consult})
 	switch {
 	case callback:
