@@ -93,7 +93,7 @@ interop: build ## other people's telephones and torture messages: make interop I
 	@.ci/packages $(FOR_TEST) $(FOR_INTEROP)
 	@.ci/kamailio $(CURDIR)/.make/kamailio
 	PRONTO_INTEROP="$(abspath $(INTEROP))" go test -count=1 -run '^Fuzz' ./sip/...
-	PRONTO_INTEROP="$(abspath $(INTEROP))" go test -tags interop -count=1 -parallel 4 -timeout 20m -run '^TestInterop' -v ./cmd/pronto
+	PRONTO_INTEROP="$(abspath $(INTEROP))" go test -tags interop -count=1 -parallel 7 -timeout 20m -run '^TestInterop' -v ./cmd/pronto
 
 api: go ## renew the API's description (web/openapi.json) and the console's types from the code
 	go test -count=1 -run '^TestDescriptionIsCommitted$$' ./web -renew
