@@ -28,7 +28,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	defer due.Stop()
 	again := time.NewTicker(rehearseEvery)
 	defer again.Stop()
-	_ = q.rehearse(ctx, time.Now())
+	_ = q.rehearse(ctx, time.Now(), true)
 	failing := false
 	for {
 		var err error
@@ -39,7 +39,7 @@ func (q *Queue) Run(ctx context.Context) error {
 			err = q.tend(ctx, time.Now())
 			beat.Reset(beatEvery)
 		case <-again.C:
-			_ = q.rehearse(ctx, time.Now()) // an error that lasts is the next beat's, too
+			_ = q.rehearse(ctx, time.Now(), false) // an error that lasts is the next beat's, too
 		case <-nodes.C():
 			err = q.beat(ctx, time.Now())
 		case <-match.C():
@@ -59,7 +59,7 @@ func (q *Queue) Run(ctx context.Context) error {
 			q.db.Wakeups.Wake(TopicMatch) // who waits is to learn it too: the wake-ups of others will not come
 		} else if err == nil && failing {
 			q.log.Info("the queue's clocks are kept again")
-			_ = q.rehearse(ctx, time.Now()) // the connections are new
+			_ = q.rehearse(ctx, time.Now(), true) // the connections are new
 		}
 		failing = err != nil
 	}

@@ -374,9 +374,11 @@ var errRehearsed = errors.New("it was a rehearsal")
 // rehearse does, for nobody, what a match does, and takes it back: a connection
 // that has never seen these tables, statements and functions needs 25 ms more for
 // its first match, and one whose plans a vacuum or an ANALYZE has thrown away 3 ms.
-// The caller who comes next should not pay that. It always ends in an error, which is
-// of interest to its test alone.
-func (q *Queue) rehearse(ctx context.Context, at time.Time) error {
+// The caller who comes next should not pay that. For new connections the rehearsal
+// is whole: with an offer of nobody to nobody, whose foreign keys are looked up and
+// fail, and leave a line in the server's log. It always ends in an error, which is of
+// interest to its test alone.
+func (q *Queue) rehearse(ctx context.Context, at time.Time, whole bool) error {
 	ctx, cancel := context.WithTimeout(ctx, beatLongest)
 	defer cancel()
 	return q.own.Tx(ctx, func(tx *db.Tx) error {
@@ -394,6 +396,11 @@ func (q *Queue) rehearse(ctx context.Context, at time.Time) error {
 		w.take(o.Contact, &gone)
 		w.offer(o, false)
 		w.both(journal.Offered, o, nil)
-		return errors.Join(errRehearsed, w.do(ctx))
+		err := w.do(ctx)
+		if err == nil && whole {
+			_, err = tx.Exec(ctx, `insert into offers (id, contact_id, user_id, node, state, offered_at, expires_at) values (@id, @id, 0, '', 'pending', @at, @at)`,
+				args{"id": o.ID, "at": at})
+		}
+		return errors.Join(errRehearsed, err)
 	})
 }

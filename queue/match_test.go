@@ -1,12 +1,14 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 	"pgregory.net/rapid"
 
 	"github.com/pronto-desk/pronto/db"
@@ -332,10 +334,16 @@ func TestNobodyRingsBeforeTheyWait(t *testing.T) {
 	}
 }
 
-// TestRehearsal does all that a match does, and leaves nothing behind.
+// TestRehearsal does all that a match does but for its last statement, which must
+// fail as it is meant to, and leaves nothing behind.
 func TestRehearsal(t *testing.T) {
 	d := newDesk(t)
-	if err := d.rehearse(background, after(0)); err.Error() != errRehearsed.Error() {
+	if err := d.rehearse(background, after(0), false); err.Error() != errRehearsed.Error() {
+		t.Fatalf("the short rehearsal ended with: %v", err)
+	}
+	err := d.rehearse(background, after(0), true)
+	var pe *pgconn.PgError
+	if !errors.Is(err, errRehearsed) || !errors.As(err, &pe) || pe.Code != "23503" || pe.TableName != "offers" { // foreign_key_violation
 		t.Fatalf("the rehearsal ended with: %v", err)
 	}
 	var left int
