@@ -38,6 +38,7 @@ func material(t *testing.T, path string) string {
 // TestInteropTorture sends the torture messages of RFC 4475 and RFC 5118 over
 // UDP and TCP and holds the answers against their index.
 func TestInteropTorture(t *testing.T) {
+	t.Parallel()
 	for i, of := range [][2]string{{"rfc4475", "udp"}, {"rfc4475", "tcp"}, {"rfc5118", "udp"}, {"rfc5118", "tcp"}} {
 		corpus, transport := of[0], of[1]
 		from := fmt.Sprint("127.0.0.", 2+i) // an address of its own: answers go to the port that a message names

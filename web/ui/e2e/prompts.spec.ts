@@ -71,7 +71,7 @@ test('a prompt is replaced by a good file only, and the program’s own comes ba
   await page.getByRole('button', { name: 'Accendi l’annuncio' }).click()
   await page.getByRole('button', { name: 'Sì, accendi' }).click()
   await expect(page.getByRole('region', { name: 'Annuncio di emergenza' }).last()).toContainText('guasto_fse')
-  expect(await house.api('/emergency')).toMatchObject({ active: true, clip: 'guasto_fse' })
+  await expect.poll(() => house.api('/emergency')).toMatchObject({ active: true, clip: 'guasto_fse' }) // the page named it before, too
   await page.goto(own)
   await page.getByRole('button', { name: 'Elimina questo messaggio' }).click()
   await page.getByRole('button', { name: 'Sì, elimina' }).click()
