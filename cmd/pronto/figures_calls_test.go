@@ -305,3 +305,10 @@ func relayDatagrams(relay int, to syscall.Sockaddr) (time.Duration, error) {
 	spent := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
 	return time.Duration(spent / relayPackets), nil
 }
+
+// forget lets go of a call that is over.
+func (k *rawTrunk) forget(c *rawCall) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.calls, c.id)
+}

@@ -192,13 +192,6 @@ func (k *rawTrunk) socket() (*net.UDPConn, error) {
 	return net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 }
 
-// forget lets go of a call that is over.
-func (k *rawTrunk) forget(c *rawCall) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.calls, c.id)
-}
-
 // request is the text of a request of this call.
 func (c *rawCall) request(method string, cseq int, uri, headers, body string) string {
 	to := fmt.Sprintf("<sip:%s@%s>", c.number, c.trunk.server)
