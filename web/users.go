@@ -232,16 +232,7 @@ func (s *Users) ByName(ctx context.Context, name string) (User, error) {
 	if !userName.MatchString(name) {
 		return User{}, ErrNoUser
 	}
-	rows, err := s.db.Pool.Query(ctx, `select `+userColumns+` from users where name = @name and active`,
-		pgx.StrictNamedArgs{"name": name})
-	if err != nil {
-		return User{}, fmt.Errorf("user: %w", err)
-	}
-	u, err := pgx.CollectExactlyOneRow(rows, scanUser)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return User{}, ErrNoUser
-	}
-	return u, err
+	return s.oneActive(ctx, `name = @is`, name)
 }
 
 // byExtension finds the active person whose telephone it is.
@@ -249,8 +240,11 @@ func (s *Users) byExtension(ctx context.Context, extension string) (User, error)
 	if !phoneExtension.MatchString(extension) {
 		return User{}, ErrNoUser
 	}
-	rows, err := s.db.Pool.Query(ctx, `select `+userColumns+` from users where extension = @extension and active`,
-		pgx.StrictNamedArgs{"extension": extension})
+	return s.oneActive(ctx, `extension = @is`, extension)
+}
+
+func (s *Users) oneActive(ctx context.Context, where, is string) (User, error) {
+	rows, err := s.db.Pool.Query(ctx, `select `+userColumns+` from users where active and `+where, pgx.StrictNamedArgs{"is": is})
 	if err != nil {
 		return User{}, fmt.Errorf("user: %w", err)
 	}
