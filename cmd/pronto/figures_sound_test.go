@@ -385,19 +385,23 @@ func (p *rawPhones) talking() (n int) {
 }
 
 const (
-	voiceSockets = 16 // so that no socket's buffer is filled while we are not on a processor
+	voiceSockets = 4
 	voicePhases  = 20 // of a millisecond each
 	voiceSize    = 12 + audio.FrameBytes
 	voiceMark    = "pronto-figures:" // in the sound: what is ours, and no prompt or music
+	voiceLook    = time.Millisecond  // how often is looked for what has come
 	delayStep    = 10 * time.Microsecond
 	delaySteps   = 100_000 // up to a second
 )
 
 // voices are the sound of many telephones: each sends a packet every 20 ms, as
-// telephones do, and what comes back of them says when it left.
+// telephones do, and what comes back of them says when it left. Their sockets are
+// looked at every millisecond and wake nobody: a network card does not make
+// the sender of a packet pay for the waking of who receives it, and on loopback
+// that would be the server.
 type voices struct {
 	t       testing.TB
-	sockets []*net.UDPConn
+	sockets []*voiceSocket
 	began   time.Time
 	running atomic.Bool // what is sent now is measured
 	sent    atomic.Int64
@@ -407,35 +411,71 @@ type voices struct {
 	next   int
 
 	heardMu sync.Mutex // guards what follows
-	heard   int
-	delays  [delaySteps]int
+	heard   delays     // by way of the server
+	direct  delays     // from socket to socket: how long the telephones themselves let a packet wait
+}
+
+// delays are how many packets took how long, in steps.
+type delays struct {
+	n     int
+	steps [delaySteps]int
 }
 
 // voice is one of them.
 type voice struct {
-	conn *net.UDPConn
-	to   netip.AddrPort
+	from *voiceSocket
+	to   syscall.SockaddrInet4
 	seq  uint16
 	pkt  [voiceSize]byte
+
+	direct bool // to is one of our own
+}
+
+// voiceSocket is one that the runtime does not watch.
+type voiceSocket struct {
+	fd   int
+	addr *net.UDPAddr
+}
+
+func (v *voiceSocket) LocalAddr() net.Addr { return v.addr }
+func (v *voiceSocket) Close() error        { return syscall.Close(v.fd) }
+func (v *voiceSocket) WriteToUDP(b []byte, to *net.UDPAddr) (int, error) {
+	return len(b), syscall.Sendto(v.fd, b, syscall.MSG_DONTWAIT, &syscall.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())})
 }
 
 func newVoices(t testing.TB) *voices {
 	t.Helper()
 	v := &voices{t: t, began: time.Now()}
-	stop := make(chan struct{})
-	var parts sync.WaitGroup
 	for range voiceSockets {
 		conn := roomySocket(t)
-		v.sockets = append(v.sockets, conn)
-		parts.Go(func() { v.hear(conn) }) // ends when conn is closed
+		file, err := conn.File() // another descriptor of it
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := syscall.Dup(int(file.Fd()))
+		if err == nil {
+			err = syscall.SetNonblock(fd, true)
+		}
+		if err = errors.Join(err, file.Close(), conn.Close()); err != nil {
+			t.Fatal(err)
+		}
+		v.sockets = append(v.sockets, &voiceSocket{fd: fd, addr: conn.LocalAddr().(*net.UDPAddr)})
 	}
+	for phase := range v.phases {
+		from := v.sockets[phase%len(v.sockets)]
+		v.phases[phase] = append(v.phases[phase], newVoice(from, from.addr.AddrPort(), phase))
+		v.phases[phase][0].direct = true
+	}
+	stop := make(chan struct{})
+	var parts sync.WaitGroup
 	parts.Go(func() { v.run(stop) })
+	parts.Go(func() { v.hear(stop) })
 	t.Cleanup(func() {
 		close(stop)
-		for _, conn := range v.sockets {
-			conn.Close()
-		}
 		parts.Wait()
+		for _, s := range v.sockets {
+			s.Close()
+		}
 	})
 	return v
 }
@@ -466,7 +506,7 @@ func roomySocket(t testing.TB) *net.UDPConn {
 }
 
 // socket is the one that the next telephone has.
-func (v *voices) socket() *net.UDPConn {
+func (v *voices) socket() rtpSocket {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.next++
@@ -474,21 +514,18 @@ func (v *voices) socket() *net.UDPConn {
 }
 
 // speak begins to send to an address from a socket of the next telephone.
-func (v *voices) speak(to netip.AddrPort) (*net.UDPConn, func()) {
-	conn := v.socket()
-	return conn, v.speakFrom(conn, to)
+func (v *voices) speak(to netip.AddrPort) (rtpSocket, func()) {
+	from := v.socket()
+	return from, v.speakFrom(from, to)
 }
 
-// speakFrom begins to send to an address, until stop.
-func (v *voices) speakFrom(conn *net.UDPConn, to netip.AddrPort) (stop func()) {
+// speakFrom begins to send to an address from one of our sockets, until stop.
+func (v *voices) speakFrom(from rtpSocket, to netip.AddrPort) (stop func()) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.next++
 	phase := v.next % voicePhases
-	one := &voice{conn: conn, to: to}
-	one.pkt[0], one.pkt[1] = 0x80, 8 // RTP, PCMA
-	binary.BigEndian.PutUint32(one.pkt[8:], uint32(v.next))
-	copy(one.pkt[12+16:], voiceMark)
+	one := newVoice(from.(*voiceSocket), to, v.next)
 	v.phases[phase] = append(v.phases[phase], one)
 	return func() {
 		v.mu.Lock()
@@ -497,18 +534,26 @@ func (v *voices) speakFrom(conn *net.UDPConn, to netip.AddrPort) (stop func()) {
 	}
 }
 
+func newVoice(from *voiceSocket, to netip.AddrPort, ssrc int) *voice {
+	one := &voice{from: from, to: syscall.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().Unmap().As4()}}
+	one.pkt[0], one.pkt[1] = 0x80, 8 // RTP, PCMA
+	binary.BigEndian.PutUint32(one.pkt[8:], uint32(ssrc))
+	copy(one.pkt[12+16:], voiceMark)
+	return one
+}
+
 // run sends what is due.
 func (v *voices) run(stop <-chan struct{}) {
 	next := time.NewTimer(0)
 	defer next.Stop()
-	for turn := 1; ; turn++ {
+	for n := 1; ; n++ {
 		select {
 		case <-stop:
 			return
 		case <-next.C:
 		}
-		v.turn(turn)
-		next.Reset(time.Until(v.began.Add(time.Duration(turn) * audio.FrameTime / voicePhases)))
+		v.turn(n)
+		next.Reset(time.Until(v.began.Add(time.Duration(n) * audio.FrameTime / voicePhases)))
 	}
 }
 
@@ -522,30 +567,54 @@ func (v *voices) turn(n int) {
 		binary.BigEndian.PutUint32(one.pkt[4:], uint32(one.seq)*audio.FrameBytes)
 		binary.BigEndian.PutUint64(one.pkt[12:], uint64(time.Since(v.began)))
 		one.pkt[12+8] = 0
-		if running {
+		switch {
+		case running && one.direct:
+			one.pkt[12+8] = 2
+		case running:
 			one.pkt[12+8] = 1
 			v.sent.Add(1)
 		}
-		_, _ = one.conn.WriteToUDPAddrPort(one.pkt[:], one.to) // one that is refused is a lost one
+		_ = syscall.Sendto(one.from.fd, one.pkt[:], syscall.MSG_DONTWAIT, &one.to) // one that is refused is a lost one
 	}
 }
 
-func (v *voices) hear(conn *net.UDPConn) {
+// hear looks for what has come, until stop.
+func (v *voices) hear(stop <-chan struct{}) {
 	buf := make([]byte, 2000)
+	look := time.NewTicker(voiceLook)
+	defer look.Stop()
 	for {
-		n, _, err := conn.ReadFromUDPAddrPort(buf)
-		if errors.Is(err, net.ErrClosed) {
+		select {
+		case <-stop:
 			return
+		case <-look.C:
 		}
-		if err != nil || n != voiceSize || buf[12+8] != 1 || !bytes.HasPrefix(buf[12+16:], []byte(voiceMark)) {
-			continue
+		for _, s := range v.sockets {
+			for {
+				n, err := syscall.Read(s.fd, buf)
+				if err != nil { // nothing is there
+					break
+				}
+				v.count(buf[:n])
+			}
 		}
-		step := (time.Since(v.began) - time.Duration(binary.BigEndian.Uint64(buf[12:]))) / delayStep
-		v.heardMu.Lock()
-		v.heard++
-		v.delays[min(max(step, 0), delaySteps-1)]++
-		v.heardMu.Unlock()
 	}
+}
+
+// count takes note of a packet if it is one of ours.
+func (v *voices) count(pkt []byte) {
+	if len(pkt) != voiceSize || pkt[12+8] == 0 || !bytes.HasPrefix(pkt[12+16:], []byte(voiceMark)) {
+		return
+	}
+	step := (time.Since(v.began) - time.Duration(binary.BigEndian.Uint64(pkt[12:]))) / delayStep
+	v.heardMu.Lock()
+	defer v.heardMu.Unlock()
+	d := &v.heard
+	if pkt[12+8] == 2 {
+		d = &v.direct
+	}
+	d.n++
+	d.steps[min(max(step, 0), delaySteps-1)]++
 }
 
 // measure begins or ends a stretch of which every packet counts.
@@ -556,14 +625,18 @@ func (v *voices) measured() (sent, heard int, delay string) {
 	rest(time.Second) // the last are on their way
 	v.heardMu.Lock()
 	defer v.heardMu.Unlock()
+	return int(v.sent.Load()), v.heard.n, fmt.Sprintf("%s (from telephone to telephone without the desk: %s)", &v.heard, &v.direct)
+}
+
+func (d *delays) String() string {
 	at := func(share float64) time.Duration {
-		left := int(share * float64(v.heard))
-		for step, n := range v.delays {
+		left := int(share * float64(d.n))
+		for step, n := range d.steps {
 			if left -= n; left < 0 {
 				return time.Duration(step) * delayStep
 			}
 		}
 		return delaySteps * delayStep
 	}
-	return int(v.sent.Load()), v.heard, fmt.Sprintf("median %s, p99 %s, p99.9 %s", rounded(at(.5)), rounded(at(.99)), rounded(at(.999)))
+	return fmt.Sprintf("median %s, p99 %s, p99.9 %s", rounded(at(.5)), rounded(at(.99)), rounded(at(.999)))
 }

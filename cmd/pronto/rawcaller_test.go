@@ -32,8 +32,15 @@ type rawTrunk struct {
 
 // sound lends calls a socket and speaks for them.
 type sound interface {
-	socket() *net.UDPConn
-	speakFrom(conn *net.UDPConn, to netip.AddrPort) (stop func())
+	socket() rtpSocket
+	speakFrom(from rtpSocket, to netip.AddrPort) (stop func())
+}
+
+// rtpSocket is where a call's sound comes and goes; *net.UDPConn is one.
+type rtpSocket interface {
+	LocalAddr() net.Addr
+	WriteToUDP(b []byte, to *net.UDPAddr) (int, error)
+	Close() error
 }
 
 // rawCall is one call of a rawTrunk.
@@ -42,7 +49,7 @@ type rawCall struct {
 	id      string
 	number  string
 	from    string
-	rtp     *net.UDPConn
+	rtp     rtpSocket
 	remote  *net.UDPAddr // the server's RTP
 	quiet   func()       // ends its voice; nil: it has none
 	toTag   string
@@ -185,7 +192,7 @@ func (k *rawTrunk) invite(number string) (*rawCall, error) {
 }
 
 // socket is where the next call's sound comes and goes.
-func (k *rawTrunk) socket() (*net.UDPConn, error) {
+func (k *rawTrunk) socket() (rtpSocket, error) {
 	if k.voices != nil {
 		return k.voices.socket(), nil
 	}

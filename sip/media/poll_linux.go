@@ -30,8 +30,8 @@ const (
 )
 
 const (
-	eventsAtOnce    = 256 // sockets read in a round
-	datagramsAtOnce = 8   // of one socket: sound and keys of a frame, and some that were held up
+	eventsAtOnce = 256 // sockets read in a round
+	roundsAtOnce = 8   // datagrams of one socket: sound and keys of a frame, and some that were held up
 )
 
 // sockets reads an engine's sockets: those of bridges promptly, the rest with
@@ -287,13 +287,21 @@ func (p *poller) run(epfd int, stop, done chan struct{}) {
 			return
 		case <-breath.C:
 		}
-		for p.round(epfd, events, b) == len(events) {
-			// there is more
+		for rest := roundsAtOnce; rest > 0; rest-- {
+			n := p.round(epfd, events, b)
+			if n == 0 {
+				break
+			}
+			if n == len(events) { // there are more sockets than these
+				rest++
+			}
 		}
 	}
 }
 
-// round reads the sockets that have something, and returns how many they were.
+// round reads a datagram of each socket that has some, and returns how many these
+// were. To read once more in vain, to see that there is no second, would cost as
+// much as a datagram: the next round sees that for all sockets at once.
 func (p *poller) round(epfd int, events []syscall.EpollEvent, b []byte) int {
 	n, err := syscall.EpollWait(epfd, events, 0)
 	if err != nil { // EINTR, a signal; nothing else can happen to a descriptor of ours
@@ -306,11 +314,7 @@ func (p *poller) round(epfd int, events []syscall.EpollEvent, b []byte) int {
 		if handle == nil { // removed since the kernel named it
 			continue
 		}
-		for range datagramsAtOnce {
-			n, from, err := receive(int(e.Fd), b)
-			if err != nil { // EAGAIN; or an ICMP error, which reading has cleared
-				break
-			}
+		if n, from, err := receive(int(e.Fd), b); err == nil { // else an ICMP error, which reading has cleared
 			handle(b[:n], from)
 		}
 	}
