@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -53,7 +54,7 @@ type Signal struct {
 // masked is a ladder without what must not be kept.
 func (a *Agent) masked(l *ladder) Trace {
 	t := Trace{Node: a.cfg.Node, Begun: l.begun, Ended: l.ended, Left: l.left, Ways: slices.Clone(l.ways)}
-	var k mask
+	k := mask{learned: map[rawHeader]bool{}, written: map[rawHeader]string{}, lines: map[string]string{}}
 	all := slices.Concat(l.first, l.last)
 	list := make([]*raw, len(all))
 	for i, s := range all {
@@ -78,22 +79,26 @@ func (a *Agent) masked(l *ladder) Trace {
 
 // readable splits a message; of one that was cut the last line is not whole.
 func readable(s seen) *raw {
-	data := string(s.data)
+	data := s.data
 	if s.cut {
-		if i := strings.LastIndex(data, "\r\n"); i >= 0 {
+		if i := bytes.LastIndex(data, []byte("\r\n")); i >= 0 {
 			data = data[:i]
 		}
-		if !strings.Contains(data, "\r\n\r\n") {
-			data += "\r\n\r\n"
+		if !bytes.Contains(data, []byte("\r\n\r\n")) {
+			data = append(bytes.Clone(data), "\r\n\r\n"...)
 		}
 	}
-	m, _ := scan([]byte(data))
+	m, _ := scan(data)
 	return m
 }
 
-// mask knows the numbers and names of one call.
+// mask knows the numbers and names of one call. Most lines of a call stand in
+// several of its messages, and are looked at once.
 type mask struct {
-	words []string // lower case
+	words   []string // lower case
+	learned map[rawHeader]bool
+	written map[rawHeader]string // headers as they are kept
+	lines   map[string]string    // of a description, likewise
 }
 
 // note remembers what must appear nowhere, and the words of it.
@@ -117,13 +122,15 @@ func (k *mask) add(word string) {
 // learn finds the numbers, names and keys of a message.
 func (k *mask) learn(m *raw) {
 	k.learnKeys(string(m.body))
-	for _, h := range m.headers {
-		k.learnKeys(h.value)
-	}
 	if _, uri, _, ok := m.requestLine(); ok {
 		k.learnURI(uri)
 	}
 	for _, h := range m.headers {
+		if k.learned[h] {
+			continue
+		}
+		k.learned[h] = true
+		k.learnKeys(h.value)
 		if kept[h.name] != asAddress {
 			continue
 		}
@@ -227,16 +234,26 @@ func lower(s string) string {
 
 // message writes what is kept of a message.
 func (k *mask) message(m *raw) Signal {
-	out := Signal{First: k.first(m), Headers: []string{}, Body: []string{}}
+	out := Signal{First: k.first(m), Headers: make([]string, 0, min(len(m.headers), maskHeaders)), Body: []string{}}
 	for _, h := range m.headers {
 		how, ok := kept[h.name]
 		if !ok || len(out.Headers) >= maskHeaders {
 			continue
 		}
-		out.Headers = append(out.Headers, names[h.name]+": "+k.scrub(limited(valueOf(how, h.value))))
+		line, ok := k.written[h]
+		if !ok {
+			line = names[h.name] + ": " + k.scrub(limited(valueOf(how, h.value)))
+			k.written[h] = line
+		}
+		out.Headers = append(out.Headers, line)
 	}
 	for _, line := range bodyLines(m) {
-		out.Body = append(out.Body, k.scrub(limited(line)))
+		hidden, ok := k.lines[line]
+		if !ok {
+			hidden = k.scrub(limited(line))
+			k.lines[line] = hidden
+		}
+		out.Body = append(out.Body, hidden)
 	}
 	return out
 }

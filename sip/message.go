@@ -45,13 +45,14 @@ func scan(data []byte) (*raw, bool) {
 	if !ok || len(data) > maxMessage {
 		return nil, false
 	}
-	m := &raw{body: body}
-	for i, line := range strings.Split(string(head), "\r\n") {
+	m := &raw{body: body, headers: make([]rawHeader, 0, min(bytes.Count(head, []byte("\r\n")), maxHeaders))}
+	began := false
+	for line := range strings.SplitSeq(string(head), "\r\n") {
 		switch {
-		case strings.ContainsAny(line, "\r\n"):
+		case strings.IndexByte(line, '\r') >= 0, strings.IndexByte(line, '\n') >= 0:
 			return nil, false // half a line end: who reads it otherwise reads other headers
-		case i == 0:
-			m.first = line
+		case !began:
+			m.first, began = line, true
 		case line == "":
 		case line[0] == ' ' || line[0] == '\t':
 			if n := len(m.headers); n > 0 {
