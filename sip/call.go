@@ -416,9 +416,9 @@ func (c *Call) refuse(status int, retryAfter time.Duration) error {
 	}
 	if status == sip.StatusNotAcceptableHere {
 		// RFC 3261 §20.43: 305, incompatible media format.
-		needed := "PCMA or PCMU is needed"
+		needed := "PCMA, PCMU or G722 is needed"
 		if c.srtp == SRTPRequired {
-			needed = "PCMA or PCMU by TLS and SRTP (SDES, AES_CM_128) is needed"
+			needed = "PCMA, PCMU or G722 by TLS and SRTP (SDES, AES_CM_128) is needed"
 		}
 		res.AppendHeader(sip.NewHeader("Warning", `305 pronto "`+needed+`"`))
 	}

@@ -11,7 +11,7 @@ var (
 	// ErrHungUp is the cause of a call's context when the far side ended it:
 	// by BYE, by CANCEL, or by thirty seconds without any media.
 	ErrHungUp = errors.New("sip: the far side hung up")
-	// ErrNoCodec says that offer and answer share neither PCMA nor PCMU.
+	// ErrNoCodec says that offer and answer share none of PCMA, PCMU and G722.
 	ErrNoCodec = errors.New("sip: no common codec")
 	// ErrUnreachable says that no telephone could be made to ring: nothing is
 	// registered, it does not answer to SIP, or it answered that it is away.

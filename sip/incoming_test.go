@@ -260,7 +260,7 @@ func TestLateOffer(t *testing.T) {
 		p := h.peer(trunkIP)
 		p.invite("", "")
 		ok := p.expect("SIP/2.0 200")
-		if !strings.Contains(bodyOf(ok), " RTP/AVP 8 0 101") {
+		if !strings.Contains(bodyOf(ok), " RTP/AVP 8 0 9 101") {
 			h.t.Errorf("no offer in %q", ok)
 		}
 		p.toTag = tagOf(ok, "To")
@@ -288,7 +288,7 @@ func TestLateOfferWithoutAnAnswer(t *testing.T) {
 func TestNoCommonCodecIs488(t *testing.T) {
 	both(t, func(h *house, ctx context.Context, c *Call) { h.errs <- c.Answer(ctx) }, func(h *house) {
 		p := h.peer(trunkIP)
-		branch := p.invite("", "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 9 18\r\n")
+		branch := p.invite("", "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 15 18\r\n")
 		refused := p.expect("SIP/2.0 488")
 		p.toTag = tagOf(refused, "To")
 		p.ack(branch, "")
@@ -388,7 +388,7 @@ func TestHoldAndResume(t *testing.T) {
 		}
 		p.invite("", "") // without a description: we offer everything
 		ok := p.expect("SIP/2.0 200")
-		if !strings.Contains(bodyOf(ok), " RTP/AVP 8 0 101") {
+		if !strings.Contains(bodyOf(ok), " RTP/AVP 8 0 9 101") {
 			h.t.Errorf("no offer in %q", ok)
 		}
 		p.ack(randomText(), p.offer(""))

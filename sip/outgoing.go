@@ -24,7 +24,7 @@ const (
 )
 
 var (
-	defaultLaws  = []uint8{uint8(audio.PCMA), uint8(audio.PCMU)}
+	defaultLaws  = []uint8{uint8(audio.PCMA), uint8(audio.PCMU), uint8(audio.G722)}
 	errElsewhere = errors.New("sip: answered elsewhere")
 )
 
@@ -42,7 +42,7 @@ type DialOptions struct {
 	Asserted  string         // P-Asserted-Identity, when not empty
 	Anonymous bool           // From anonymous@anonymous.invalid and Privacy: id (RFC 3323)
 	Diversion string         // number the call was diverted from (RFC 5806)
-	Laws      []uint8        // payload types to offer, in order; default PCMA (8), PCMU (0)
+	Laws      []uint8        // payload types to offer, in order; default PCMA (8), PCMU (0), G722 (9)
 	Via       netip.AddrPort // where to send the INVITE
 	Domain    string         // whom it is for, when Via was found by a name; "": Via
 	TCP       bool           // over TCP instead of UDP

@@ -236,6 +236,8 @@ func (m *sdpMedia) codec(pt uint8) string {
 		return "PCMA/8000"
 	case uint8(audio.PCMU):
 		return "PCMU/8000"
+	case uint8(audio.G722): // RFC 3551 §4.5.2: 8000, although it has 16000 samples a second
+		return "G722/8000"
 	case comfortPT:
 		return "CN/8000"
 	}
@@ -279,7 +281,7 @@ type agreement struct {
 	crypto *cryptoLine // theirs; nil: in clear
 }
 
-// agree finds the first audio with PCMA or PCMU, in the order of who wrote the
+// agree finds the first audio that we can do, in the order of who wrote the
 // description. source is where the SIP message came from.
 func (s *sdp) agree(source netip.Addr, t terms) (agreement, error) {
 	for i := range s.media {
@@ -348,9 +350,10 @@ func (s *sdp) agreeAgain(source netip.Addr, format media.Format, t terms) (agree
 	return agreement{index: noMedia, format: format, peer: media.Peer{Source: source}, dir: inactive}, nil
 }
 
-// choose takes the first format that is G.711, and the keys' format with the
-// same clock (RFC 4733 §2.1).
+// choose takes the first format that is G.711, G.722 only where there is none (0035),
+// and the keys' format with the same clock (RFC 4733 §2.1).
 func (m *sdpMedia) choose() (f media.Format, ok bool) {
+	wide := -1 // the payload type of G.722; -1: it has none
 	for _, text := range m.formats {
 		n, err := strconv.ParseUint(text, 10, 7)
 		if err != nil {
@@ -363,11 +366,16 @@ func (m *sdpMedia) choose() (f media.Format, ok bool) {
 			f.Law, f.PT, ok = audio.PCMA, pt, true
 		case codec == "PCMU/8000" && !ok:
 			f.Law, f.PT, ok = audio.PCMU, pt, true
+		case codec == "G722/8000" && wide < 0:
+			wide = int(pt)
 		case codec == "TELEPHONE-EVENT/8000" && f.KeyPT == 0:
 			f.KeyPT = pt
 		case codec == "CN/8000" && pt == comfortPT:
 			f.Noise = true
 		}
+	}
+	if !ok && wide >= 0 {
+		f.Law, f.PT, ok = audio.G722, uint8(wide), true
 	}
 	return f, ok
 }

@@ -39,7 +39,11 @@ func TestAgree(t *testing.T) {
 			media.Format{Law: audio.PCMA, PT: 8}, media.Peer{RTP: ap("[2001:db8::1]:4004"), RTCP: ap("[2001:db8::2]:5000"), Source: far, Send: true}, sendOnly, nil},
 		"a host name": {"v=0\r\nc=IN IP4 phone.example.it\r\nm=audio 4000 RTP/AVP 8\r\n",
 			media.Format{Law: audio.PCMA, PT: 8}, media.Peer{RTP: ap("192.0.2.99:4000"), RTCP: ap("192.0.2.99:4001"), Source: far, Send: true, Receive: true}, sendRecv, nil},
-		"nothing common": {start + "m=audio 4000 RTP/AVP 9 18 3\r\n", media.Format{}, media.Peer{}, 0, ErrNoCodec},
+		"wideband only": {start + "m=audio 4000 RTP/AVP 18 9 101\r\na=rtpmap:101 telephone-event/8000\r\n",
+			media.Format{Law: audio.G722, PT: 9, KeyPT: 101}, media.Peer{RTP: ap("192.0.2.1:4000"), RTCP: ap("192.0.2.1:4001"), Source: far, Send: true, Receive: true}, sendRecv, nil},
+		"wideband first": {start + "m=audio 4000 RTP/AVP 9 0 8\r\na=rtpmap:9 G722/8000\r\n",
+			media.Format{Law: audio.PCMU, PT: 0}, media.Peer{RTP: ap("192.0.2.1:4000"), RTCP: ap("192.0.2.1:4001"), Source: far, Send: true, Receive: true}, sendRecv, nil},
+		"nothing common": {start + "m=audio 4000 RTP/AVP 15 18 3\r\n", media.Format{}, media.Peer{}, 0, ErrNoCodec},
 		"encrypted":      {start + "m=audio 4000 RTP/SAVP 8\r\n", media.Format{}, media.Peer{}, 0, ErrNoCodec},
 		"fax":            {start + "m=image 4000 udptl t38\r\n", media.Format{}, media.Peer{}, 0, ErrNoCodec},
 		"no media":       {start, media.Format{}, media.Peer{}, 0, ErrNoCodec},
@@ -95,6 +99,22 @@ func TestAnswerMirrorsTheOffer(t *testing.T) {
 		if got := string(l.answer(offer, g)); !strings.Contains(got, step.want) {
 			t.Errorf("step %d: %s", i, got)
 		}
+	}
+}
+
+// G.722 is answered with the clock that it does not have (RFC 3551 §4.5.2).
+func TestAnswerWithG722(t *testing.T) {
+	offer, err := parseSDP([]byte("v=0\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 97 18\r\na=rtpmap:97 G722/8000/1\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := offer.agree(far, terms{clear: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := local{id: 7, version: 1, addr: netip.MustParseAddrPort("192.0.2.5:20000")}
+	if got, want := string(l.answer(offer, g)), "m=audio 20000 RTP/AVP 97\r\na=rtpmap:97 G722/8000\r\n"; !strings.Contains(got, want) {
+		t.Errorf("got\n%s", got)
 	}
 }
 

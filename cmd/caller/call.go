@@ -100,6 +100,8 @@ func (p *plan) dial(ctx context.Context, agent *sip.Agent) int {
 		o.Laws = []uint8{uint8(audio.PCMA)}
 	case "pcmu":
 		o.Laws = []uint8{uint8(audio.PCMU)}
+	case "g722":
+		o.Laws = []uint8{uint8(audio.G722)}
 	}
 	p.say.note("dials", "number", p.To, "server", p.server.String(), "from", agent.Addr().String())
 	began := time.Now()

@@ -56,7 +56,7 @@ type flags struct {
 	Asserted  string        `help:"Number that the trunk vouches for (P-Asserted-Identity)."`
 	Anonymous bool          `help:"Withhold our number."`
 	Diversion string        `help:"Number that the call was diverted from."`
-	Law       string        `default:"any" enum:"any,pcma,pcmu" help:"Sound to offer: any, pcma, pcmu."`
+	Law       string        `default:"any" enum:"any,pcma,pcmu,g722" help:"Sound to offer: any, pcma, pcmu, g722."`
 	LateOffer bool          `help:"Offer nothing in the INVITE: the answer goes in the ACK."`
 	For       time.Duration `default:"60s" help:"Hang up so long after the answer; 0: never."`
 	Patience  time.Duration `default:"30s" help:"Give up when nobody has answered after this."`

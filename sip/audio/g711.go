@@ -1,29 +1,43 @@
-// Package audio is pure sound: G.711, WAV files, tones and levels. Nothing in
+// Package audio is pure sound: G.711, G.722, WAV files, tones and levels. Nothing in
 // it knows packets, calls or clocks.
 //
 // The sound of the house is A-law, 8 kHz, mono: what Italian trunks speak and
 // what every telephone and browser understands.
 package audio
 
-// Law is one of the two companding laws of ITU-T G.711. Its value is the static
-// RTP payload type of the law (RFC 3551 §6, table 4).
+// Law is how sound is written: in one of the two companding laws of ITU-T G.711, an
+// octet a sample, or as G.722. Its value is its static RTP payload type (RFC 3551 §6,
+// table 4).
 type Law uint8
 
-// The two laws.
+// The laws.
 const (
 	PCMU Law = 0 // µ-law: North America, Japan
 	PCMA Law = 8 // A-law: the rest of the world
+	G722 Law = 9 // no law, but as many octets a second: twice the band of a telephone
 )
 
-// String returns the encoding name used in SDP (RFC 3551 §4.5.14).
+// String returns the encoding name used in SDP (RFC 3551 §4.5.2, §4.5.14).
 func (l Law) String() string {
-	if l == PCMU {
+	switch l {
+	case PCMU:
 		return "PCMU"
+	case G722:
+		return "G722"
 	}
 	return "PCMA"
 }
 
-// Silence returns the octet that decodes to the quietest sample of the law.
+// G711 is the law of G.711 in which sound is made that is to be written in l: G.722
+// is made of A-law.
+func (l Law) G711() Law {
+	if l == G722 {
+		return PCMA
+	}
+	return l
+}
+
+// Silence returns the octet that decodes to the quietest sample of a law of G.711.
 func (l Law) Silence() byte {
 	if l == PCMU {
 		return ulawSilence
@@ -61,7 +75,7 @@ func ULaw(pcm int16) byte { return pcmULaw[uint16(pcm)] }
 // ULawToPCM returns the sample a µ-law octet stands for.
 func ULawToPCM(u byte) int16 { return ulawPCM[u] }
 
-// Transcode writes src, which is in one law, to dst in another, octet by octet,
+// Transcode writes src, which is in one law of G.711, to dst in the other, octet by octet,
 // as far as both reach. dst may be src itself. It does not allocate.
 func Transcode(dst, src []byte, from, to Law) {
 	n := min(len(dst), len(src))

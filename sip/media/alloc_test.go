@@ -67,6 +67,8 @@ func TestNoAllocationPerPacket(t *testing.T) {
 		{"forward", aLawFormat(), aLawFormat(), false},
 		{"forward between laws", uLawFormat(), aLawFormat(), false},
 		{"forward and hear", uLawFormat(), aLawFormat(), true},
+		{"forward from G.722", wideFormat(), aLawFormat(), true},
+		{"forward to G.722", uLawFormat(), wideFormat(), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, b, peer := pair(t, c.fa, c.fb)
@@ -130,7 +132,7 @@ func TestNoAllocationPerPacket(t *testing.T) {
 
 	for name, clip := range map[string]audio.Clip{"music": {ALaw: make([]byte, 1000), Loop: true}, "silence": {}} {
 		t.Run(name, func(t *testing.T) {
-			for _, f := range []Format{aLawFormat(), uLawFormat()} {
+			for _, f := range []Format{aLawFormat(), uLawFormat(), wideFormat()} {
 				a, _, _ := pair(t, f, f)
 				defer a.Start(clip)()
 				at := time.Duration(0)

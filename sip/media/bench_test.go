@@ -21,7 +21,8 @@ func BenchmarkForward(b *testing.B) {
 	for _, c := range []struct {
 		name   string
 		fa, fb Format
-	}{{"same-law", aLawFormat(), aLawFormat()}, {"between-laws", uLawFormat(), aLawFormat()}} {
+	}{{"same-law", aLawFormat(), aLawFormat()}, {"between-laws", uLawFormat(), aLawFormat()},
+		{"wideband", wideFormat(), wideFormat()}, {"from-wideband", wideFormat(), aLawFormat()}, {"to-wideband", aLawFormat(), wideFormat()}} {
 		b.Run(c.name, func(b *testing.B) {
 			a, _, peer := pair(b, c.fa, c.fb)
 			p := &phone{pt: c.fa.PT, ssrc: 1}

@@ -61,7 +61,8 @@
 // The joined leg's numbers are shifted, not made anew: loss and reordering reach
 // the peer as they are. When the source changes, pauses or jumps, a new shift
 // continues our own numbers. Extensions, CSRCs and padding stay behind. A-law to
-// A-law the octets are the same; between the laws a table converts them. Comfort
+// A-law the octets are the same, and so they are from G.722 to G.722; between the laws a
+// table converts them, and G.722 is decoded and encoded, for who wants it (0035). Comfort
 // noise (payload type 13, RFC 3389) is passed on where the other peer agreed to it.
 // To anybody else, to who listens or records, and to all after one second, noise of
 // that level is made, at most 50 dB below overload, until there is sound again.

@@ -57,6 +57,7 @@ type receiver struct {
 	next    candidate // a second SSRC that may become the source
 	keys    keyMemory
 	tones   *audio.Tones  // where telephone-event was not agreed; else nil
+	wide    *wideEar      // the reader's, without the lock: what is G.722, as A-law; nil: nothing was yet
 	second  time.Duration // the running second of the flood limit
 	inSec   int
 	packets uint64
@@ -111,7 +112,7 @@ func (r *receiver) judge(b []byte, src netip.AddrPort, at time.Duration) (a arri
 	if a.header, from, to, ok = parse(b); !ok || len(b) > maxPacket {
 		return a, 0, 0, dropMalformed
 	}
-	switch { // the payload type, which RFC 3551 binds to 0, 8 and 13, and the answer to the rest
+	switch { // the payload type, which RFC 3551 binds to 0, 8, 9 and 13, and the answer to the rest
 	case from == to:
 		a.kind = kindEmpty // whatever its number: senders of keep-alives use any
 	case r.format.KeyPT != 0 && a.pt == r.format.KeyPT:
@@ -122,6 +123,8 @@ func (r *receiver) judge(b []byte, src netip.AddrPort, at time.Duration) (a arri
 		a.law = audio.PCMU
 	case a.pt == ptPCMA:
 		a.law = audio.PCMA
+	case a.pt == ptG722:
+		a.law = audio.G722
 	case a.pt == ptCN:
 		a.kind = kindNoise
 	default:
@@ -151,7 +154,7 @@ func (r *receiver) judge(b []byte, src netip.AddrPort, at time.Duration) (a arri
 	case a.kind == kindKey:
 		a.key = r.keys.press(a.header, b[from:to])
 	case a.kind == kindSound && r.tones != nil:
-		a.key = r.tones.Hear(b[from:to], a.law)
+		a.key = r.tones.Hear(r.plain(a, b[from:to]))
 	}
 	return a, from, to, used
 }

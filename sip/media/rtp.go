@@ -5,7 +5,7 @@ import "encoding/binary"
 // Sizes on the wire.
 const (
 	headerSize = 12   // RFC 3550 §5.1, without CSRC
-	maxPacket  = 1500 // an Ethernet frame; 20 ms of G.711 are 172 octets
+	maxPacket  = 1500 // an Ethernet frame; 20 ms of G.711 or G.722 are 172 octets
 	keySize    = 4    // RFC 4733 §2.3
 )
 
@@ -13,11 +13,13 @@ const (
 const (
 	ptPCMU = 0  // RFC 3551 §6
 	ptPCMA = 8  // RFC 3551 §6
+	ptG722 = 9  // RFC 3551 §6
 	ptCN   = 13 // RFC 3389: comfort noise
 )
 
 // samplesPerFrame is a frame on the RTP clock: 8000 Hz for both laws
-// (RFC 3551 §4.5.14) and therefore for telephone-event (RFC 4733 §2.1).
+// (RFC 3551 §4.5.14), for G.722, whose clock is said to be half of what it is (RFC 3551 §4.5.2),
+// and therefore for telephone-event (RFC 4733 §2.1).
 const samplesPerFrame = 160
 
 // header is what we read of an RTP packet.

@@ -51,6 +51,7 @@ type sender struct {
 	live   bool // the segment continues
 	spurt  segment
 	alien  alienKey
+	wide   wideVoice     // where the peer's G.722 stands
 	heard  time.Duration // when the joined leg's last packet went out
 	frame  [headerSize + samplesPerFrame]byte
 	failed uint64 // packets the socket refused
@@ -129,30 +130,34 @@ func (o *sender) tick(at time.Duration) {
 	if o.tickKeys(at) {
 		return
 	}
-	payload := o.frame[headerSize:]
+	payload, law := o.frame[headerSize:], o.format.Law.G711()
 	switch {
 	case len(o.floor) > 0:
 		o.live = false
-		o.fill(payload)
+		o.fill(payload, law)
 	case mixed != nil && ahead:
 		o.live = false
 		return // so that no change from relay to mix puts the clock off for good
 	case mixed != nil:
 		o.live = false
-		mixed.put(payload, o.format.Law)
+		mixed.put(payload, law)
 	case o.live && at-o.heard < fillAfter:
 		return // the joined leg speaks for itself
 	default:
 		o.live = false
-		if o.from != nil && o.from.comfort.fill(payload, o.format.Law) {
+		if o.from != nil && o.from.comfort.fill(payload, law) {
 			break
 		}
 		for i := range payload {
-			payload[i] = o.format.Law.Silence()
+			payload[i] = law.Silence()
 		}
 	}
 	if !o.ready() {
+		o.wide.astray = o.begun
 		return
+	}
+	if o.format.Law == audio.G722 {
+		o.wide.speak(payload)
 	}
 	o.seq++
 	ts := o.clock(at)
@@ -161,9 +166,9 @@ func (o *sender) tick(at time.Duration) {
 	o.next = ts + samplesPerFrame
 }
 
-// fill puts the next frame of what has the floor into payload, in the peer's
-// law. A clip that has sent its last frame leaves the floor.
-func (o *sender) fill(payload []byte) {
+// fill puts the next frame of what has the floor into payload, in a law of G.711. A
+// clip that has sent its last frame leaves the floor.
+func (o *sender) fill(payload []byte, law audio.Law) {
 	top := o.floor[len(o.floor)-1]
 	n := 0
 	for n < len(payload) {
@@ -174,12 +179,12 @@ func (o *sender) fill(payload []byte) {
 			top.at = 0
 		}
 		k := min(len(payload)-n, len(top.alaw)-top.at)
-		audio.Transcode(payload[n:n+k], top.alaw[top.at:top.at+k], audio.PCMA, o.format.Law)
+		audio.Transcode(payload[n:n+k], top.alaw[top.at:top.at+k], audio.PCMA, law)
 		n += k
 		top.at += k
 	}
 	for i := n; i < len(payload); i++ {
-		payload[i] = o.format.Law.Silence()
+		payload[i] = law.Silence()
 	}
 	if top.at == len(top.alaw) && !top.loop {
 		o.floor = o.floor[:len(o.floor)-1]
@@ -233,7 +238,7 @@ func (o *sender) relay(leg *Stream, a arrival, b []byte, from, to int, at time.D
 	case len(o.floor) > 0 || len(o.keying) > 0 || o.mixed():
 		return dropCovered
 	case !o.ready():
-		o.live = false
+		o.live, o.wide.astray = false, o.begun
 		return dropUnsent
 	}
 	switch a.kind {
@@ -280,13 +285,13 @@ func (o *sender) relay(leg *Stream, a arrival, b []byte, from, to int, at time.D
 		o.live = true
 	}
 
-	pt, span := o.format.PT, uint32(to-from) // an octet is a sample in both laws
+	pt, span := o.format.PT, uint32(to-from) // an octet is a sample in both laws, and of the clock of G.722
 	if a.kind == kindKey {
 		pt, span = o.format.KeyPT, 0
 	} else if a.kind == kindNoise {
 		pt, span = ptCN, 0
-	} else if a.law != o.format.Law {
-		audio.Transcode(b[from:to], b[from:to], a.law, o.format.Law)
+	} else {
+		o.convert(leg, a, b[from:to], begins)
 	}
 	o.write(b[from-headerSize:to], header{marker: a.marker || begins && a.kind != kindNoise, pt: pt, seq: seq, ts: ts}, at)
 	o.heard = at
@@ -297,6 +302,19 @@ func (o *sender) relay(leg *Stream, a arrival, b []byte, from, to int, at time.D
 		o.next = end
 	}
 	return used
+}
+
+// convert writes the sound of a joined leg, in place, as the peer wants it.
+func (o *sender) convert(leg *Stream, a arrival, sound []byte, begins bool) {
+	switch both := a.law == o.format.Law; {
+	case both && a.law != audio.G722, both && o.wide.passes(len(sound), begins):
+		return
+	}
+	plain, law := leg.in.plain(a, sound)
+	audio.Transcode(sound, plain, law, o.format.Law.G711())
+	if o.format.Law == audio.G722 {
+		o.wide.speak(sound)
+	}
 }
 
 // insertKey sends a key packet of an SSRC that is not the sound's between the

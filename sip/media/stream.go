@@ -146,6 +146,9 @@ func (s *Stream) Agree(f Format, p Peer) {
 	s.in.mu.Unlock()
 
 	s.out.mu.Lock()
+	if moved || f.Law != s.out.format.Law {
+		s.out.wide = wideVoice{astray: s.out.begun}
+	}
 	s.out.format = f
 	s.out.cipher = s.out.cipher.renewed(p.Crypto, ours)
 	if moved {
@@ -215,16 +218,7 @@ func (s *Stream) receive(b []byte, src netip.AddrPort) {
 		s.comfort.begin(a, b[from])
 	case kindSound:
 		s.comfort.end()
-		if ears := s.ears.Load(); ears != nil {
-			for _, e := range *ears {
-				e.put(a.ssrc, a.ts, b[from:to], a.law)
-			}
-		}
-		if tracks := s.taps.Load(); tracks != nil {
-			for _, k := range *tracks {
-				k.put(at, a.ssrc, a.ts, b[from:to], a.law)
-			}
-		}
+		s.heed(a, b[from:to], at)
 	}
 	if leg := s.joined.Load(); leg != nil {
 		leg.out.forward(s, a, b, from, to, at)
@@ -236,6 +230,25 @@ func (s *Stream) receive(b []byte, src netip.AddrPort) {
 			way = byTone
 		}
 		s.press(a.key, way)
+	}
+}
+
+// heed lets ears and taps hear the sound of a packet.
+func (s *Stream) heed(a arrival, sound []byte, at time.Duration) {
+	ears, tracks := s.ears.Load(), s.taps.Load()
+	if ears == nil && tracks == nil {
+		return
+	}
+	sound, law := s.in.plain(a, sound)
+	if ears != nil {
+		for _, e := range *ears {
+			e.put(a.ssrc, a.ts, sound, law)
+		}
+	}
+	if tracks != nil {
+		for _, k := range *tracks {
+			k.put(at, a.ssrc, a.ts, sound, law)
+		}
 	}
 }
 
