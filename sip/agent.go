@@ -122,15 +122,22 @@ type Trunk struct {
 // Phones knows the operators' telephones: their secrets and where they are.
 // *Locations is one over the database.
 type Phones interface {
-	// Secret gives the hexadecimal H(extension:realm:password) of a telephone by
-	// both algorithms (RFC 7616 §3.4.2); ok is false when there is none.
-	Secret(ctx context.Context, extension string) (md5, sha256 string, ok bool, err error)
+	// Secret gives the secret of a telephone; ok is false when there is none. again:
+	// what was read some seconds ago may be too old. It takes as long, and does the same,
+	// whether there is one or not.
+	Secret(ctx context.Context, extension string, again bool) (s Secret, ok bool, err error)
 	// Bind adds or renews a binding, until b.Expires.
 	Bind(ctx context.Context, b Binding) error
 	// Unbind removes one contact, or all of an extension's when contact is "*".
 	Unbind(ctx context.Context, extension, contact string) error
 	// Bindings gives those that have not expired at the given instant.
 	Bindings(ctx context.Context, extension string, at time.Time) ([]Binding, error)
+}
+
+// Secret is what is known of a telephone to believe it.
+type Secret struct {
+	MD5, SHA256 string       // hexadecimal H(extension:realm:password) by both algorithms (RFC 7616 §3.4.2)
+	Places      []netip.Addr // where it registered from lately
 }
 
 // Binding is one place where an extension can be rung.
@@ -170,10 +177,14 @@ type Agent struct {
 	stopped chan struct{} // closed when sockets are about to close
 	work    sync.WaitGroup
 	reading sync.WaitGroup // until sipgo reads every socket
+	writers sync.WaitGroup // of connections
 	ready   chan struct{}  // closed then: before, it would send from a socket of its own
 	deaf    atomic.Bool    // nothing is read any more
 
 	limits   limits
+	guesses  guesses
+	nobody   Secret // of telephones that there are not
+	signing  signing
 	grumbles grumbles
 	relayed  relayed
 	ladders  ladders
@@ -232,6 +243,8 @@ func New(c Config) (*Agent, error) {
 		cfg: c, log: c.Log, parser: sip.NewParser(), nonces: newNonces(),
 		packets: map[netip.AddrPort]*packetEdge{}, quit: make(chan struct{}), ready: make(chan struct{}), stopped: make(chan struct{}),
 		limits:   limits{buckets: map[netip.Prefix]*bucket{}},
+		guesses:  guesses{left: map[guesser]*bucket{}},
+		signing:  signing{answers: map[string]*signed{}},
 		relayed:  relayed{since: map[string]time.Time{}},
 		grumbles: grumbles{last: map[string]time.Time{}, less: map[string]int{}},
 		conns:    map[netip.AddrPort]*streamEdge{},
@@ -240,6 +253,7 @@ func New(c Config) (*Agent, error) {
 	}
 	a.ladders = ladders{a: a, wanted: c.Traced != nil, open: map[string]*ladder{}}
 	_, _ = rand.Read(a.secret[:]) // never fails
+	a.nobody.MD5, a.nobody.SHA256 = HA1("", c.Realm, string(a.secret[:]))
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	ua, err := sipgo.NewUA(
 		sipgo.WithUserAgent(c.UserAgent),
@@ -267,7 +281,6 @@ func New(c Config) (*Agent, error) {
 	a.server.OnRefer(a.guard(a.onRefer))
 	a.server.OnNotify(a.guard(a.onNotify))
 	a.server.OnOptions(a.guard(a.onOptions))
-	a.server.OnRegister(a.guard(a.onRegister))
 	a.server.OnNoRoute(a.guard(func(req *sip.Request, tx sip.ServerTransaction) {
 		a.respond(req, tx, sip.StatusMethodNotAllowed, sip.NewHeader("Allow", allow))
 	}))
@@ -399,6 +412,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.closeSockets()
 	_ = a.ua.Close() // ends transactions; its error is that of a closed socket
 	serving.Wait()
+	a.writers.Wait()
 	if err == nil {
 		a.work.Wait()
 	}
@@ -720,7 +734,7 @@ func (a *Agent) connect(ctx context.Context, f flow) error {
 		_ = conn.Close()
 		return errNoRoom
 	}
-	s.known.Store(true) // we called them
+	s.proven() // we called them
 	d := outbound{conn: s, taken: make(chan struct{})}
 	select {
 	case a.dialled.next <- d:

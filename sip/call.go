@@ -137,7 +137,7 @@ func (c *Call) Stream() *media.Stream {
 func (c *Call) knows(ip netip.Addr) bool {
 	c.dlg.mu.Lock()
 	defer c.dlg.mu.Unlock()
-	return c.dlg.flow.remote.Addr() == ip
+	return c.dlg.flow.remote.Addr() == ip || c.dlg.moved == ip
 }
 
 // Answer sends 200 and returns when it is acknowledged. When offer and answer

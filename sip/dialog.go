@@ -36,6 +36,7 @@ type dialog struct {
 	target    sip.Uri        // their Contact
 	routes    []sip.Uri      // in the order in which we send
 	flow      flow
+	moved     netip.Addr // where the far side, a telephone, has signed in since
 }
 
 // newServerDialog is the dialog of an INVITE that came in.
@@ -111,6 +112,46 @@ func (d *dialog) accepts(req *sip.Request, f flow) int {
 	}
 	d.flow = f // the way they reach us now is the way back
 	return 0
+}
+
+// isWith tells whether the far side has this tag.
+func (d *dialog) isWith(tag string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.remoteTag == tag
+}
+
+// belongs tells whether an address may speak in a call. Whoever knows its tags may have
+// read them somewhere; carriers look at the source too. It is the far side's, that of
+// another switch of the same trunk, or where the telephone has signed in since.
+func (a *Agent) belongs(c *Call, ip netip.Addr) bool {
+	if c.knows(ip) {
+		return true
+	}
+	name := c.trunk
+	if c.far.End == EndCarrier {
+		name = c.far.Name
+	}
+	is, trusted := a.trunkOf(ip)
+	return trusted && is == name
+}
+
+// moved lets a telephone that has signed in from another address go on with its calls
+// from there.
+func (a *Agent) moved(extension string, to netip.Addr) {
+	a.mu.Lock()
+	var list []*Call
+	for c := range a.calls {
+		if c.far.End == EndTelephone && c.far.Name == extension {
+			list = append(list, c)
+		}
+	}
+	a.mu.Unlock()
+	for _, c := range list {
+		c.dlg.mu.Lock()
+		c.dlg.moved = to
+		c.dlg.mu.Unlock()
+	}
 }
 
 // request builds the next request inside the dialog; ACK and CANCEL take the

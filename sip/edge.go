@@ -31,13 +31,16 @@ import (
 const (
 	readPause       = 10 * time.Millisecond // after a read error that is not the end
 	readErrors      = 100                   // in a row, then the socket is given up
-	partialLongest  = 10 * time.Second      // a message over TCP must be whole by then
+	partialLongest  = 10 * time.Second      // a message over TCP must be whole by then, whatever has come of it
 	handshake       = 5 * time.Second       // of TLS, for who connects to us
-	idleStranger    = 60 * time.Second      // of a TCP connection that has not shown who it is
+	strangerLongest = 60 * time.Second      // a TCP connection has to show who it is by then, whatever it says
 	idleKnown       = 2 * time.Hour         // of a trunk's or a telephone's: longer than a registration
 	maxConns        = 1024                  // TCP connections in all
-	maxConnsSource  = 16                    // TCP connections of one stranger
+	maxStrangers    = 256                   // of those that have not shown who they are; one more ends the oldest
+	maxConnsSource  = 16                    // of those of one source
 	writeLongest    = 5 * time.Second       // a peer that does not read is gone
+	writesWaiting   = 64                    // messages to one peer: more than a telephone gets in those five seconds
+	partingLongest  = time.Second           // for what is left to say to a peer when its connection ends
 	cancelsKept     = 5 * time.Second       // a CANCEL that overtook its INVITE on the way
 	maxCancels      = 1024
 	unclaimedKept   = 30 * time.Second // an INVITE that sipgo never gave us
@@ -188,41 +191,72 @@ type streamEdge struct {
 	net.Conn
 	a     *Agent
 	flow  flow
-	buf   []byte
+	since time.Time
 	known atomic.Bool // a trunk, or a telephone that signed in
-	once  sync.Once
-	wmu   sync.Mutex // guards writes: sipgo's and ours must not mix
+
+	// The reader's.
+	buf      []byte
+	began    time.Time // when the message that is not whole yet did; zero: there is none
+	searched int       // octets of buf that hold no end of its headers
+	need     int       // octets of the message, once its headers are known
+
+	out  chan []byte   // to be written; who writes waits for no peer
+	done chan struct{} // closed by Close
+	once sync.Once
 }
 
-// admit takes a connection in, or not.
+// admit takes a connection in, or not. Strangers never take the places of those who
+// have shown who they are, and of one another those of who has had time enough.
 func (a *Agent) admit(conn net.Conn, f flow) (*streamEdge, bool) {
-	s := &streamEdge{Conn: conn, a: a, flow: f}
+	s := &streamEdge{Conn: conn, a: a, flow: f, since: time.Now(), out: make(chan []byte, writesWaiting), done: make(chan struct{})}
 	s.flow.write = s.send
-	source := s.flow.remote.Addr()
-	_, trusted := a.trunkOf(source)
-	s.known.Store(trusted)
+	source := sourceOf(s.flow.remote.Addr())
+	_, trusted := a.trunkOf(s.flow.remote.Addr())
+	s.known.Store(trusted || f.whom != nil)
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	if a.closing || len(a.conns) >= maxConns {
+		a.mu.Unlock()
 		return nil, false
 	}
 	if other := a.conns[f.remote]; other != nil && !other.serves(f) {
+		a.mu.Unlock()
 		return nil, false // behind a NAT two can look like one: a secret way must not become a clear one
 	}
-	if !trusted {
-		same := 0
-		for other := range a.conns {
-			if other.Addr() == source {
+	var oldest *streamEdge
+	if !s.known.Load() {
+		all, same := 0, 0
+		for _, other := range a.conns {
+			if other.known.Load() {
+				continue
+			}
+			all++
+			if sourceOf(other.flow.remote.Addr()) == source {
 				same++
+			}
+			if oldest == nil || other.since.Before(oldest.since) {
+				oldest = other
 			}
 		}
 		if same >= maxConnsSource {
+			a.mu.Unlock()
 			return nil, false
 		}
+		if all < maxStrangers {
+			oldest = nil
+		}
 	}
-	a.conns[s.flow.remote] = s
+	a.conns[f.remote] = s
+	a.writers.Add(1)
+	a.mu.Unlock()
+	go s.write()
+	if oldest != nil {
+		_ = oldest.Close()
+	}
 	return s, true
 }
+
+// proven says that the far side has shown who it is.
+func (s *streamEdge) proven() { s.known.Store(true) }
 
 // serves tells whether the connection is what a flow wants: TLS, and with the
 // one whom we would connect to (RFC 5923 §8.2: who connected to us has shown no
@@ -231,7 +265,8 @@ func (s *streamEdge) serves(f flow) bool {
 	return s.flow.tls == f.tls && (f.whom == nil || s.flow.whom != nil)
 }
 
-// Close closes the connection and forgets it.
+// Close forgets the connection and has it closed, as soon as what it was to be told
+// is said.
 func (s *streamEdge) Close() error {
 	s.once.Do(func() {
 		s.a.mu.Lock()
@@ -239,21 +274,67 @@ func (s *streamEdge) Close() error {
 			delete(s.a.conns, s.flow.remote)
 		}
 		s.a.mu.Unlock()
+		close(s.done)
+		_ = s.Conn.SetDeadline(time.Now().Add(partingLongest)) // of a write that hangs
+		_ = s.Conn.SetReadDeadline(time.Now())
 	})
-	return s.Conn.Close()
+	return nil
 }
 
-// Write is sipgo's way out.
+// write writes what is to be written until the connection ends, and closes it.
+func (s *streamEdge) write() {
+	defer s.a.writers.Done()
+	defer s.Conn.Close()
+	for {
+		select {
+		case b := <-s.out:
+			if isDone(s.done) {
+				s.last(b)
+				return
+			}
+			_ = s.Conn.SetWriteDeadline(time.Now().Add(writeLongest))
+			if _, err := s.Conn.Write(b); err != nil {
+				_ = s.Close() // half a message may be under way: nothing can follow it
+				return
+			}
+		case <-s.done:
+			s.last(nil)
+			return
+		}
+	}
+}
+
+// last writes what is left when the connection ends.
+func (s *streamEdge) last(b []byte) {
+	_ = s.Conn.SetWriteDeadline(time.Now().Add(partingLongest))
+	for {
+		if len(b) > 0 {
+			if _, err := s.Conn.Write(b); err != nil {
+				return
+			}
+		}
+		select {
+		case b = <-s.out:
+		default:
+			return
+		}
+	}
+}
+
+// Write is sipgo's way out. It never waits: a peer that does not read keeps nobody
+// who talks to others, and is gone when too much waits for it.
 func (s *streamEdge) Write(b []byte) (int, error) {
 	s.a.ladders.sent(b)
-	s.wmu.Lock()
-	defer s.wmu.Unlock()
-	_ = s.Conn.SetWriteDeadline(time.Now().Add(writeLongest))
-	n, err := s.Conn.Write(b)
-	if err != nil {
-		_ = s.Conn.Close() // half a message may be under way: nothing can follow it
+	if isDone(s.done) {
+		return 0, net.ErrClosed
 	}
-	return n, err
+	select {
+	case s.out <- bytes.Clone(b):
+		return len(b), nil
+	default:
+		_ = s.Close()
+		return 0, net.ErrClosed
+	}
 }
 
 func (s *streamEdge) send(b []byte) error {
@@ -280,20 +361,36 @@ func (s *streamEdge) Read(b []byte) (int, error) {
 			}
 			continue
 		}
-		deadline := idleStranger
-		if s.known.Load() {
-			deadline = idleKnown
+		_ = s.Conn.SetReadDeadline(s.deadline(time.Now()))
+		if isDone(s.done) {
+			return 0, net.ErrClosed
 		}
-		if len(s.buf) > 0 {
-			deadline = partialLongest
-		}
-		_ = s.Conn.SetReadDeadline(time.Now().Add(deadline))
 		n, err := s.Conn.Read(chunk)
 		s.buf = append(s.buf, chunk[:n]...)
 		if err != nil && n == 0 {
 			return 0, net.ErrClosed // quietly, whatever it was
 		}
 	}
+}
+
+// deadline is until when more has to come. Neither a stranger's nor that of a message
+// moves with what comes meanwhile: an octet now and then would keep it for ever.
+func (s *streamEdge) deadline(now time.Time) time.Time {
+	at := now.Add(idleKnown)
+	if !s.known.Load() {
+		at = s.since.Add(strangerLongest)
+	}
+	switch {
+	case len(bytes.TrimLeft(s.buf, "\r\n")) == 0:
+		s.began = time.Time{}
+		return at
+	case s.began.IsZero():
+		s.began = now
+	}
+	if whole := s.began.Add(partialLongest); whole.Before(at) {
+		at = whole
+	}
+	return at
 }
 
 // shakeHands makes the connection secret, if it is to be and is not yet.
@@ -313,10 +410,13 @@ var errFraming = errors.New("no message boundary")
 func (s *streamEdge) frame() ([]byte, error) {
 	for bytes.HasPrefix(s.buf, []byte("\r\n")) { // RFC 3261 §7.5: ignored before the start line
 		if bytes.HasPrefix(s.buf, []byte("\r\n\r\n")) { // RFC 5626 §3.5.1: a ping
+			s.buf = s.buf[keepAliveLength:]
+			if !s.known.Load() && !s.a.limits.take(s.flow.remote.Addr(), time.Now()) {
+				continue // a message like any other
+			}
 			if err := s.send([]byte("\r\n")); err != nil {
 				return nil, err
 			}
-			s.buf = s.buf[keepAliveLength:]
 			continue
 		}
 		if len(s.buf) == 2 {
@@ -324,14 +424,20 @@ func (s *streamEdge) frame() ([]byte, error) {
 		}
 		s.buf = s.buf[2:]
 	}
-	head := bytes.Index(s.buf, []byte("\r\n\r\n"))
+	if len(s.buf) < s.need {
+		return nil, nil // its headers were read
+	}
+	const end = "\r\n\r\n"
+	from := max(0, s.searched-len(end)) // whoever sends octet by octet makes us look at each but once
+	head := bytes.Index(s.buf[from:], []byte(end))
 	if head < 0 {
-		if len(s.buf) > tcpFrame {
+		if s.searched = len(s.buf); s.searched > tcpFrame {
 			return nil, errFraming
 		}
 		return nil, nil
 	}
-	m, ok := scan(s.buf[:head+4])
+	head += from
+	m, ok := scan(s.buf[:head+len(end)])
 	if !ok {
 		return nil, errFraming
 	}
@@ -347,11 +453,12 @@ func (s *streamEdge) frame() ([]byte, error) {
 		}
 		length = int(n)
 	}
-	if len(s.buf) < head+4+length {
+	if s.need = head + len(end) + length; len(s.buf) < s.need {
 		return nil, nil
 	}
-	frame := slices.Clone(s.buf[:head+4+length])
-	s.buf = append(s.buf[:0], s.buf[head+4+length:]...)
+	frame := slices.Clone(s.buf[:s.need])
+	s.buf = append(s.buf[:0], s.buf[s.need:]...)
+	s.began, s.searched, s.need = time.Time{}, 0, 0
 	return frame, nil
 }
 
@@ -395,7 +502,10 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 	}
 	trunk, trusted := a.trunkOf(f.remote.Addr())
 	call := a.dialog(m.get("call-id"), tag(m.get("to")))
-	if !trusted && (call == nil || !call.knows(f.remote.Addr())) && !a.isPeer(f.remote.Addr()) {
+	if call != nil && !a.belongs(call, f.remote.Addr()) {
+		call = nil // as if it were not there
+	}
+	if !trusted && call == nil && !a.isPeer(f.remote.Addr()) {
 		if isScanner(m.get("user-agent")) || !a.limits.take(f.remote.Addr(), time.Now()) {
 			return false // TELEPHONY trap 17: no answer at all
 		}
@@ -425,7 +535,8 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 			return a.inspectInvite(f, m, uri, trunk, trusted, data)
 		}
 	case "REGISTER":
-		return a.inspectRegister(f, m)
+		a.inspectRegister(f, m)
+		return false
 	case "OPTIONS":
 		if tag(m.get("to")) == "" { // RFC 3261 §11.2
 			a.reply(f, m, sip.StatusOK, "OK", "Allow: "+allow, "Accept: "+acceptBodies, "Supported: timer, "+reliably)
@@ -479,7 +590,7 @@ func (a *Agent) inspectResponse(f flow, m *raw, data []byte) bool {
 // its transaction.
 func (a *Agent) inspectAck(f flow, m *raw, call *Call) bool {
 	number, _, _ := m.cseq()
-	if call != nil && call.onAck(number, m) {
+	if call != nil && call.dlg.isWith(tag(m.get("from"))) && call.onAck(number, m) {
 		return false
 	}
 	a.mu.Lock()

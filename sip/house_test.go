@@ -399,21 +399,26 @@ func bodyOf(m string) string {
 // memory is a Phones for tests: every extension of four digits exists, its
 // password is "secret".
 type memory struct {
-	mu  sync.Mutex // guards b and err
-	b   map[string]map[string]Binding
-	err error
+	mu    sync.Mutex // guards what follows
+	b     map[string]map[string]Binding
+	err   error
+	asked []bool // for secrets: whether anew
 }
 
 func newMemory() *memory { return &memory{b: map[string]map[string]Binding{}} }
 
-func (m *memory) Secret(_ context.Context, extension string) (string, string, bool, error) {
+func (m *memory) Secret(_ context.Context, extension string, again bool) (s Secret, ok bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.asked = append(m.asked, again)
 	if m.err != nil || len(extension) != 4 {
-		return "", "", false, m.err
+		return s, false, m.err
 	}
-	a, b := HA1(extension, "pronto", "secret")
-	return a, b, true, nil
+	for _, b := range m.b[extension] {
+		s.Places = append(s.Places, b.Source.Addr())
+	}
+	s.MD5, s.SHA256 = HA1(extension, "pronto", "secret")
+	return s, true, nil
 }
 
 func (m *memory) Bind(_ context.Context, b Binding) error {

@@ -8,7 +8,7 @@ import (
 )
 
 // What a stranger may send: enough for an office whose telephones all register
-// at once after a power cut, far too little for a search of passwords.
+// at once after a power cut; how often it may guess at passwords, see guesses.
 const (
 	strangerBurst  = 60
 	strangerRate   = 10 // a second
@@ -96,8 +96,6 @@ func (a *Agent) grumble(what string, from netip.AddrPort, detail string) {
 	a.grumbles.less[what] = 0
 	a.grumbles.mu.Unlock()
 	const longest = 80
-	if len(detail) > longest {
-		detail = detail[:longest]
-	}
+	detail = clip(printable(detail), longest) // some say what the far side said
 	a.log.LogAttrs(a.ctx, slog.LevelWarn, "sip: "+what, slog.String("from", from.Addr().String()), slog.String("detail", detail), slog.Int("more", more))
 }

@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	secretFresh = 30 * time.Second // a changed password works after that at the latest
-	maxSecrets  = 4096             // extensions kept in memory
+	secretFresh = 30 * time.Second // secrets are read again after that
+	secretAgain = 2 * time.Second  // and after that for an answer that is wrong: the password may just have been set
+	maxSecrets  = 1 << 16          // telephones
 	lookLongest = 1 * time.Second  // then the database is as good as away
 	readAgain   = 1 * time.Second  // between two tries to read an extension's rows
 	topicPhones = "phones"         // woken when a telephone came, moved or went
@@ -32,62 +33,86 @@ type Locations struct {
 	node    string           // ours
 	changed *db.Subscription // what was read is no longer true
 
+	reading sync.Mutex // held while the secrets are read
+
 	mu       sync.Mutex // guards what follows
-	secrets  map[string]secret
+	secrets  map[string]Secret
+	read     time.Time                     // when those were; zero: never
+	failed   time.Time                     // when reading them did not work
 	bindings map[string]map[string]Binding // extension → contact
 	loaded   map[string]bool               // extensions whose rows were read
 	tried    map[string]time.Time          // when reading them failed
 	unkept   map[string]bool               // changed in memory while the database was away
 }
 
-type secret struct {
-	md5, sha256 string
-	ok          bool
-	at          time.Time
-}
-
 // NewLocations makes the one of a node; nothing is read yet.
 func NewLocations(d *db.DB, node string) *Locations {
 	return &Locations{
 		db: d, node: node, changed: d.Wakeups.Subscribe(topicPhones),
-		secrets: map[string]secret{}, bindings: map[string]map[string]Binding{}, loaded: map[string]bool{}, tried: map[string]time.Time{}, unkept: map[string]bool{},
+		bindings: map[string]map[string]Binding{}, loaded: map[string]bool{}, tried: map[string]time.Time{}, unkept: map[string]bool{},
 	}
 }
 
-// Secret implements Phones. It asks the database, and falls back on what it
-// answered last.
-func (l *Locations) Secret(ctx context.Context, extension string) (md5, sha256 string, ok bool, err error) {
-	if !isExtension(extension) {
-		return "", "", false, nil
+// Secret implements Phones. All secrets are in memory, so that nobody can tell by the
+// time it takes which extensions there are, strangers cannot make the database work, and
+// telephones sign in while it is away.
+func (l *Locations) Secret(ctx context.Context, extension string, again bool) (Secret, bool, error) {
+	old := secretFresh
+	if again {
+		old = secretAgain
 	}
-	now := time.Now()
+	err := l.readSecrets(ctx, old)
 	l.mu.Lock()
-	s, known := l.secrets[extension]
+	defer l.mu.Unlock()
+	if err != nil && l.read.IsZero() {
+		return Secret{}, false, err
+	}
+	s, ok := l.secrets[extension]
+	return s, ok, nil
+}
+
+// readSecrets reads the telephones' secrets, and where each was lately, unless that was
+// done a short while ago. With the database away it tries no more often.
+func (l *Locations) readSecrets(ctx context.Context, old time.Duration) error {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	l.mu.Lock()
+	now := time.Now()
+	fresh := !l.read.IsZero() && now.Sub(l.read) < old
+	waits := !l.read.IsZero() && now.Sub(l.failed).Abs() < readAgain
 	l.mu.Unlock()
-	if known && s.ok && now.Sub(s.at) < secretFresh {
-		return s.md5, s.sha256, true, nil
+	if fresh || waits {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookLongest)
 	defer cancel()
-	fresh := secret{at: now, ok: true}
-	err = l.db.Pool.QueryRow(ctx, `select ha1_md5, ha1_sha256 from phones where extension = @extension`,
-		pgx.StrictNamedArgs{"extension": extension}).Scan(&fresh.md5, &fresh.sha256)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		fresh.ok = false
-	case err != nil && known:
-		return s.md5, s.sha256, s.ok, nil
-	case err != nil:
-		return "", "", false, fmt.Errorf("telephone's secret: %w", err)
+	secrets := map[string]Secret{}
+	rows, err := l.db.Pool.Query(ctx, `
+		select p.extension, p.ha1_md5, p.ha1_sha256, array(select b.source from phone_bindings b where b.extension = p.extension)
+		from phones p limit @most`, pgx.StrictNamedArgs{"most": maxSecrets})
+	if err == nil {
+		var extension string
+		var s Secret
+		var places []string
+		_, err = pgx.ForEachRow(rows, []any{&extension, &s.MD5, &s.SHA256, &places}, func() error {
+			s.Places = nil
+			for _, text := range places {
+				if at, err := netip.ParseAddrPort(text); err == nil {
+					s.Places = append(s.Places, at.Addr())
+				}
+			}
+			secrets[extension] = s
+			return nil
+		})
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if fresh.ok && (known || len(l.secrets) < maxSecrets) {
-		l.secrets[extension] = fresh
-	} else {
-		delete(l.secrets, extension)
+	if err != nil {
+		l.failed = now
+		return fmt.Errorf("telephones' secrets: %w", err)
 	}
-	return fresh.md5, fresh.sha256, fresh.ok, nil
+	l.secrets, l.read = secrets, now
+	return nil
 }
 
 // isExtension is the check of the table.

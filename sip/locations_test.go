@@ -3,6 +3,7 @@ package sip
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -32,11 +33,11 @@ func place(contact string, expires time.Time) Binding {
 func TestLocations(t *testing.T) {
 	d, ctx := withTelephones(t), t.Context()
 	l := NewLocations(d, "north")
-	if _, _, ok, err := l.Secret(ctx, "1001"); !ok || err != nil {
+	if _, ok, err := l.Secret(ctx, "1001", false); !ok || err != nil {
 		t.Fatalf("secret: %t, %v", ok, err)
 	}
 	for _, unknown := range []string{"1003", "", "anna", "1001'--", "12345678901", "10\x0001"} {
-		if _, _, ok, err := l.Secret(ctx, unknown); ok || err != nil {
+		if _, ok, err := l.Secret(ctx, unknown, true); ok || err != nil {
 			t.Errorf("secret of %q: %t, %v", unknown, ok, err)
 		}
 	}
@@ -47,6 +48,9 @@ func TestLocations(t *testing.T) {
 		}
 	}
 	again := NewLocations(d, "north") // after a restart
+	if s, ok, err := again.Secret(ctx, "1001", false); !ok || err != nil || !slices.Contains(s.Places, netip.MustParseAddr("192.0.2.7")) {
+		t.Errorf("where it was lately: %+v, %t, %v", s.Places, ok, err)
+	}
 	for name, l := range map[string]*Locations{"kept": l, "read": again} {
 		list, err := l.Bindings(ctx, "1001", now)
 		if err != nil || len(list) != 2 || list[0].Contact != "sip:b@192.0.2.8" || !list[0].Expires.Equal(now.Add(2*time.Hour)) ||
@@ -78,7 +82,7 @@ func TestTelephonesRingWithTheDatabaseAway(t *testing.T) {
 	d := withTelephones(t)
 	l := NewLocations(d, "north")
 	now := time.Now()
-	if _, _, ok, _ := l.Secret(t.Context(), "1001"); !ok {
+	if _, ok, _ := l.Secret(t.Context(), "1001", false); !ok {
 		t.Fatal("no secret")
 	}
 	if err := l.Bind(t.Context(), place("sip:a@192.0.2.7", now.Add(time.Hour))); err != nil {
@@ -96,12 +100,12 @@ func TestTelephonesRingWithTheDatabaseAway(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	l.mu.Lock()
-	s := l.secrets["1001"]
-	s.at = now.Add(-time.Hour) // not fresh any more: the database would be asked
-	l.secrets["1001"] = s
+	l.read = now.Add(-time.Hour) // not fresh any more: the database would be asked
 	l.mu.Unlock()
-	if _, _, ok, err := l.Secret(ctx, "1001"); !ok || err != nil {
-		t.Errorf("secret: %t, %v", ok, err)
+	for _, extension := range []string{"1001", "1002"} { // also one that has not signed in yet
+		if _, ok, err := l.Secret(ctx, extension, false); !ok || err != nil {
+			t.Errorf("secret of %s: %t, %v", extension, ok, err)
+		}
 	}
 	if err := l.Bind(ctx, place("sip:b@192.0.2.7", now.Add(time.Hour))); err != nil {
 		t.Errorf("bind: %v", err)
@@ -109,8 +113,9 @@ func TestTelephonesRingWithTheDatabaseAway(t *testing.T) {
 	if list, _ := l.Bindings(ctx, "1001", now); len(list) != 2 {
 		t.Errorf("%+v", list)
 	}
-	if _, _, _, err := l.Secret(ctx, "1002"); err == nil {
-		t.Error("an unknown secret was known")
+	never := NewLocations(gone, "north")
+	if _, _, err := never.Secret(ctx, "1001", false); err == nil {
+		t.Error("a secret that was never read was known")
 	}
 }
 

@@ -213,7 +213,12 @@ func (a *Agent) means(host string) bool {
 		}
 		host = host[:i]
 	}
-	return a.isOurs(host) || slices.ContainsFunc(a.cfg.Domains, func(d string) bool { return d != "" && strings.EqualFold(d, host) })
+	return a.isCalled(host)
+}
+
+// isCalled tells whether this server is called so.
+func (a *Agent) isCalled(host string) bool {
+	return host != "" && (a.isOurs(host) || strings.EqualFold(a.cfg.Realm, host) || slices.ContainsFunc(a.cfg.Domains, func(d string) bool { return strings.EqualFold(d, host) }))
 }
 
 // report tells a telephone what comes of its REFER (RFC 3515 §2.4.4): at once that it
@@ -364,7 +369,12 @@ func (a *Agent) authentic(req *sip.Request, tx sip.ServerTransaction, f flow, m 
 	case 0:
 		return true
 	case sip.StatusUnauthorized, statusStale:
-		a.unauthorized(req, tx, f, status == statusStale)
+		var lines []sip.Header
+		for _, line := range a.unauthorized(f, m.get("user-agent"), status == statusStale) {
+			name, value, _ := strings.Cut(line, ": ")
+			lines = append(lines, sip.NewHeader(name, value))
+		}
+		a.respond(req, tx, sip.StatusUnauthorized, lines...)
 	default:
 		a.respond(req, tx, status, sip.NewHeader("Retry-After", "5"))
 	}

@@ -1,12 +1,15 @@
 package sip
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -21,15 +24,87 @@ const (
 	phonesLongest  = 2 * time.Second
 )
 
-// inspectRegister answers a REGISTER that proves nothing with a challenge,
-// without a transaction: a stranger costs nothing but the answer. What carries a
-// nonce of ours goes on.
-func (a *Agent) inspectRegister(f flow, m *raw) bool {
+// signing are the REGISTERs that carry credentials and are being dealt with, and the
+// answers to those whose credentials were right, for a retransmission: its nonce is
+// spent. They are no matter of sipgo, which would remember each address that ever asked.
+type signing struct {
+	mu      sync.Mutex // guards what follows
+	busy    int
+	swept   time.Time
+	answers map[string]*signed
+}
+
+// signed is what came of a REGISTER.
+type signed struct {
+	at     time.Time
+	status int // 0: nothing yet
+	lines  []string
+}
+
+const (
+	signingMost = 256         // at once; one more comes again in half a second
+	signedKept  = tombstone   // 64·T1: as long as a request may be repeated
+	signedSweep = time.Second // old ones are looked for this often
+)
+
+// inspectRegister answers a REGISTER. What proves nothing is challenged on the spot:
+// a stranger costs nothing but the answer.
+func (a *Agent) inspectRegister(f flow, m *raw) {
 	if a.cfg.Phones == nil {
 		a.reply(f, m, sip.StatusMethodNotAllowed, reasonOf(sip.StatusMethodNotAllowed), "Allow: "+allow)
-		return false
+		return
 	}
-	return a.proves(f, m)
+	if !a.proves(f, m) {
+		return
+	}
+	key := inviteKey(f, m) + "|" + m.get("cseq")
+	if before, known := a.signing.begin(key, time.Now()); known {
+		if before.status != 0 {
+			a.reply(f, m, before.status, reasonOf(before.status), before.lines...)
+		}
+		return
+	}
+	m.body = nil // the buffer is the reader's
+	a.later(func() {
+		var done signed
+		defer func() { a.signing.end(key, done) }()
+		status, reason, right, lines := a.register(f, m, time.Now())
+		if right {
+			done = signed{at: time.Now(), status: status, lines: lines}
+		}
+		a.reply(f, m, status, reason, lines...)
+	})
+}
+
+// begin takes a REGISTER in; known: it is a retransmission, or one too many.
+func (s *signing) begin(key string, now time.Time) (before signed, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if one := s.answers[key]; one != nil {
+		return *one, true
+	}
+	if s.busy >= signingMost {
+		return signed{}, true
+	}
+	if now.Sub(s.swept).Abs() >= signedSweep {
+		s.swept = now
+		maps.DeleteFunc(s.answers, func(_ string, one *signed) bool { return one.status != 0 && now.Sub(one.at) > signedKept })
+	}
+	s.busy++
+	s.answers[key] = &signed{}
+	return signed{}, false
+}
+
+// end keeps what came of a REGISTER, if it was anything.
+func (s *signing) end(key string, done signed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy--
+	if done.status == 0 {
+		delete(s.answers, key)
+		return
+	}
+	s.answers[key] = &done
 }
 
 // proves tells whether a request has credentials with a nonce of ours, right or wrong;
@@ -69,114 +144,115 @@ func (a *Agent) challenge(f flow, m *raw, stale bool) {
 	a.reply(f, m, sip.StatusUnauthorized, "Unauthorized", lines...)
 }
 
-// onRegister is the registrar (RFC 3261 §10.3).
-func (a *Agent) onRegister(req *sip.Request, tx sip.ServerTransaction) {
-	now := time.Now()
+// register is the registrar (RFC 3261 §10.3); right: the credentials were.
+func (a *Agent) register(f flow, m *raw, now time.Time) (status int, reason string, right bool, lines []string) {
 	ctx, cancel := context.WithTimeout(a.ctx, phonesLongest)
 	defer cancel()
-	m, ok := scan([]byte(req.String()))
-	if !ok {
-		return
-	}
-	f := a.flowOf(req)
 	extension, status := a.authenticate(ctx, m, sip.REGISTER, f.remote.Addr(), now)
-	switch {
-	case status == sip.StatusUnauthorized:
-		a.unauthorized(req, tx, f, false)
-		return
-	case status == statusStale:
-		a.unauthorized(req, tx, f, true)
-		return
-	case status != 0:
-		a.respond(req, tx, status, sip.NewHeader("Retry-After", "5"))
-		return
+	switch status {
+	case 0:
+	case sip.StatusUnauthorized, statusStale:
+		return sip.StatusUnauthorized, reasonOf(sip.StatusUnauthorized), false, a.unauthorized(f, m.get("user-agent"), status == statusStale)
+	default:
+		return status, reasonOf(status), false, []string{"Retry-After: 5"}
 	}
 	if f.tcp {
 		if c := a.connOf(f); c != nil {
-			c.known.Store(true)
+			c.proven()
 		}
 	}
-	wanted, x := readContacts(m, extension, a.cfg.Node, f, req, now)
+	wanted, x := readContacts(m, extension, a.cfg.Node, f, now)
 	if x != nil {
-		a.respond(req, tx, x.status, x.headers()...)
-		return
+		return x.status, cmp.Or(x.reason, reasonOf(x.status)), true, x.extra
 	}
 	if status := a.bind(ctx, extension, wanted, m, now); status != 0 {
-		a.respond(req, tx, status)
-		return
+		return status, reasonOf(status), true, nil
 	}
+	a.moved(extension, f.remote.Addr())
 	bindings, err := a.cfg.Phones.Bindings(ctx, extension, now)
 	if err != nil {
-		a.respond(req, tx, sip.StatusServiceUnavailable, sip.NewHeader("Retry-After", "5"))
-		return
+		return sip.StatusServiceUnavailable, reasonOf(sip.StatusServiceUnavailable), true, []string{"Retry-After: 5"}
 	}
-	var contacts []sip.Header
 	for _, b := range bindings { // RFC 3261 §10.3 step 8: all of them
 		left := int(b.Expires.Sub(now).Round(time.Second) / time.Second)
-		contacts = append(contacts, sip.NewHeader("Contact", "<"+b.Contact+">;expires="+strconv.Itoa(left)))
+		lines = append(lines, "Contact: <"+b.Contact+">;expires="+strconv.Itoa(left))
 	}
-	a.respond(req, tx, sip.StatusOK, contacts...)
+	return sip.StatusOK, reasonOf(sip.StatusOK), true, lines
 }
 
 const statusStale = -1 // 401 with stale=true
 
-// authenticate finds out whose telephone it is. A wrong password and an unknown
-// extension are told apart neither by the answer nor by the time it takes.
+// authenticate finds out whose telephone it is. A wrong password, an unknown extension
+// and an answer that is not looked at are told apart neither by what we say nor by
+// what we do before we say it.
 func (a *Agent) authenticate(ctx context.Context, m *raw, method sip.RequestMethod, source netip.Addr, now time.Time) (extension string, status int) {
 	c, ok := credentialsOf(m, a.cfg.Realm)
-	if !ok || !slices.Contains(a.cfg.Digests, c.algorithm) || c.qop != "" && c.qop != "auth" || c.uri == "" {
+	if !ok || !slices.Contains(a.cfg.Digests, c.algorithm) || c.qop != "" && c.qop != "auth" {
 		return "", sip.StatusUnauthorized
 	}
-	md5Hex, sha256Hex, found, err := a.cfg.Phones.Secret(ctx, c.username)
+	s, found, err := a.cfg.Phones.Secret(ctx, c.username, false)
 	if err != nil {
 		a.grumble("telephones cannot be looked up", netip.AddrPortFrom(source, 0), err.Error())
 		return "", sip.StatusServiceUnavailable
 	}
-	if !found {
-		md5Hex, sha256Hex = HA1(c.username, a.cfg.Realm, string(a.secret[:]))
+	home := slices.ContainsFunc(s.Places, func(p netip.Addr) bool { return sourceOf(p) == sourceOf(source) })
+	looked := a.guesses.try(source, c.username, home, now)
+	right := a.answers(c, s, found, method)
+	if !right { // the password may have been set this very moment
+		s, found, _ = a.cfg.Phones.Secret(ctx, c.username, true)
+		right = a.answers(c, s, found, method)
 	}
-	ha1 := md5Hex
-	if c.algorithm == algorithmSHA256 {
-		ha1 = sha256Hex
-	}
-	right := c.right(ha1, string(method))
 	whose := "to"
 	if method != sip.REGISTER {
 		whose = "from"
-		_, uri, _, _ := m.requestLine()
-		_, asked, _ := uriParts(uri)
-		_, signed, _ := uriParts(c.uri)
-		right = right && asked == signed // RFC 7616 §3.4.6: what was dialled is part of what is proved
 	}
 	address, _ := nextAddress(m.get(whose))
 	_, user, _ := uriParts(address.uri)
-	if !right || !found || user != c.username {
+	_, uri, _, _ := m.requestLine()
+	if !looked {
+		a.grumble("passwords are guessed: answers are not looked at any more", netip.AddrPortFrom(source, 0), nameOf(c.username))
 		return "", sip.StatusUnauthorized
 	}
+	if !right || user != c.username || !a.signedFor(c, uri) {
+		return "", sip.StatusUnauthorized
+	}
+	a.guesses.right(source, c.username, home, now)
 	if _, stale := a.checkNonce(c.nonce, source, now); stale || !a.nonces.spend(c, now) {
 		return "", statusStale
 	}
 	return c.username, 0
 }
 
-func (a *Agent) unauthorized(req *sip.Request, tx sip.ServerTransaction, f flow, stale bool) {
+// answers tells whether credentials are those of a telephone's password; for one that
+// there is not it computes as much.
+func (a *Agent) answers(c credentials, s Secret, found bool, method sip.RequestMethod) bool {
+	if !found {
+		s = a.nobody
+	}
+	ha1 := s.MD5
+	if c.algorithm == algorithmSHA256 {
+		ha1 = s.SHA256
+	}
+	return c.right(ha1, string(method)) && found
+}
+
+// signedFor tells whether credentials are for this request (RFC 7616 §3.4.6): for what
+// was dialled, and for us, by the name that the request has or by another of ours.
+func (a *Agent) signedFor(c credentials, uri string) bool {
+	_, dialled, asked := uriParts(uri)
+	scheme, user, host := uriParts(c.uri)
+	return scheme != "" && user == dialled && (host == asked || a.isCalled(host))
+}
+
+// unauthorized are the lines of a challenge to who answered one in vain.
+func (a *Agent) unauthorized(f flow, userAgent string, stale bool) (lines []string) {
 	if !stale {
 		a.grumble("sign-in refused", f.remote, "")
 	}
-	var lines []sip.Header
-	for _, c := range a.challenges(f.remote.Addr(), header(req, "user-agent"), stale) {
-		lines = append(lines, sip.NewHeader("WWW-Authenticate", c))
+	for _, c := range a.challenges(f.remote.Addr(), userAgent, stale) {
+		lines = append(lines, "WWW-Authenticate: "+c)
 	}
-	a.respond(req, tx, sip.StatusUnauthorized, lines...)
-}
-
-// headers are a fault's lines for an answer inside a transaction.
-func (x *fault) headers() (list []sip.Header) {
-	for _, line := range x.extra {
-		name, value, _ := strings.Cut(line, ": ")
-		list = append(list, sip.NewHeader(name, value))
-	}
-	return list
+	return lines
 }
 
 // wish is what a REGISTER asks for.
@@ -187,7 +263,7 @@ type wish struct {
 }
 
 // readContacts reads what is to be bound and unbound (RFC 3261 §10.3 steps 6, 7).
-func readContacts(m *raw, extension, node string, f flow, req *sip.Request, now time.Time) (wish, *fault) {
+func readContacts(m *raw, extension, node string, f flow, now time.Time) (wish, *fault) {
 	var w wish
 	general, given := defaultExpires, false
 	if e := m.get("expires"); e != "" {
@@ -230,7 +306,7 @@ func readContacts(m *raw, extension, node string, f flow, req *sip.Request, now 
 			transport := strings.ToLower(f.network())
 			w.add = append(w.add, Binding{
 				Extension: extension, Contact: c.uri, Source: f.remote, Transport: transport, Node: node,
-				CallID: req.CallID().Value(), CSeq: seq, UserAgent: clip(m.get("user-agent"), 80),
+				CallID: m.get("call-id"), CSeq: seq, UserAgent: clip(m.get("user-agent"), 80),
 				Expires: now.Add(time.Duration(min(expires, maxExpires)) * time.Second),
 			})
 		}

@@ -25,6 +25,9 @@ const ownKeyPT = 101
 // nobody speaks. We do not offer it: a recording is to have all that was heard.
 const comfortPT = 13
 
+// broadcast is everybody on the network.
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
 var (
 	errSDPTooLong = errors.New("session description too long")
 	errNoSDP      = errors.New("no session description")
@@ -297,8 +300,11 @@ func (s *sdp) agree(source netip.Addr, t terms) (agreement, error) {
 		addr, err := netip.ParseAddr(m.addr)
 		// RFC 2543 §B.5: 0.0.0.0 was how one held before there were directions.
 		held := err == nil && addr.IsUnspecified()
-		if err != nil {
-			addr = source // a host name, or nothing: what sends the sound shows itself
+		if err != nil || addr.Unmap().IsLoopback() && !source.IsLoopback() {
+			addr = source // a host name, nothing, or a service of this machine: what sends the sound shows itself
+		}
+		if addr = addr.Unmap(); addr.IsMulticast() || addr == broadcast {
+			continue // nobody's telephone: we should sound all over a network
 		}
 		from := source
 		if source.IsLoopback() && err == nil && !held && !addr.Unmap().IsLoopback() {
@@ -317,7 +323,7 @@ func (s *sdp) agree(source netip.Addr, t terms) (agreement, error) {
 			peer.RTCP = netip.AddrPortFrom(addr.Unmap(), m.port+1) // RFC 3550 §11
 			if m.rtcp.Port() != 0 {
 				peer.RTCP = netip.AddrPortFrom(peer.RTP.Addr(), m.rtcp.Port())
-				if m.rtcp.Addr().IsValid() && !m.rtcp.Addr().IsUnspecified() {
+				if at := m.rtcp.Addr().Unmap(); at.IsValid() && !at.IsUnspecified() && !at.IsMulticast() && (!at.IsLoopback() || source.IsLoopback()) {
 					peer.RTCP = netip.AddrPortFrom(m.rtcp.Addr().Unmap(), m.rtcp.Port())
 				}
 			}

@@ -182,9 +182,9 @@ type oneOperator struct {
 	at chan struct{}
 }
 
-func (o *oneOperator) Secret(_ context.Context, extension string) (string, string, bool, error) {
-	a, b := sip.HA1(extension, "pronto", "secret")
-	return a, b, extension == "1001", nil
+func (o *oneOperator) Secret(_ context.Context, extension string, _ bool) (s sip.Secret, ok bool, err error) {
+	s.MD5, s.SHA256 = sip.HA1(extension, "pronto", "secret")
+	return s, extension == "1001", nil
 }
 
 func (o *oneOperator) Bind(_ context.Context, b sip.Binding) error {

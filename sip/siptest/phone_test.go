@@ -37,9 +37,10 @@ type register struct {
 	bindings []sip.Binding
 }
 
-func (r *register) Secret(_ context.Context, extension string) (string, string, bool, error) {
+func (r *register) Secret(_ context.Context, extension string, _ bool) (s sip.Secret, ok bool, err error) {
 	a1 := extension + ":pronto:geheim"
-	return fmt.Sprintf("%x", md5.Sum([]byte(a1))), fmt.Sprintf("%x", sha256.Sum256([]byte(a1))), extension == "1001", nil
+	s.MD5, s.SHA256 = fmt.Sprintf("%x", md5.Sum([]byte(a1))), fmt.Sprintf("%x", sha256.Sum256([]byte(a1)))
+	return s, extension == "1001", nil
 }
 
 func (r *register) Bind(ctx context.Context, b sip.Binding) error {
