@@ -148,9 +148,11 @@ func (d *DB) Close() {
 	d.Pool.Close()
 }
 
-// Tx is one transaction and the topics that its commit will wake.
+// Tx is one transaction and the topics that its commit will wake. It begins with
+// its first statement.
 type Tx struct {
 	pgx.Tx
+	pipe     *pipeline // the same
 	self     string
 	topics   []string
 	notified int // so many of the topics travel already
@@ -160,30 +162,34 @@ type Tx struct {
 // process does. A wake-up says "look again", never what happened.
 func (t *Tx) Wake(topics ...string) { t.topics = append(t.topics, topics...) }
 
-const notifySQL = `select pg_notify('pronto', $1 || ' ' || topic) from unnest($2::text[]) topic`
+// Later leaves statements for the round of whatever this transaction says next: its
+// COMMIT, if nothing else. So their errors come with that; read (nil: none) makes of
+// them what they mean here. What follows from a result cannot be left: send it.
+func (t *Tx) Later(b *pgx.Batch, read func(error) error) {
+	for _, query := range b.QueuedQueries {
+		t.pipe.later = append(t.pipe.later, leftover{query, read})
+	}
+}
+
+// What other nodes hear is one notification, unless it would be too long for one:
+// PostgreSQL takes 8000 bytes.
+const (
+	notifySQL     = `select pg_notify('pronto', $1)`
+	notifyLongest = 7000
+)
 
 // Notify puts what the other nodes will hear at the commit into a batch, so that
 // it needs no round of its own. Topics noted after it still have theirs.
 func (t *Tx) Notify(b *pgx.Batch) {
-	if topics := t.unsaid(); len(topics) > 0 {
-		b.Queue(notifySQL, t.self, topics).Exec(func(pgconn.CommandTag) error { return nil })
-	}
-}
-
-func (t *Tx) notify(ctx context.Context) error {
-	topics := t.unsaid()
-	if len(topics) == 0 {
-		return nil
-	}
-	_, err := t.Exec(ctx, notifySQL, t.self, topics)
-	return err
-}
-
-// unsaid are the topics of which the other nodes have not been told.
-func (t *Tx) unsaid() []string {
 	topics := distinct(t.topics[t.notified:])
 	t.notified = len(t.topics)
-	return topics
+	for len(topics) > 0 {
+		said := t.self
+		for len(topics) > 0 && (said == t.self || len(said)+len(topics[0]) < notifyLongest) {
+			said, topics = said+" "+topics[0], topics[1:]
+		}
+		b.Queue(notifySQL, said).Exec(func(pgconn.CommandTag) error { return nil })
+	}
 }
 
 // Tx runs fn in one transaction (read committed) and commits unless fn fails.
@@ -205,17 +211,19 @@ func (d *DB) Tx(ctx context.Context, fn func(tx *Tx) error) error {
 }
 
 func (d *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
-	inner, err := d.Pool.Begin(ctx)
+	conn, err := d.Pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	tx := &Tx{Tx: inner, self: d.self}
+	defer conn.Release()
+	pipe := &pipeline{conn: conn}
+	tx := &Tx{Tx: pipe, pipe: pipe, self: d.self}
 	committed := false
 	defer func() { // also when fn panics
 		if !committed {
 			endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endLongest)
 			defer cancel()
-			_ = inner.Rollback(endCtx) // a connection that cannot roll back is closed by pgx: the same to us
+			_ = pipe.Rollback(endCtx) // a connection that cannot roll back is closed: the same to us
 		}
 	}()
 	if err := fn(tx); err != nil {
@@ -226,12 +234,12 @@ func (d *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
 			return fmt.Errorf("alongside: %w", err)
 		}
 	}
-	if err := tx.notify(ctx); err != nil {
-		return fmt.Errorf("notify: %w", err)
-	}
+	var end pgx.Batch
+	tx.Notify(&end)
+	tx.Later(&end, nil)
 	endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endLongest)
 	defer cancel()
-	err = inner.Commit(endCtx)
+	err = pipe.Commit(endCtx)
 	committed = err == nil
 	// Also after a COMMIT whose answer was lost: it may have happened, and
 	// looking again costs nothing.

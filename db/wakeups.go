@@ -157,9 +157,9 @@ func (d *DB) listenOnce(ctx context.Context, connected func()) error {
 		cancel()
 		switch {
 		case err == nil:
-			from, topic, ok := strings.Cut(n.Payload, " ")
+			from, topics, ok := strings.Cut(n.Payload, " ")
 			if ok && from != d.self {
-				d.Wakeups.Wake(topic)
+				d.Wakeups.Wake(strings.Split(topics, " ")...)
 			}
 		case ctx.Err() != nil:
 			return nil

@@ -209,7 +209,7 @@ func (q *Queue) book(ctx context.Context, tx *db.Tx, e CallbackEntry) error {
 		}
 	}
 	w.wake(TopicMatch, TopicCallbacks)
-	return w.do(ctx)
+	return w.done()
 }
 
 // booked writes that somebody is to be rung back.
@@ -259,7 +259,7 @@ func (q *Queue) AcceptCallback(ctx context.Context, tx *db.Tx, offer, attempt uu
 	next.Contact = null(attempt)
 	w.seat(next)
 	w.wake(PlaceTopic(attempt))
-	if err := w.do(ctx); err != nil {
+	if err := w.done(); err != nil {
 		return fmt.Errorf("accept a callback: %w", err)
 	}
 	return nil
@@ -438,7 +438,7 @@ func (q *Queue) attempted(ctx context.Context, tx *db.Tx, attempt uuid.UUID, out
 			w.owe(a.Contact)
 		}
 	}
-	return w.do(ctx)
+	return w.done()
 }
 
 func (w *work) closeCallback(id uuid.UUID, outcome string, at time.Time) {
@@ -515,7 +515,7 @@ func (q *Queue) cancelCallback(ctx context.Context, tx *db.Tx, id uuid.UUID, by 
 	w.closeCallback(id, "cancelled", at) // an operator's own is closed already, with its offer
 	w.contact(journal.Cancelled, contact, map[string]any{"callback": id})
 	w.lines[len(w.lines)-1].User = by
-	return w.do(ctx)
+	return w.done()
 }
 
 // recoverCallbacks clears up what this node was ringing back when it died:
@@ -616,7 +616,7 @@ func (q *Queue) ringBackNow(ctx context.Context, tx *db.Tx, user int64, e Callba
 	w.seat(seat.offered(o))
 	w.offer(o, true)
 	w.both(journal.Offered, o, nil)
-	return o.ID, w.do(ctx)
+	return o.ID, w.done()
 }
 
 // Ringing is somebody to be rung back whose offer rings an operator just now.

@@ -108,7 +108,7 @@ func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at
 		w.declared(seat)
 	}
 	w.seat(seat)
-	return seat, w.do(ctx)
+	return seat, w.done()
 }
 
 // over ends an offer in a transaction of its own.
@@ -175,7 +175,7 @@ func (q *Queue) Painted(ctx context.Context, offer uuid.UUID, at time.Time) erro
 		case tag.RowsAffected() == 1:
 			w := q.work(tx, at)
 			w.both(journal.Painted, o, nil)
-			return w.do(ctx)
+			return w.done()
 		case o.State != Pending:
 			return ErrTooLate
 		}

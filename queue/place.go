@@ -85,7 +85,7 @@ func (q *Queue) Join(ctx context.Context, tx *db.Tx, e Entry) (*Place, error) {
 	w.batch.Queue(`update contacts set tq = coalesce(tq, @at) where id = @contact`, args{"contact": e.Contact, "at": e.At})
 	w.contact(journal.Waiting, e.Contact, map[string]any{"topic": e.Topic, "urgency": e.Urgency})
 	w.wake(TopicMatch)
-	if err := w.do(ctx); err != nil {
+	if err := w.done(); err != nil {
 		return nil, fmt.Errorf("join the queue: %w", err)
 	}
 	return &Place{q: q, contact: e.Contact}, nil
@@ -173,7 +173,7 @@ func (p *Place) back(ctx context.Context, at time.Time) error {
 		w := p.q.work(tx, at)
 		w.contact(journal.Waiting, p.contact, why("node_alive"))
 		w.wake(TopicMatch)
-		return w.do(ctx)
+		return w.done()
 	})
 }
 
@@ -243,7 +243,7 @@ func (q *Queue) leaveOnce(ctx context.Context, tx *db.Tx, contact uuid.UUID, rea
 	}
 	w := q.work(tx, at)
 	w.contact(journal.Left, contact, why(reason))
-	return w.do(ctx)
+	return w.done()
 }
 
 // Waiting is a caller in the queue, for screens.

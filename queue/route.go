@@ -242,7 +242,7 @@ func (q *Queue) SetRoute(ctx context.Context, was *Route, r Route, by int64, at 
 		w := q.work(tx, at)
 		w.wake(TopicMatch)
 		w.line(journal.Line{Stream: journal.DeskStream, Kind: journal.Routed, User: by, Data: map[string]any{"topic": topic}})
-		return w.do(ctx)
+		return w.done()
 	})
 	if err != nil {
 		return fmt.Errorf("route a topic: %w", err)

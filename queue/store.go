@@ -36,13 +36,24 @@ func (q *Queue) work(tx *db.Tx, at time.Time) *work {
 	return &work{tx: tx, at: at}
 }
 
-// do carries the decision out.
+// do carries the decision out, in a round of its own: for who must know at once
+// whether it could be.
 func (w *work) do(ctx context.Context) error {
 	if err := journal.Queue(&w.batch, w.lines...); err != nil {
 		return err
 	}
 	w.tx.Notify(&w.batch)
 	return journal.Replayed(w.tx.SendBatch(ctx, &w.batch).Close())
+}
+
+// done is do in the round of whatever the transaction says next, its COMMIT if
+// nothing else.
+func (w *work) done() error {
+	if err := journal.Queue(&w.batch, w.lines...); err != nil {
+		return err
+	}
+	w.tx.Later(&w.batch, journal.Replayed)
+	return nil
 }
 
 func (w *work) wake(topics ...string) { w.tx.Wake(topics...) }

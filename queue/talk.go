@@ -222,7 +222,7 @@ func (q *Queue) Stands(ctx context.Context, offer uuid.UUID, t Talk, reason stri
 		w := q.work(tx, at)
 		w.seat(seat)
 		w.both(happened, o, data)
-		return w.do(ctx)
+		return w.done()
 	})
 	if err != nil {
 		return fmt.Errorf("note how a talk stands: %w", err)
@@ -265,7 +265,7 @@ func (q *Queue) give(ctx context.Context, tx *db.Tx, offer uuid.UUID, to Target,
 		return err
 	}
 	if to.Number != "" {
-		return w.do(ctx)
+		return w.done()
 	}
 	if err := w.again(ctx, o.Contact, to.Topic); err != nil {
 		return err
@@ -275,7 +275,7 @@ func (q *Queue) give(ctx context.Context, tx *db.Tx, offer uuid.UUID, to Target,
 	} else {
 		w.wake(TopicMatch)
 	}
-	return w.do(ctx)
+	return w.done()
 }
 
 // lets frees the operator of a talk that goes on without them; ErrTooLate when it
@@ -334,7 +334,7 @@ func (q *Queue) Requeue(ctx context.Context, contact uuid.UUID, reason string, a
 			return err
 		}
 		w.wake(TopicMatch)
-		return w.do(ctx)
+		return w.done()
 	})
 	if err != nil {
 		return fmt.Errorf("requeue a caller: %w", err)
@@ -364,7 +364,7 @@ func (q *Queue) Ask(ctx context.Context, offer uuid.UUID, colleague int64, at ti
 		w := q.work(tx, at)
 		asked := w.ask(seats[colleague], from.Contact, q.node, true)
 		o = &asked
-		return w.do(ctx)
+		return w.done()
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ask a colleague: %w", err)
@@ -403,7 +403,7 @@ func (q *Queue) HandOver(ctx context.Context, offer, asked uuid.UUID, at time.Ti
 		next.Talk, next.TalkWhy = Together, ""
 		w.seat(next)
 		w.both(journal.Joined, to, nil)
-		return w.do(ctx)
+		return w.done()
 	})
 	if err != nil {
 		return fmt.Errorf("hand a caller over: %w", err)

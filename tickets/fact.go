@@ -153,8 +153,8 @@ func (f *begun) apply(ctx context.Context, tx *db.Tx) error {
 		return err
 	}
 	tx.Wake(topicJournal, line.Stream)
-	tx.Notify(&batch)
-	return journal.Replayed(tx.SendBatch(ctx, &batch).Close())
+	tx.Later(&batch, journal.Replayed)
+	return nil
 }
 
 func (f *begun) queue(batch *pgx.Batch) {
@@ -373,9 +373,9 @@ func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
 		ticket = &id
 	}
 	sql, args := f.update()
-	if _, err := tx.Exec(ctx, sql+` where id = @contact`, args); err != nil {
-		return err
-	}
+	var batch pgx.Batch
+	batch.Queue(sql+` where id = @contact`, args)
+	tx.Later(&batch, nil)
 	line := f.line(ticket)
 	tx.Wake(topicJournal, line.Stream)
 	if err := journal.Append(ctx, tx, line); err != nil {

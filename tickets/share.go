@@ -177,11 +177,6 @@ func together(d *db.DB, list []*sharer) error {
 			}
 		}
 		tx.Wake(topicJournal)
-		var end pgx.Batch
-		if err := journal.Queue(&end, lines...); err != nil {
-			return err
-		}
-		tx.Notify(&end)
-		return journal.Replayed(tx.SendBatch(ctx, &end).Close())
+		return journal.Append(ctx, tx, lines...)
 	})
 }

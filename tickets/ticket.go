@@ -222,12 +222,12 @@ func openTicket(ctx context.Context, tx *db.Tx, contact uuid.UUID, m Matter) (in
 	if m.Queued {
 		queued = &m.At
 	}
-	if _, err := tx.Exec(ctx, `update contacts set ticket_id = @ticket, topic_id = coalesce(topic_id, @topic), urgency = coalesce(urgency, @urgency),
+	var batch pgx.Batch
+	batch.Queue(`update contacts set ticket_id = @ticket, topic_id = coalesce(topic_id, @topic), urgency = coalesce(urgency, @urgency),
 		tq = coalesce(tq, @tq) where id = @contact`, pgx.StrictNamedArgs{
 		"ticket": id, "topic": topic, "urgency": m.Urgency, "tq": queued, "contact": contact,
-	}); err != nil {
-		return 0, err
-	}
+	})
+	tx.Later(&batch, nil)
 	return id, note(ctx, tx, id, journal.Opened, contact, 0, m.At, nil)
 }
 

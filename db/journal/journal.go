@@ -168,9 +168,16 @@ func SeatStream(user int64) string { return "seat:" + strconv.FormatInt(user, 10
 
 const appendSQL = `select journal_append($1::jsonb)`
 
+// patient is a transaction that can leave statements for its next round (db.Tx).
+type patient interface {
+	Later(b *pgx.Batch, read func(error) error)
+}
+
 // Append writes lines at the ends of their streams, in one statement. Two
 // transactions that append to the same stream wait for each other. Whoever
-// commits them wakes the topic "journal".
+// commits them wakes the topic "journal". A db.Tx writes them with whatever it
+// says next: an error of theirs, ErrReplayed too, is then that statement's, or the
+// COMMIT's.
 func Append(ctx context.Context, tx pgx.Tx, lines ...Line) error {
 	if len(lines) == 0 {
 		return nil
@@ -178,6 +185,12 @@ func Append(ctx context.Context, tx pgx.Tx, lines ...Line) error {
 	arg, err := encode(lines)
 	if err != nil {
 		return err
+	}
+	if p, ok := tx.(patient); ok {
+		var b pgx.Batch
+		b.Queue(appendSQL, arg)
+		p.Later(&b, failed)
+		return nil
 	}
 	if _, err := tx.Exec(ctx, appendSQL, arg); err != nil {
 		return failed(err)
