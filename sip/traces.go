@@ -60,7 +60,9 @@ func (t *Traces) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		pause(ctx, tracesGather)
+		if len(t.pending) < tracesTogether { // else they come faster than one transaction in a gathering takes
+			pause(ctx, tracesGather)
+		}
 		t.write(ctx, t.gathered(batch))
 	}
 }
@@ -98,7 +100,7 @@ func (t *Traces) write(ctx context.Context, batch []Trace) {
 		switch {
 		case err == nil:
 			if lost := t.lost.Swap(0); lost > 0 {
-				t.log.Warn("traces of calls were lost while the database was away", "calls", lost)
+				t.log.Warn("traces of calls were lost: more came than the database took", "calls", lost)
 			}
 			return
 		case !db.Away(err):
