@@ -11,7 +11,7 @@ NFPM         = github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 UI           = cd web/ui && PATH="$$(../../.ci/node ../../.make/node):$$PATH" PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1
 FOR_RUN      = postgresql:/usr/lib/postgresql/*/bin/initdb
 FOR_TEST     = $(FOR_RUN) sip-tester:sipp chromium:chromium gcc:gcc libc6-dev
-FOR_INTEROP  = baresip-core:baresip python3-numpy
+FOR_INTEROP  = baresip-core:baresip linphone-cli:linphonec python3-numpy
 
 .DEFAULT_GOAL := help
 .PHONY: help deb run call phone build test test-go test-ui test-browser days check race fuzz bench interop ui api clean go

@@ -3,12 +3,9 @@
 package main
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,8 +15,6 @@ import (
 	"time"
 
 	"github.com/pronto-desk/pronto/db/dbtest"
-	"github.com/pronto-desk/pronto/sip"
-	"github.com/pronto-desk/pronto/sip/siptest"
 	"github.com/pronto-desk/pronto/tickets"
 )
 
@@ -119,124 +114,6 @@ func TestInteropSIPp(t *testing.T) {
 	s.waitContacts(20, 30*time.Second, "the short calls", func(c tickets.Record) bool { return endingOf(c) == "abandoned_ivr" })
 }
 
-// TestInteropBaresip gives anna a baresip as her telephone, by TLS and with encrypted
-// sound; the caller's is in clear. Both speak at once, and both directions are compared
-// with what was said.
-func TestInteropBaresip(t *testing.T) {
-	dir := dataDir(t)
-	cert, key := newAuthority(t).pair(10)
-	put(t, filepath.Join(dir, "sip.pem"), cert)
-	put(t, filepath.Join(dir, "sip.key"), key)
-	var at string
-	s := newServer(t, func(s *server) {
-		at = freeAddr(t, "tcp")
-		put(t, filepath.Join(dir, "pronto.toml"), fmt.Appendf(nil, "[sip]\ntls_listen = [%q]\ncertificate = \"sip.pem\"\nkey = \"sip.key\"\nsrtp = \"required\"\n", at))
-		s.args = []string{"--config", filepath.Join(dir, "pronto.toml")}
-	})
-	talkBy(t, s, "tls", at, ";mediaenc=srtp-mand")
-}
-
-// startBaresip registers a baresip as anna's telephone, which lifts by itself and says
-// the sound in spoken, and makes her available.
-// control is where it takes commands.
-func startBaresip(t *testing.T, s *server, dir, spoken, transport, at, more string) (control int) {
-	t.Helper()
-	control = freePort(t)
-	config, err := os.ReadFile(material(t, "phones/baresip.conf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := strings.NewReplacer("@SIP@", strconv.Itoa(freePort(t)), "@CTL@", strconv.Itoa(control), "@RTP@", "34000-34100",
-		"@IN@", spoken, "@DIR@", dir, "@NAME@", "anna").Replace(string(config))
-	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	account := fmt.Sprintf("<sip:1001@127.0.0.1;transport=%s>;auth_pass=%s;outbound=\"sip:%s;transport=%s\";regint=300;audio_codecs=PCMA/8000/1;answermode=auto%s\n",
-		transport, s.secrets().Phones["1001"], at, transport, more)
-	if err := os.WriteFile(filepath.Join(dir, "accounts"), []byte(account), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	log := new(tail)
-	phone := exec.Command("baresip", "-f", dir)
-	phone.Dir, phone.Stdout, phone.Stderr = dir, log, log
-	if err := phone.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = phone.Process.Kill()
-		_ = phone.Wait()
-		if t.Failed() {
-			t.Logf("baresip said:\n%s", lastLines(log.String(), 20))
-		}
-	})
-	within(t, 20*time.Second, "baresip to register and anna to be available", func() error {
-		_, err := s.do("PUT", "/operators/anna/state", map[string]string{"declared": "available"}, nil)
-		return err
-	})
-	return control
-}
-
-// TestInteropBaresipTransfers lets anna's baresip hold a caller, take them up again, and
-// give them to bruno with its transfer key.
-func TestInteropBaresipTransfers(t *testing.T) {
-	t.Parallel()
-	s := newServer(t)
-	_, program := built(t)
-	dir := t.TempDir()
-	spoken := filepath.Join(dir, "operator.wav")
-	padWAV(t, material(t, "audio/ref_b.wav"), spoken, 60) // baresip hangs up at its end
-	control := startBaresip(t, s, dir, spoken, "udp", s.sip, "")
-	desk, err := netip.ParseAddrPort(s.sip)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bruno, err := siptest.NewRealPhone(netip.MustParseAddr("127.0.0.1"), desk, nil, sip.SRTPOff)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer bruno.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	if err := bruno.Register(ctx, "1002", s.secrets().Phones["1002"], time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	call := exec.CommandContext(ctx, program, "--server", s.sip, "--to", "800000001", "--from", "+390551234567", "--press", "12", "--for", "100s")
-	if err := call.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { cancel(); _ = call.Wait() }()
-	within(t, 40*time.Second, "anna to talk", func() error { return s.does("anna", "talking") })
-	s.declare("bruno", "available")
-	key, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", control))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer key.Close()
-	for _, command := range []string{`{"command":"hold"}`, `{"command":"resume"}`, `{"command":"hold"}`, `{"command":"transfer","params":"sip:1002@127.0.0.1"}`} {
-		if _, err := fmt.Fprintf(key, "%d:%s,", len(command), command); err != nil { // a netstring
-			t.Fatal(err)
-		}
-		answer := make([]byte, 4096)
-		_ = key.SetReadDeadline(time.Now().Add(20 * time.Second))
-		n, err := key.Read(answer)
-		t.Logf("baresip says to %s: %q %v", command, answer[:n], err)
-	}
-	if err := bruno.Rings(ctx, 40*time.Second); err != nil {
-		t.Fatal("bruno, whom anna gives the caller to: ", err)
-	}
-	if err := bruno.Lift(ctx); err != nil {
-		t.Fatal(err)
-	}
-	within(t, 40*time.Second, "anna to be free of the caller", func() error { return s.does("anna", "wrapping") })
-	within(t, 40*time.Second, "bruno to talk", func() error { return s.does("bruno", "talking") })
-	if err := bruno.HangUp(ctx); err != nil {
-		t.Fatal(err)
-	}
-	s.waitContacts(1, 40*time.Second, "the talk to have been bruno's", func(c tickets.Record) bool {
-		return endingOf(c) == "served" && c.Operator != nil && *c.Operator == "bruno"
-	})
-}
-
 // does holds what the desk does with an operator against what it should.
 func (s *server) does(operator, want string) error {
 	var list struct {
@@ -251,40 +128,6 @@ func (s *server) does(operator, want string) error {
 		}
 	}
 	return fmt.Errorf("%+v", list.Items)
-}
-
-// talkBy lets a caller and anna's baresip talk, and listens to both.
-func talkBy(t *testing.T, s *server, transport, at, more string) {
-	_, program := built(t)
-	dir := t.TempDir()
-	refA, refB := material(t, "audio/ref_a.wav"), material(t, "audio/ref_b.wav")
-	spoken := filepath.Join(dir, "operator.wav")
-	padWAV(t, refB, spoken, 12) // the caller has said theirs by then
-	startBaresip(t, s, dir, spoken, transport, at, more)
-	// Sound is played by the clock, and a machine that is busy elsewhere for a moment
-	// loses some of it without anybody's fault: a call that sounded wrong is made once
-	// more. What is wrong with us is wrong every time.
-	const tries = 3
-	for try := 1; ; try++ {
-		heard := filepath.Join(dir, fmt.Sprintf("caller-heard-%d.wav", try))
-		call := exec.Command(program, "--server", s.sip, "--to", "800000001", "--from", "+390551234567", "--press", "12",
-			"--say", refA, "--say-after", "8s", "--save", heard, "--for", "45s")
-		out, err := call.CombinedOutput()
-		t.Logf("the caller said (%v):\n%s", err, out)
-		s.waitContacts(try, 60*time.Second, "the talk to be over", func(c tickets.Record) bool { return endingOf(c) == "served" })
-		decoded, err := filepath.Glob(filepath.Join(dir, "dump-*-dec.wav"))
-		if err != nil || len(decoded) != try {
-			t.Fatalf("baresip recorded %d calls: %v", len(decoded), err)
-		}
-		err = errors.Join(compare(t, refB, heard), compare(t, refA, decoded[try-1])) // their names sort by time
-		if err == nil {
-			return
-		}
-		if try == tries {
-			t.Fatal(err)
-		}
-		t.Log(err)
-	}
 }
 
 // recipe is the indented block of the operations manual that follows a line which
@@ -353,10 +196,18 @@ func TestInteropKamailio(t *testing.T) {
 	}
 }
 
+// What signal there is to noise in dB where sound passes as it is, and at a telephone
+// that plays a few milliseconds more or less when it has too much or too little in hand.
+const (
+	clean    = "25"
+	adaptive = "12"
+)
+
 // compare holds what was heard against what was said.
-func compare(t *testing.T, said, heard string) error {
+func compare(t *testing.T, said, heard, snr string) error {
 	t.Helper()
-	out, err := exec.Command("/usr/bin/python3", material(t, "audio_check.py"), said, heard, "--min-corr", "0.98", "--min-snr", "25", "--max-dropouts", "0").CombinedOutput()
+	out, err := exec.Command("/usr/bin/python3", material(t, "audio_check.py"), said, heard,
+		"--min-corr", "0.98", "--min-snr", snr, "--min-stoi", "0.95", "--max-dropouts", "0").CombinedOutput()
 	t.Logf("%s:\n%s", filepath.Base(heard), out)
 	if err != nil {
 		return fmt.Errorf("%s is not what was said: %w", heard, err)
