@@ -15,13 +15,15 @@ import (
 )
 
 // holdLongest is how long a caller may be held: by then the operator has forgotten
-// them, and the two hear each other again.
+// them, and the two hear each other again; or, where the telephone itself holds and they
+// cannot, somebody else answers.
 const holdLongest = 10 * time.Minute
 
 // Why a talk came back to the two it began with; screens know these words, and
 // the outcomes of queue.
 const (
 	whyHeldLong     = "held_long"     // holdLongest is over
+	whyTelephone    = "telephone"     // the key of the operator's telephone, for a caller who is held
 	whyNotFree      = "not_free"      // the colleague has a caller by now
 	whyDeclined     = "declined"      // the colleague did not want to
 	whyNoAnswer     = "no_answer"     // nor lifted, as queue.NoAnswer says of somebody outside
@@ -97,12 +99,52 @@ func (t *talk) part(ctx context.Context) {
 
 // together is the talk as it begins: the two hear each other.
 func (t *talk) together(ctx context.Context) move {
-	c := t.until(ctx, func(ctx context.Context) error { return t.bridge(ctx, t.call.Stream(), t.leg.Stream()) })
+	var key bool
+	c := t.until(ctx, t.orKey(&key, t.holds, func(ctx context.Context) error { return t.bridge(ctx, t.call.Stream(), t.leg.Stream()) }))
 	t.attended.stand(false)
-	if c == nil {
-		return nil // however it ended, the caller was served
+	switch {
+	case c != nil:
+		return t.obey(c)
+	case key && ctx.Err() == nil && !gone(t.leg):
+		return func(ctx context.Context) move { return t.held(ctx, whyTelephone) }
 	}
-	return t.obey(c)
+	return nil // however it ended, the caller was served
+}
+
+// holds returns when the operator's telephone holds the call.
+func (t *talk) holds(ctx context.Context) error { return t.leg.Stream().AwaitHold(ctx, true) }
+
+// resumes returns when it does no longer. Where the page holds, it must have held before.
+func (t *talk) resumes(ctx context.Context) error { return t.leg.Stream().AwaitHold(ctx, false) }
+func (t *talk) resumesToo(ctx context.Context) error {
+	if err := t.holds(ctx); err != nil {
+		return err
+	}
+	return t.resumes(ctx)
+}
+
+// orKey is fn that ends, too, when a key of the operator's telephone was pressed, which
+// it then says. A telephone says how it stands and not what it wants, so a key that goes
+// unnoticed beside something else is noticed in the next stretch.
+func (t *talk) orKey(key *bool, pressed, fn func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) (err error) {
+		ctx, stop := context.WithCancel(ctx)
+		watched := make(chan struct{})
+		go func() { // ends with fn
+			defer close(watched)
+			if *key = pressed(ctx) == nil; *key {
+				stop()
+			}
+		}()
+		defer func() { // also when fn panics
+			stop()
+			<-watched
+			if *key {
+				err = nil
+			}
+		}()
+		return fn(ctx)
+	}
 }
 
 // bridge joins two; a mix that they were in dies away above it, and then a supervisor
@@ -125,7 +167,7 @@ func (t *talk) bridge(ctx context.Context, a, b *media.Stream) error {
 func (t *talk) obey(c *queue.Command) move {
 	switch c.Wish {
 	case queue.Hold:
-		return t.held
+		return func(ctx context.Context) move { return t.held(ctx, "") }
 	case queue.Transfer:
 		return func(ctx context.Context) move { return t.transfer(ctx, c.Target) }
 	case queue.Consult:
@@ -134,19 +176,30 @@ func (t *talk) obey(c *queue.Command) move {
 	return t.together
 }
 
-// held lets the caller hear music, and the operator nothing.
-func (t *talk) held(ctx context.Context) move {
-	t.stands(ctx, queue.Held, "", journal.OnHold, queue.Target{})
+// held lets the caller hear music, and the operator nothing: by their page or, as why
+// says, by their telephone.
+func (t *talk) held(ctx context.Context, why string) move {
+	t.stands(ctx, queue.Held, why, journal.OnHold, queue.Target{})
 	limited, cancel := context.WithTimeout(ctx, holdLongest)
 	defer cancel()
-	c := t.until(limited, func(ctx context.Context) error {
+	var key bool
+	pressed := t.resumesToo
+	if why == whyTelephone {
+		pressed = t.resumes
+	}
+	c := t.until(limited, t.orKey(&key, pressed, func(ctx context.Context) error {
 		return t.call.While(ctx, t.desk.Prompts.Clip(prompts.Music), func(ctx context.Context) error { return wait(ctx, t.leg) })
-	})
+	}))
 	switch {
 	case ctx.Err() != nil:
 		return nil
 	case c == nil && gone(t.leg):
 		return t.alone
+	case c == nil && key:
+		t.stands(ctx, queue.Together, "", journal.Resumed, queue.Target{})
+		return t.together
+	case c == nil && t.leg.Stream().Holds():
+		return t.forgotten
 	case c == nil:
 		t.stands(ctx, queue.Together, whyHeldLong, journal.Resumed, queue.Target{})
 		return t.together
@@ -164,6 +217,15 @@ func (t *talk) alone(ctx context.Context) move {
 		return nil // the operator has rung them, and can do so again
 	}
 	t.give(ctx, queue.Target{}, whyOperatorGone)
+	return nil
+}
+
+// forgotten is a caller whom the operator's telephone holds for too long. Nobody else can
+// end that, so they wait for somebody who hears them.
+func (t *talk) forgotten(ctx context.Context) move {
+	if t.place != nil { // nil: they were rung back, and can be again
+		t.give(ctx, queue.Target{}, whyHeldLong)
+	}
 	return nil
 }
 

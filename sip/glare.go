@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -22,6 +23,7 @@ const (
 	glareStep       = 10 * time.Millisecond // in units of this
 	retryMost       = 10                    // seconds, in Retry-After (RFC 3261 §14.2, RFC 3311 §5.2)
 	reinviteWait    = 32 * time.Second      // 64·T1 for the final answer to a re-INVITE; then CANCEL
+	holdTries       = 4                     // of one key: that 491 comes each time is no chance any more
 	renewTries      = 8                     // of one refresh: 491, 422, a challenge and a UPDATE that is not known may all come
 )
 
@@ -143,6 +145,55 @@ func (c *Call) reinvite(ctx context.Context, extra []sip.Header) (*sip.Response,
 			return nil, errStopping
 		}
 	}
+}
+
+// Hold tells the far side that we take no sound, or take it again (RFC 3264 §8.4). What
+// is refused leaves the session as it was.
+func (c *Call) Hold(ctx context.Context, on bool) error {
+	ctx, done := c.alive(ctx)
+	defer done()
+	dir := sendRecv
+	if on {
+		dir = sendOnly
+	}
+	for range holdTries {
+		res, err := c.turn(ctx, dir)
+		switch {
+		case err != nil:
+			return fmt.Errorf("hold: %w", err)
+		case res.IsSuccess():
+			return nil
+		case res.StatusCode != sip.StatusRequestPending:
+			return fmt.Errorf("hold: %w", statusError(res.StatusCode, res.Reason))
+		}
+		pause(ctx, glareWait(c.tx == nil))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return errors.New("hold: put off too often")
+}
+
+// turn offers the session as it stands in another direction.
+func (c *Call) turn(ctx context.Context, dir direction) (*sip.Response, error) {
+	for !c.reserve() {
+		pause(ctx, renewPause)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+	defer c.release()
+	c.mu.Lock()
+	before := c.local.last
+	c.local.write(direct(before, dir))
+	c.mu.Unlock()
+	res, err := c.reinvite(ctx, nil)
+	if err != nil || !res.IsSuccess() {
+		c.mu.Lock()
+		c.local.write(before)
+		c.mu.Unlock()
+	}
+	return res, err
 }
 
 // rejoined acknowledges the 2xx of a re-INVITE of ours and agrees to what it says.

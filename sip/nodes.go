@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+	"github.com/pronto-desk/pronto/sip/media"
 )
 
 // A telephone is rung by the node it has registered at: only that one has its
@@ -137,8 +138,19 @@ func (a *Agent) relay(c *Call) {
 	}
 	node, _, _ := strings.Cut(strings.TrimSpace(header(c.req, strings.ToLower(nodeHeader))), " ")
 	a.later(func() { a.outlive(c, node) })
+	a.later(func() { c.mirror(leg.Stream()) })
 	if err := c.Bridge(c.ctx, leg); err != nil && c.Err() == nil {
 		a.log.Warn("sip: a talk for another node broke off", "call", c.ID(), "error", err)
+	}
+}
+
+// mirror holds a call as long as a telephone does: its caller is at another node, and
+// hears music there.
+func (c *Call) mirror(s *media.Stream) {
+	for on := true; s.AwaitHold(c.ctx, on) == nil; on = !on {
+		if err := c.Hold(c.ctx, on); err != nil && c.Err() == nil {
+			c.a.log.Warn("sip: that a telephone holds could not be said to another node", "call", c.ID(), "holds", on, "error", err)
+		}
 	}
 }
 

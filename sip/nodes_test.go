@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -102,6 +103,36 @@ func TestATelephoneOfAnotherNodeRings(t *testing.T) {
 		case <-time.After(20 * time.Second):
 			t.Error("the caller's node does not hear of the BYE")
 		}
+	})
+}
+
+// That a telephone holds, in whichever of the spellings, is known where its caller is.
+func TestATelephoneOfAnotherNodeHolds(t *testing.T) {
+	twoNodes(t, func(t *testing.T, north, south *house) {
+		p := south.phoneOf("south", "1002", "udp")
+		got := north.ring(t.Context(), "1002", Caller{})
+		invite := p.calling()
+		p.lift(invite, "a")
+		r := <-got
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for i, offer := range []string{
+			p.offer("a=sendonly\r\n"), p.offer(""),
+			p.offer("a=inactive\r\n"), p.offer(""),
+			strings.Replace(p.offer(""), "c=IN IP4 "+p.addr.Addr().String(), "c=IN IP4 0.0.0.0", 1), p.offer("a=sendrecv\r\n"),
+			strings.Replace(p.offer(""), "m=audio 19000", "m=audio 0", 1), p.offer(""),
+		} {
+			p.send(fmt.Sprintf("UPDATE sip:pronto@%s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s\r\nFrom: %s;tag=a\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %d UPDATE\r\n%sContent-Type: application/sdp\r\nContent-Length: %d\r\n\r\n%s",
+				p.server, p.addr, randomText(), headerOf(invite, "To"), headerOf(invite, "From"), p.callID, i+1, p.contact(), len(offer), offer))
+			p.expect("SIP/2.0 200")
+			if err := r.leg.Stream().AwaitHold(ctx, i%2 == 0); err != nil {
+				t.Fatalf("offer %d: %v", i, err)
+			}
+		}
+		p.byeFromPhone(invite, "a")
 	})
 }
 

@@ -50,7 +50,7 @@ func (p *peer) lift(invite, toTag string) string {
 func (p *peer) byeFromPhone(invite, toTag string) {
 	p.h.t.Helper()
 	p.send("BYE sip:pronto@" + p.server.String() + " SIP/2.0\r\nVia: SIP/2.0/UDP " + p.addr.String() + ";branch=z9hG4bK" + randomText() +
-		"\r\nFrom: " + headerOf(invite, "To") + ";tag=" + toTag + "\r\nTo: " + headerOf(invite, "From") + "\r\nCall-ID: " + p.callID + "\r\nCSeq: 7 BYE\r\nContent-Length: 0\r\n\r\n")
+		"\r\nFrom: " + headerOf(invite, "To") + ";tag=" + toTag + "\r\nTo: " + headerOf(invite, "From") + "\r\nCall-ID: " + p.callID + "\r\nCSeq: 77 BYE\r\nContent-Length: 0\r\n\r\n")
 	p.expect("SIP/2.0 200")
 }
 

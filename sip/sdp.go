@@ -436,6 +436,14 @@ func (l *local) offer(laws []uint8, dir direction, t terms) []byte {
 	return l.write(b.String())
 }
 
+// direct is a description of ours in another direction.
+func direct(rest string, dir direction) string {
+	for d := sendRecv; d <= inactive; d++ {
+		rest = strings.Replace(rest, "a="+d.String()+"\r\n", "a="+dir.String()+"\r\n", 1)
+	}
+	return rest
+}
+
 // answer mirrors an offer: as many m= lines, all but one refused with port 0
 // (RFC 3264 §6), the payload types of whoever offered.
 func (l *local) answer(o *sdp, a agreement) []byte {

@@ -507,6 +507,8 @@ func (s *stage) callerDoes(a *actor, verb string, w []string) error {
 		return a.phone.Press(ctx, w[0])
 	case "refers":
 		return s.refers(ctx, a, w)
+	case "holds", "resumes": // the carrier does
+		return a.phone.Hold(ctx, verb == "holds")
 	case "exists": // has a telephone, for whom nobody has dialled yet
 		return nil
 	}
@@ -900,10 +902,14 @@ func (s *stage) operatorDoes(a *actor, verb string, w []string) error {
 	return s.speaks(ctx, a, verb, w)
 }
 
-// asks presses a button of the talk: anna holds, anna resumes, anna transfers to
+// asks presses a button of the talk: anna holds, anna resumes (or does so by telephone,
+// with its own key), anna transfers to
 // bruno, anna transfers to topic carta, anna consults number rossi, anna completes,
 // anna returns to the caller, anna confers; `… gets 409` is what the desk says instead.
 func (s *stage) asks(ctx context.Context, a *actor, verb string, w []string) error {
+	if strings.Join(w, " ") == "by telephone" {
+		return a.phone.Hold(ctx, verb == "holds")
+	}
 	want := ""
 	if n := len(w); n > 1 && w[n-2] == "gets" {
 		want, w = w[n-1], w[:n-2]

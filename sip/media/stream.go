@@ -54,6 +54,7 @@ type Stream struct {
 
 	joined  atomic.Pointer[Stream] // the leg our packets go to
 	bridged atomic.Bool
+	hold    hold
 	ears    atomic.Pointer[[]*ear]   // who hears what arrives; replaced, never changed
 	taps    atomic.Pointer[[]*track] // who records what arrives; likewise
 	earsMu  sync.Mutex               // guards the replacing of both
@@ -93,6 +94,7 @@ func (e *Engine) begin(ip netip.Addr, port int, rtp, rtcp Conn) (*Stream, error)
 		rtp:      rtp,
 		rtcp:     rtcp,
 		keyboard: keyboard{pressed: make(chan struct{})},
+		hold:     hold{changed: make(chan struct{})},
 		lost:     make(chan struct{}),
 		closed:   make(chan struct{}),
 	}
@@ -161,6 +163,7 @@ func (s *Stream) Agree(f Format, p Peer) {
 	if !p.Receive || moved {
 		s.comfort.end()
 	}
+	s.hold.set(!sends)
 	s.reports.aim(p)
 	s.heard.Store(int64(s.engine.now()))
 	s.expect.Store(p.Receive && sends)

@@ -292,6 +292,15 @@ func (p *Phone) HangUp(ctx context.Context) error {
 	return p.Gone(ctx, 5*time.Second)
 }
 
+// Hold presses the telephone's own hold key, or takes the other side up again.
+func (p *Phone) Hold(ctx context.Context, on bool) error {
+	c, err := p.current()
+	if err != nil {
+		return err
+	}
+	return c.Hold(ctx, on)
+}
+
 // Consult rings somebody in a second call, as the extension that the telephone is; the
 // first call waits.
 func (p *Phone) Consult(ctx context.Context, number, extension, password string) error {

@@ -5,6 +5,7 @@ import type { Language } from '../format'
 const it = {
   hold: 'Attesa',
   resume: 'Riprendi',
+  heldByTelephone: 'In attesa dal tasto del telefono: si riprende da lì.',
   heldHangUp: 'Se riagganci, chi ha chiamato torna in coda.',
   transfer: 'Trasferisci',
   to: 'A chi',
@@ -56,6 +57,7 @@ const it = {
 const en: typeof it = {
   hold: 'Hold',
   resume: 'Resume',
+  heldByTelephone: 'Held by the key of the telephone: resume there.',
   heldHangUp: 'If you hang up, the caller goes back to the queue.',
   transfer: 'Transfer',
   to: 'To whom',
