@@ -25,6 +25,8 @@ const earBehind = time.Second
 // ear turns what arrives, early, late, twice or not at all, into one frame of
 // A-law every 20 ms.
 type ear struct {
+	whose *Stream // who hears by it, in a mix; nil: nobody's telephone
+
 	mu     sync.Mutex // guards everything
 	ring   [earRing]byte
 	came   [earRing]bool // that sample of ring came, and was not read yet

@@ -148,7 +148,8 @@ func (k *keyboard) take() (rune, <-chan struct{}) {
 
 // Press is a key, 0–9, *, # or A–D, that came by SIP INFO. It counts where
 // telephone-event was not agreed, unless the peer has pressed keys by their tones
-// before. In a bridge it goes to the other leg.
+// before. In a bridge it goes to the other leg, in a mix
+// to all who hear this one.
 func (s *Stream) Press(key rune) {
 	s.in.mu.Lock()
 	agreed := s.in.format.KeyPT != 0
@@ -157,11 +158,48 @@ func (s *Stream) Press(key rune) {
 	if agreed || code < 0 {
 		return
 	}
+	passed := s.pass(uint8(code))
 	if leg := s.joined.Load(); leg != nil {
-		leg.out.startKeys(&keying{codes: []uint8{uint8(code)}, done: make(chan struct{})})
+		leg.out.tell(uint8(code), false)
+		return
+	}
+	if passed {
 		return
 	}
 	s.press(key, byInfo)
+}
+
+// pass presses a key for everybody who hears the stream in a mix, which has its sound and
+// not its packets; false: nobody does.
+func (s *Stream) pass(code uint8) (passed bool) {
+	ears := s.ears.Load()
+	if ears == nil {
+		return false
+	}
+	for _, e := range *ears {
+		if e.whose != nil && e.whose.out.tell(code, true) {
+			passed = true
+		}
+	}
+	return passed
+}
+
+// tell presses a key of somebody whom the peer hears, in a mix that is heard or by what
+// is relayed; false: they are heard the other way, and so is the key.
+func (o *sender) tell(code uint8, mixed bool) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.mixed() != mixed:
+		return false
+	case o.format.KeyPT == 0:
+		o.dropped[dropNoFormat]++
+	case len(o.keying) >= typedAhead: // faster than they can be told
+		o.dropped[dropKeys]++
+	default:
+		o.keying = append(o.keying, &keying{codes: []uint8{code}, done: make(chan struct{})})
+	}
+	return true
 }
 
 func (s *Stream) press(key rune, by way) {
@@ -174,7 +212,7 @@ func (s *Stream) press(key rune, by way) {
 
 // Key returns the next key that was pressed, 0–9, *, # or A–D; one pressed
 // before the call counts (at most 32 wait). It returns the cause of ctx's end, or
-// ErrClosed. Keys pressed while the stream is bridged go to the other leg
+// ErrClosed. Keys pressed while the stream is bridged or heard in a mix go there
 // instead.
 func (s *Stream) Key(ctx context.Context) (rune, error) {
 	for {

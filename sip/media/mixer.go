@@ -37,8 +37,8 @@ type port struct {
 // returns until stop is called, which waits for the end. Like a clip it covers what
 // is relayed to a stream: a Bridge may begin or end beneath it unheard, so that the
 // change from relay to mix and back leaves no hole. It swells up and dies away
-// within a frame, without a click. A clip that sounds covers it, and its keys reach
-// nobody. Mix costs three jitter buffers and as many encoders: two legs alone are
+// within a frame, without a click. A clip that sounds covers it. Keys go where the sound
+// goes. Mix costs three jitter buffers and as many encoders: two legs alone are
 // relayed. ErrBridged when a stream is in a mix already, ErrClosed, ErrStopped.
 func Mix(streams ...*Stream) (stop func(), err error) {
 	wanted := map[*Stream][]*Stream{}
@@ -123,6 +123,7 @@ func (s *Stream) hears(others []*Stream) (*hearing, error) {
 			return nil, fmt.Errorf("media: mix: %w", err)
 		}
 		e := newEar()
+		e.whose = s
 		other.listen(e)
 		h.undo = append(h.undo, func() { other.unlisten(e); _ = other.hurry(false) }) // a socket that is closed hurries no more
 		h.ears = append(h.ears, e)

@@ -3,6 +3,7 @@ package media
 import (
 	"bytes"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -158,5 +159,70 @@ func TestMixOutlivesItsStreams(t *testing.T) {
 				t.Error("something of the mix is left")
 			}
 		}
+	})
+}
+
+// keysHeard are the keys that a telephone was told of, each once.
+func (p *phone) keysHeard() (keys string) {
+	var m keyMemory
+	for _, packet := range p.packets() {
+		if packet.pt != p.keyPT || len(packet.payload) != keySize {
+			continue
+		}
+		if key := m.press(packet.header, packet.payload); key != 0 {
+			keys += string(key)
+		}
+	}
+	return keys
+}
+
+// A key that one of three presses, by an event or by SIP INFO, the two others are told
+// of, once, and nobody keeps it. Who only listens is told beside the one who is relayed.
+func TestKeysGoWhereTheSoundGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newThree(t)
+		r.c.Agree(Format{Law: audio.PCMA, PT: 8}, r.bruno.peer()) // he presses by INFO, and is told nothing
+		stop, err := Mix(r.a, r.b, r.c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.rossi.send(r.a.Addr(), r.rossi.keyPackets(5)...)
+		<-time.After(500 * time.Millisecond)
+		r.anna.send(r.b.Addr(), r.anna.keyPackets(7)...)
+		<-time.After(500 * time.Millisecond)
+		r.c.Press('#')
+		for range 3 * typedAhead {
+			r.c.Press('1')
+		}
+		<-time.After(10 * time.Second)
+		synctest.Wait()
+		stop()
+		ones := strings.Repeat("1", typedAhead-1)
+		if rossi, anna, bruno := r.rossi.keysHeard(), r.anna.keysHeard(), r.bruno.keysHeard(); rossi != "7#"+ones || anna != "5#"+ones || bruno != "" {
+			t.Errorf("rossi was told %q, anna %q, bruno %q", rossi, anna, bruno)
+		}
+		for _, s := range []*Stream{r.a, r.b, r.c} {
+			if key, pressed := s.keyboard.take(); pressed == nil {
+				t.Errorf("%c was kept", key)
+			}
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		r := newThree(t)
+		end := r.bridge(t)
+		guest := Attend(r.c, r.a, r.b)
+		if err := guest.As(Listening); err != nil {
+			t.Fatal(err)
+		}
+		r.rossi.send(r.a.Addr(), r.rossi.keyPackets(5)...)
+		<-time.After(500 * time.Millisecond)
+		r.bruno.send(r.c.Addr(), r.bruno.keyPackets(9)...)
+		<-time.After(500 * time.Millisecond)
+		synctest.Wait()
+		if rossi, anna, bruno := r.rossi.keysHeard(), r.anna.keysHeard(), r.bruno.keysHeard(); rossi != "" || anna != "5" || bruno != "5" {
+			t.Errorf("rossi was told %q, anna %q, who listens %q", rossi, anna, bruno)
+		}
+		guest.Leave()
+		end()
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -223,11 +224,12 @@ func (s *Stream) receive(b []byte, src netip.AddrPort) {
 		s.comfort.end()
 		s.heed(a, b[from:to], at)
 	}
+	mixed := a.key != 0 && a.kind == kindKey && s.pass(uint8(strings.IndexRune(keyNames, a.key))) // a tone is heard in the mix
 	if leg := s.joined.Load(); leg != nil {
 		leg.out.forward(s, a, b, from, to, at)
 		return
 	}
-	if a.key != 0 {
+	if a.key != 0 && !mixed {
 		way := byEvent
 		if a.kind == kindSound {
 			way = byTone
