@@ -26,6 +26,10 @@ func (q *Queue) Run(ctx context.Context) error {
 	defer beat.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
+	soon := time.NewTimer(0) // when deadlines are looked for, if anything has changed
+	soon.Stop()
+	defer soon.Stop()
+	waits := false // for soon
 	again := time.NewTicker(rehearseEvery)
 	defer again.Stop()
 	_ = q.rehearse(ctx, time.Now(), true)
@@ -49,6 +53,12 @@ func (q *Queue) Run(ctx context.Context) error {
 				err = q.look(ctx) // it may have been a refusal that has lapsed
 			}
 		case <-changed.C():
+			if !waits {
+				soon.Reset(keepSoon)
+			}
+			waits = true
+		case <-soon.C:
+			waits = false
 			err = q.keep(ctx, due)
 		}
 		if ctx.Err() != nil {

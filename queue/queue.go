@@ -38,6 +38,10 @@ const (
 	beatLongest   = 2 * time.Second  // then the beat has failed, and is tried anew: it must not hang on a dead connection
 	retryAfter    = time.Second      // after an error of the database
 
+	// keepSoon is how long a change waits for others before deadlines are looked for
+	// anew: a job is a dozen of them. No deadline is so near when it is set.
+	keepSoon = 50 * time.Millisecond
+
 	// silentAfter is four and a half beats: a node that has not been seen to change
 	// for so long is silent. Its callers are offered to nobody, its offers cost
 	// nobody a pause, and the leader gives it up. A beat that fails for three

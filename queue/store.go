@@ -14,7 +14,7 @@ import (
 )
 
 // args are the named arguments of a statement; one too many or too few is an error.
-type args = pgx.StrictNamedArgs
+type args = db.Args
 
 // querier reads: the pool or a transaction.
 type querier interface {

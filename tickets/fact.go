@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
@@ -128,26 +127,66 @@ type begun struct {
 
 func (f *begun) kind() string { return kindBegun }
 
-// insertContact matches the caller and writes the row in one statement: this is
-// the one place where a caller hears nothing while we wait.
-const insertContact = `with found as (
-	select ` + customerColumns + ` from customers c
-	where c.id in (select customer_id from customer_numbers where number = @caller) order by c.name, c.id limit @shown
+// insertContacts matches the callers and writes the rows in one statement: this is
+// the one place where a caller hears nothing while we wait. Many that share a
+// transaction cost PostgreSQL little more than one.
+const insertContacts = `with arrived as (
+	select * from unnest(@contacts::uuid[], @nodes::text[], @channels::text[], @call_ids::text[], @trunks::text[], @services::bigint[], @settings::bigint[],
+		@callers::text[], @sources::text[], @dialled::text[], @t0s::timestamptz[])
+		with ordinality as a (contact, node, channel, call_id, trunk, service, settings, caller, source, dialled, t0, place)
+), found as (
+	select a.place, c.* from arrived a, lateral (
+		select ` + customerColumns + ` from customers c
+		where c.id in (select customer_id from customer_numbers where number = a.caller) order by c.name, c.id limit @shown) c
+), counted as (
+	select place, count(*) as n, min(id) as the_one from found group by place
 ), written as (
 	insert into contacts (id, node, channel, call_id, trunk, service_id, settings_version, caller, caller_source, dialled, t0, customer_id, match)
-	select @contact, @node, @channel, @call_id, @trunk, coalesce(nullif(@service::bigint, 0), s.service_id), coalesce(nullif(@settings::bigint, 0), s.version),
-		@caller, @source, @dialled, @t0,
+	select a.contact, a.node, a.channel, a.call_id, a.trunk, coalesce(nullif(a.service, 0), s.service_id), coalesce(nullif(a.settings, 0), s.version),
+		a.caller, a.source, a.dialled, a.t0,
 		case when n = 1 then the_one end,
-		case when @caller = '' then 'withheld' when n = 0 then 'none' when n = 1 then 'certain' else 'several' end
-	from (select count(*) as n, min(id) as the_one from found) as counted
-	left join service_at(@dialled, @t0) s on @service::bigint = 0
+		case when a.caller = '' then 'withheld' when n is null then 'none' when n = 1 then 'certain' else 'several' end
+	from arrived a
+	left join counted on counted.place = a.place
+	left join lateral (select * from service_at(a.dialled, a.t0) where a.service = 0) s on true
 	on conflict (id) do nothing -- the journal says that it stands already
 )
-select * from found`
+select * from found order by place, name, id`
+
+// queueBegun puts the one statement of these facts into a batch.
+func queueBegun(batch *pgx.Batch, list []*begun) {
+	var contacts []uuid.UUID
+	var nodes, channels, callIDs, trunks, callers, sources, dialled []string
+	var services, settings []int64
+	var t0s []time.Time
+	for _, f := range list {
+		f.found = nil
+		contacts, nodes, channels, callIDs, trunks = append(contacts, f.Contact), append(nodes, f.Node), append(channels, string(f.Channel)), append(callIDs, f.CallID), append(trunks, f.Trunk)
+		callers, sources, dialled, t0s = append(callers, f.Caller), append(sources, f.Source), append(dialled, f.Dialled), append(t0s, f.T0)
+		services, settings = append(services, f.Service), append(settings, f.Settings)
+	}
+	batch.Queue(insertContacts, pgx.StrictNamedArgs{
+		"contacts": contacts, "nodes": nodes, "channels": channels, "call_ids": callIDs, "trunks": trunks, "services": services, "settings": settings,
+		"callers": callers, "sources": sources, "dialled": dialled, "t0s": t0s, "shown": MatchesShown,
+	}).Query(func(rows pgx.Rows) error {
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByName[placed])
+		for _, c := range found {
+			f := list[c.Place-1]
+			f.found = append(f.found, c.Customer)
+		}
+		return err
+	})
+}
+
+// placed is a customer who was found for one of several callers.
+type placed struct {
+	Place int // among those who were asked for, from 1
+	Customer
+}
 
 func (f *begun) apply(ctx context.Context, tx *db.Tx) error {
 	var batch pgx.Batch
-	f.queue(&batch)
+	queueBegun(&batch, []*begun{f})
 	line, _ := f.entry()
 	if err := journal.Queue(&batch, line); err != nil {
 		return err
@@ -155,17 +194,6 @@ func (f *begun) apply(ctx context.Context, tx *db.Tx) error {
 	tx.Wake(topicJournal, line.Stream)
 	tx.Later(&batch, journal.Replayed)
 	return nil
-}
-
-func (f *begun) queue(batch *pgx.Batch) {
-	batch.Queue(insertContact, pgx.StrictNamedArgs{
-		"contact": f.Contact, "node": f.Node, "channel": f.Channel, "call_id": f.CallID, "trunk": f.Trunk,
-		"caller": f.Caller, "source": f.Source, "dialled": f.Dialled, "t0": f.T0, "shown": MatchesShown,
-		"service": f.Service, "settings": f.Settings,
-	}).Query(func(rows pgx.Rows) (err error) {
-		f.found, err = pgx.CollectRows(rows, pgx.RowToStructByName[Customer])
-		return err
-	})
 }
 
 func (f *begun) entry() (journal.Line, bool) {
@@ -210,20 +238,37 @@ var instants = map[journal.Kind]string{
 	journal.Taken:      "tk",
 }
 
-// update is the statement that brings the contact up to this step.
-func (f *stepped) update() (string, pgx.StrictNamedArgs) {
-	set := `topic_id = coalesce(nullif(@topic::bigint, 0), topic_id), urgency = coalesce(nullif(@urgency::smallint, 0), urgency),
-		operator_id = coalesce(nullif(@operator::bigint, 0), operator_id), ticket_id = coalesce(ticket_id, nullif(@ticket::bigint, 0)),
-		number_told = number_told or @told`
-	args := pgx.StrictNamedArgs{
-		"contact": f.Contact, "topic": f.Topic, "urgency": f.Urgency, "operator": f.Operator, "ticket": f.Ticket,
-		"told": f.Kind == journal.Told || f.Kind == journal.StateTold, // the state begins with the number
+// stepSQL is the statement that brings contacts up to steps of one kind; which
+// chooses the rows of f, one for each step.
+func stepSQL(kind journal.Kind, which string) string {
+	set := ``
+	if column := instants[kind]; column != "" {
+		set = `, ` + column + ` = coalesce(c.` + column + `, f.at)`
 	}
-	if column := instants[f.Kind]; column != "" {
-		set += `, ` + column + ` = coalesce(` + column + `, @at)`
-		args["at"] = f.At
+	return `update contacts c set topic_id = coalesce(nullif(f.topic, 0), c.topic_id), urgency = coalesce(nullif(f.urgency, 0), c.urgency),
+		operator_id = coalesce(nullif(f.operator, 0), c.operator_id), ticket_id = coalesce(c.ticket_id, nullif(f.ticket, 0)),
+		number_told = c.number_told or @told` + set + `
+		from ` + which
+}
+
+// stepRows are the rows of f.
+const stepRows = `unnest(@contacts::uuid[], @ats::timestamptz[], @topics::bigint[], @urgencies::smallint[], @operators::bigint[], @tickets::bigint[])
+	as f (contact, at, topic, urgency, operator, ticket)`
+
+// stepArgs are the arguments of both, for steps of one kind.
+func stepArgs(list ...*stepped) pgx.StrictNamedArgs {
+	var contacts []uuid.UUID
+	var ats []time.Time
+	var topics, operators, tickets []int64
+	var urgencies []int
+	for _, f := range list {
+		contacts, ats, topics, urgencies = append(contacts, f.Contact), append(ats, f.At), append(topics, f.Topic), append(urgencies, f.Urgency)
+		operators, tickets = append(operators, f.Operator), append(tickets, f.Ticket)
 	}
-	return `update contacts set ` + set, args
+	return pgx.StrictNamedArgs{
+		"contacts": contacts, "ats": ats, "topics": topics, "urgencies": urgencies, "operators": operators, "tickets": tickets,
+		"told": list[0].Kind == journal.Told || list[0].Kind == journal.StateTold, // the state begins with the number
+	}
 }
 
 func (f *stepped) line(ticket *int64) journal.Line {
@@ -238,20 +283,20 @@ func (f *stepped) line(ticket *int64) journal.Line {
 	return line
 }
 
-func (f *stepped) queue(batch *pgx.Batch) {
-	sql, args := f.update()
-	batch.Queue(sql+freeContact, args).Exec(func(tag pgconn.CommandTag) error {
-		f.done = tag.RowsAffected() == 1
-		return nil
+// queueSteps puts the one statement of these steps, all of one kind, into a batch.
+func queueSteps(batch *pgx.Batch, list []*stepped) {
+	queueFree(batch, stepSQL(list[0].Kind, freeContacts(stepRows, ``)), stepArgs(list...), func(done map[uuid.UUID]bool) {
+		for _, f := range list {
+			f.done = done[f.Contact]
+		}
 	})
 }
 
 func (f *stepped) entry() (journal.Line, bool) { return f.line(nil), f.done }
 
 func (f *stepped) apply(ctx context.Context, tx *db.Tx) error {
-	sql, args := f.update()
 	var ticket *int64
-	if err := tx.QueryRow(ctx, sql+` where id = @contact returning ticket_id`, args).Scan(&ticket); err != nil {
+	if err := tx.QueryRow(ctx, stepSQL(f.Kind, stepRows+` where c.id = f.contact returning c.ticket_id`), stepArgs(f)).Scan(&ticket); err != nil {
 		return found(err)
 	}
 	line := f.line(ticket)
@@ -302,16 +347,36 @@ type ended struct {
 
 func (f *ended) kind() string { return kindEnded }
 
-// update is the statement that gives the contact its ending.
-func (f *ended) update() (string, pgx.StrictNamedArgs) {
-	rule := endings[f.Ending]
-	return `update contacts set ending = @ending, legs = @legs, te = greatest(@at::timestamptz, t0, ta, ts, tq, tr, tc),
-		ring_back = coalesce(ring_back, case when caller <> '' and direction = 'inbound' and (@always or @chosen and ts is not null or @silent and coalesce(tq, ts) is not null)
-			and not exists (select from callbacks b where b.contact_id = contacts.id and b.outcome is null) then 'due' end)`, pgx.StrictNamedArgs{
-			"contact": f.Contact, "ending": f.Ending, "at": f.At, "legs": orEmpty(f.Legs),
-			"always": f.Owed || rule.ringBack == always, "chosen": rule.ringBack == chosen,
-			"silent": rule.silent, // who had wanted somebody and then left no message is owed a call all the same
+// endSQL is the statement that gives contacts their endings; which chooses the rows
+// of f, one for each.
+func endSQL(which string) string {
+	return `update contacts c set ending = f.ending, legs = f.legs::jsonb, te = greatest(f.at, c.t0, c.ta, c.ts, c.tq, c.tr, c.tc),
+		ring_back = coalesce(c.ring_back, case when c.caller <> '' and c.direction = 'inbound' and (f.always or f.chosen and c.ts is not null or f.silent and coalesce(c.tq, c.ts) is not null)
+			and not exists (select from callbacks b where b.contact_id = c.id and b.outcome is null) then 'due' end)
+		from ` + which
+}
+
+// endRows are the rows of f.
+const endRows = `unnest(@contacts::uuid[], @endings::text[], @ats::timestamptz[], @legs::text[], @always::bool[], @chosen::bool[], @silent::bool[])
+	as f (contact, ending, at, legs, always, chosen, silent)`
+
+// endArgs are the arguments of both.
+func endArgs(list ...*ended) (pgx.StrictNamedArgs, error) {
+	var contacts []uuid.UUID
+	var ats []time.Time
+	var words, legs []string
+	var owed, hasChosen, silent []bool
+	for _, f := range list {
+		rule := endings[f.Ending]
+		text, err := json.Marshal(orEmpty(f.Legs))
+		if err != nil {
+			return nil, fmt.Errorf("encode legs: %w", err)
 		}
+		contacts, words, ats, legs = append(contacts, f.Contact), append(words, string(f.Ending)), append(ats, f.At), append(legs, string(text))
+		owed, hasChosen = append(owed, f.Owed || rule.ringBack == always), append(hasChosen, rule.ringBack == chosen)
+		silent = append(silent, rule.silent) // who had wanted somebody and then left no message is owed a call all the same
+	}
+	return pgx.StrictNamedArgs{"contacts": contacts, "endings": words, "ats": ats, "legs": legs, "always": owed, "chosen": hasChosen, "silent": silent}, nil
 }
 
 func (f *ended) line(ticket *int64) journal.Line {
@@ -329,12 +394,18 @@ func (f *ended) line(ticket *int64) journal.Line {
 	return line
 }
 
-func (f *ended) queue(batch *pgx.Batch) {
-	sql, args := f.update()
-	batch.Queue(sql+freeContact+` and ending is null`, args).Exec(func(tag pgconn.CommandTag) error {
-		f.done = tag.RowsAffected() == 1
-		return nil
+// queueEnds puts the one statement of these endings into a batch.
+func queueEnds(batch *pgx.Batch, list []*ended) error {
+	args, err := endArgs(list...)
+	if err != nil {
+		return err
+	}
+	queueFree(batch, endSQL(freeContacts(endRows, ` and x.ending is null`)), args, func(done map[uuid.UUID]bool) {
+		for _, f := range list {
+			f.done = done[f.Contact]
+		}
 	})
+	return nil
 }
 
 func (f *ended) entry() (journal.Line, bool) { return f.line(nil), f.done }
@@ -372,9 +443,12 @@ func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
 		}
 		ticket = &id
 	}
-	sql, args := f.update()
+	args, err := endArgs(f)
+	if err != nil {
+		return err
+	}
 	var batch pgx.Batch
-	batch.Queue(sql+` where id = @contact`, args)
+	batch.Queue(endSQL(endRows+` where c.id = f.contact`), args)
 	tx.Later(&batch, nil)
 	line := f.line(ticket)
 	tx.Wake(topicJournal, line.Stream)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -30,16 +31,67 @@ type brief interface {
 	fact
 	// contact is whom the fact is about.
 	contact() uuid.UUID
-	// queue puts the fact's one statement into a batch.
-	queue(batch *pgx.Batch)
-	// entry is its journal line; false when the statement found the contact in
+	// entry is its journal line; false when the statement it shares found the contact in
 	// other hands, or not as it should be: then the fact is written alone.
 	entry() (line journal.Line, ok bool)
 }
 
-// freeContact is the condition of a brief fact's update. It waits for nobody: a
-// contact that another transaction holds is left to be written alone.
-const freeContact = ` where id = (select id from contacts where id = @contact and ticket_id is null for no key update skip locked)`
+// freeContacts are those of rows whose contact nobody else is changing and has no
+// ticket. It waits for nobody: a contact that another transaction holds is left to
+// be written alone.
+func freeContacts(rows, further string) string {
+	return `(select f.* from ` + rows + ` join contacts x on x.id = f.contact where x.ticket_id is null` + further + ` for no key update of x skip locked) f
+		where c.id = f.contact returning c.id`
+}
+
+// queueFree puts a statement over freeContacts into a batch, and hands on which
+// contacts it has changed.
+func queueFree(batch *pgx.Batch, sql string, args pgx.StrictNamedArgs, hand func(done map[uuid.UUID]bool)) {
+	batch.Queue(sql, args).Query(func(rows pgx.Rows) error {
+		list, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		done := make(map[uuid.UUID]bool, len(list))
+		for _, id := range list {
+			done[id] = true
+		}
+		hand(done)
+		return err
+	})
+}
+
+// queueAll puts facts into a batch: one statement for all beginnings, one for each
+// kind of step, one for all endings. Of several facts about one contact the first
+// is among them; the others are left to be written alone, as a statement changes a
+// row once.
+func queueAll(batch *pgx.Batch, list []*sharer) error {
+	var begins []*begun
+	steps := map[journal.Kind][]*stepped{}
+	var ends []*ended
+	seen := map[uuid.UUID]bool{}
+	for _, s := range list {
+		if seen[s.fact.contact()] {
+			continue
+		}
+		seen[s.fact.contact()] = true
+		switch f := s.fact.(type) {
+		case *begun:
+			begins = append(begins, f)
+		case *stepped:
+			steps[f.Kind] = append(steps[f.Kind], f)
+		case *ended:
+			ends = append(ends, f)
+		}
+	}
+	if len(begins) > 0 {
+		queueBegun(batch, begins)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(steps)) {
+		queueSteps(batch, steps[kind])
+	}
+	if len(ends) > 0 {
+		return queueEnds(batch, ends)
+	}
+	return nil
+}
 
 func (f *begun) contact() uuid.UUID   { return f.Contact }
 func (f *stepped) contact() uuid.UUID { return f.Contact }
@@ -164,8 +216,8 @@ func together(d *db.DB, list []*sharer) error {
 	})
 	return d.Tx(ctx, func(tx *db.Tx) error {
 		var batch pgx.Batch
-		for _, s := range list {
-			s.fact.queue(&batch)
+		if err := queueAll(&batch, list); err != nil {
+			return err
 		}
 		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 			return err

@@ -20,11 +20,12 @@ import (
 )
 
 const (
-	readLines   = 200             // journal lines at once
-	readWork    = 5 * time.Second // for one look at the journal, and for one value
-	readSafety  = 2 * time.Second // between two looks when nobody wakes us
-	ringsEvery  = time.Second / 2 // telephones that came or went are looked for at most so often, and each readSafety when nothing else happens
-	readRetry   = time.Second     // while the database is away
+	readLines   = 200                   // journal lines at once
+	readWork    = 5 * time.Second       // for one look at the journal, and for one value
+	readSafety  = 2 * time.Second       // between two looks when nobody wakes us
+	ringsEvery  = time.Second / 2       // telephones that came or went are looked for at most so often, and each readSafety when nothing else happens
+	readRetry   = time.Second           // while the database is away
+	nobodyLooks = 50 * time.Millisecond // between two looks while no page is open on this node
 	heldFirst   = 2 * time.Millisecond
 	heldLongest = 50 * time.Millisecond
 )
@@ -88,27 +89,26 @@ func (s *Server) follow(ctx context.Context) {
 			if err = teller.tellRings(ctx); err != nil {
 				return err
 			}
-			lines, next, err := journal.After(ctx, s.own.Pool, cursor, readLines)
+			lines, next, behind, err := journal.Look(ctx, s.own.Pool, cursor, readLines)
 			if err != nil {
 				return err
 			}
 			if len(lines) > 0 {
-				told = true
 				if err = teller.tell(ctx, lines); err != nil {
 					return err
 				}
 				cursor = next
-				return nil
-			}
-			if told, err = teller.tellOwed(ctx); told || err != nil {
+				if told = len(lines) == readLines || teller.owes(); told {
+					return nil
+				}
+			} else if told, err = teller.tellOwed(ctx); told || err != nil {
 				return err
 			}
 			if now := s.Now(); now.Sub(rehearsed).Abs() >= readSafety {
 				s.rehearse(ctx)
 				rehearsed = now
 			}
-			waits, err = journal.Held(ctx, s.own.Pool)
-			if err == nil && waits {
+			if waits = behind; waits {
 				err = s.waitHeld(ctx, held)
 			}
 			return err
@@ -139,6 +139,9 @@ func (s *Server) follow(ctx context.Context) {
 			held = min(2*held, heldLongest)
 		default:
 			held = heldFirst
+			if s.hub.empty() { // several transactions are one look
+				pause(ctx, nobodyLooks, nil)
+			}
 			pause(ctx, readSafety, wakes.C())
 		}
 	}
@@ -210,6 +213,9 @@ func (t *teller) owe(what string, tell func(ctx context.Context) error) {
 	}
 }
 
+// owes says whether there is something that tellOwed would tell.
+func (t *teller) owes() bool { return len(t.owed) > 0 && !t.s.hub.empty() }
+
 // tellOwed tells the first of what is owed; false when nothing is, or nobody
 // looks: a page that opens takes a snapshot, and what is owed is told again
 // after it.
@@ -274,6 +280,7 @@ func (t *teller) tellRings(ctx context.Context) error {
 // news is what a stretch of the journal touches, in the order it was touched.
 type news struct {
 	seats    []int64
+	edited   map[int64]bool // the person, perhaps their telephone
 	offered  map[int64]bool
 	talking  map[int64]bool
 	tickets  []int64
@@ -295,7 +302,7 @@ type endedView struct {
 }
 
 func gather(lines []journal.Entry) news {
-	n := news{offered: map[int64]bool{}, talking: map[int64]bool{}}
+	n := news{offered: map[int64]bool{}, talking: map[int64]bool{}, edited: map[int64]bool{}}
 	seat, ticket := once[int64]{}, once[int64]{}
 	for _, l := range lines {
 		onSeat := strings.HasPrefix(l.Stream, "seat:")
@@ -306,7 +313,9 @@ func gather(lines []journal.Entry) news {
 		case passwordChanged, sessionsEnded:
 			n.signedOut, onSeat = append(n.signedOut, l.User), false
 		case userDeactivated:
-			n.signedOut = append(n.signedOut, l.User)
+			n.signedOut, n.edited[l.User] = append(n.signedOut, l.User), true
+		case userAdded, userEdited, userActivated:
+			n.edited[l.User] = true
 		case journal.Offered:
 			n.offered[l.User], n.waiting, onSeat = true, true, true
 		case journal.Talking:
@@ -385,7 +394,9 @@ func text(v any) string {
 
 // tell tells the pages how the seats stand, for somebody's telephone is about to
 // ring, and notes what else they are to be told. Its error is only that the
-// database is away: then the same lines are told again.
+// database is away: then the same lines are told again. While no page is open
+// seats are not read: only whose telephone it is must be known, for the page that
+// opens next.
 func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 	n := gather(lines)
 	for _, id := range n.painted {
@@ -394,7 +405,12 @@ func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 	for _, user := range n.signedOut { // wherever they are: this node may not be the one that was asked
 		t.s.recheck(ctx, user)
 	}
+	nobody := t.s.hub.empty()
 	for _, user := range n.seats {
+		if _, known := t.rings[user]; nobody && known && !n.edited[user] {
+			t.clear[user] = false // a page that opens may show a call of theirs
+			continue
+		}
 		if err := t.attempt(ctx, func() error { return t.tellSeat(ctx, user, n.offered[user], n.talking[user]) }); err != nil {
 			return err
 		}
@@ -402,7 +418,7 @@ func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 	if n.waiting {
 		t.owe("waiting", t.tellWaiting)
 	}
-	if t.s.hub.empty() { // who comes back takes a snapshot; one by one they would be owed until then
+	if nobody { // who comes back takes a snapshot; one by one they would be owed until then
 		n.tickets, n.ended = nil, nil
 		t.s.hub.lose()
 	}

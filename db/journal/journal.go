@@ -313,6 +313,15 @@ func End(ctx context.Context, q Querier) (Cursor, error) {
 	return Cursor{XID: uint64(xmin - 1), ID: math.MaxInt64}, nil
 }
 
+const (
+	afterSQL = `select ` + columns + ` from journal
+		where (xid, id) > ($1::text::xid8, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
+		order by xid, id limit $3`
+	// The last line alone, by the index: asked whether there is any such line, PostgreSQL
+	// expects a third of all to be one, and reads the whole journal to find none.
+	heldSQL = `select coalesce((select xid from journal order by xid desc, id desc limit 1) >= pg_snapshot_xmin(pg_current_snapshot()), false)`
+)
+
 // After reads at most limit lines after c, and the cursor for the next call.
 // Commits do not come in the order of ids: a reader that asks for "id > last"
 // loses lines. So a line is returned only when every transaction with a lower
@@ -320,16 +329,40 @@ func End(ctx context.Context, q Querier) (Cursor, error) {
 // transactions that wrote to one stream at the same time the later writer may
 // come first: Seq has the order of the stream.
 func After(ctx context.Context, q Querier, c Cursor, limit int) ([]Entry, Cursor, error) {
-	entries, err := collect(ctx, q, `select `+columns+` from journal
-		where (xid, id) > ($1::text::xid8, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
-		order by xid, id limit $3`, strconv.FormatUint(c.XID, 10), c.ID, limit)
+	entries, err := collect(ctx, q, afterSQL, strconv.FormatUint(c.XID, 10), c.ID, limit)
 	if err != nil {
 		return nil, c, err
 	}
+	return entries, c.past(entries), nil
+}
+
+// Batcher sends a batch: a pool or a transaction.
+type Batcher interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// Look is Held and After in one round: who reads all that there is need not ask
+// again whether there is more. Held comes first, so that what was held back at that
+// instant is either returned or said to be held.
+func Look(ctx context.Context, q Batcher, c Cursor, limit int) (entries []Entry, next Cursor, held bool, err error) {
+	var b pgx.Batch
+	b.Queue(heldSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&held) })
+	b.Queue(afterSQL, strconv.FormatUint(c.XID, 10), c.ID, limit).Query(func(rows pgx.Rows) (err error) {
+		entries, err = pgx.CollectRows(rows, scan)
+		return err
+	})
+	if err := q.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, c, false, fmt.Errorf("read the journal: %w", err)
+	}
+	return entries, c.past(entries), held, nil
+}
+
+// past is the place after these entries.
+func (c Cursor) past(entries []Entry) Cursor {
 	if n := len(entries); n > 0 {
 		c = Cursor{XID: entries[n-1].XID, ID: entries[n-1].ID}
 	}
-	return entries, c, nil
+	return c
 }
 
 // Held tells whether committed lines are still held back by an older transaction
@@ -337,9 +370,7 @@ func After(ctx context.Context, q Querier, c Cursor, limit int) ([]Entry, Cursor
 // reader who finds true asks After again some 20 ms later.
 func Held(ctx context.Context, q Querier) (bool, error) {
 	var held bool
-	// The last line alone, by the index: asked whether there is any such line, PostgreSQL
-	// expects a third of all to be one, and reads the whole journal to find none.
-	err := q.QueryRow(ctx, `select coalesce((select xid from journal order by xid desc, id desc limit 1) >= pg_snapshot_xmin(pg_current_snapshot()), false)`).Scan(&held)
+	err := q.QueryRow(ctx, heldSQL).Scan(&held)
 	if err != nil {
 		return false, fmt.Errorf("read the journal's end: %w", err)
 	}

@@ -246,12 +246,18 @@ func TestLineIsHeldBackBehindAnOlderTransaction(t *testing.T) {
 	if held, err := journal.Held(t.Context(), d.Pool); err != nil || !held {
 		t.Errorf("held is %v (%v), want true", held, err)
 	}
+	if got, next, held, err := journal.Look(t.Context(), d.Pool, begin, 10); err != nil || len(got) != 0 || next != begin || !held {
+		t.Errorf("a look finds %v, held %v (%v), want nothing but that lines are held", got, held, err)
+	}
 	if err := older.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	got, next := await(t, d, begin, 2)
 	if got[0].Kind != "older" || got[1].Kind != "newer" {
 		t.Errorf("read %v, want older before newer", got)
+	}
+	if seen, after, _, err := journal.Look(t.Context(), d.Pool, begin, 10); err != nil || len(seen) != 2 || after != next {
+		t.Errorf("a look finds %v up to %v (%v), want the same two up to %v", seen, after, err, next)
 	}
 	if rest, _, err := journal.After(t.Context(), d.Pool, next, 10); err != nil || len(rest) != 0 {
 		t.Errorf("read %v (%v) again", rest, err)
