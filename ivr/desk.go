@@ -309,7 +309,7 @@ func (d *Desk) again(ctx context.Context, call Call, c *tickets.Contact, item ti
 // at which one exists without the other.
 func (d *Desk) enter(ctx context.Context, c *tickets.Contact, m tickets.Matter, request *tickets.Ticket) (ticket *tickets.Ticket, place *queue.Place, err error) {
 	m.At = time.Now()
-	join := func(ctx context.Context, tx *db.Tx, t *tickets.Ticket) (err error) {
+	join := func(ctx context.Context, tx *db.Tx, _ int64) (err error) {
 		place, err = d.Queue.Join(ctx, tx, queue.Entry{Contact: c.ID, Topic: m.Topic, Urgency: m.Urgency, T0: c.T0, At: m.At})
 		return err
 	}

@@ -36,7 +36,7 @@ func (b *Book) OpenRequest(ctx context.Context, c *Contact, at time.Time) (*Tick
 // Attach adds the contact to a ticket that is there already, in place of Open,
 // and with it does whatever `together` does. ErrNotFound when the ticket was
 // closed meanwhile; otherwise as Open.
-func (b *Book) Attach(ctx context.Context, c *Contact, number string, m Matter, together func(ctx context.Context, tx *db.Tx, t *Ticket) error) (*Ticket, error) {
+func (b *Book) Attach(ctx context.Context, c *Contact, number string, m Matter, together func(ctx context.Context, tx *db.Tx, ticket int64) error) (*Ticket, error) {
 	return b.enter(ctx, c, func(ctx context.Context, tx *db.Tx) (int64, error) { return attachTicket(ctx, tx, c, number, m) }, together)
 }
 

@@ -86,13 +86,13 @@ func (b *Book) BeginAttempt(ctx context.Context, c *Contact, o Outgoing, togethe
 // OpenForFirst opens the ticket of a matter whose caller never came so far as to
 // have one: they were rung back, and its clocks start with their own call.
 func (b *Book) OpenForFirst(ctx context.Context, c *Contact, first uuid.UUID, at time.Time) error {
-	_, err := b.Open(ctx, c, Matter{Channel: Phone, At: at}, func(ctx context.Context, tx *db.Tx, t *Ticket) error {
+	_, err := b.Open(ctx, c, Matter{Channel: Phone, At: at}, func(ctx context.Context, tx *db.Tx, ticket int64) error {
 		if _, err := tx.Exec(ctx, `update tickets set received_at = least(received_at, (select t0 from contacts where id = @first)) where id = @ticket`,
-			pgx.StrictNamedArgs{"ticket": t.ID, "first": first}); err != nil {
+			pgx.StrictNamedArgs{"ticket": ticket, "first": first}); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, `update contacts set ticket_id = @ticket where id = @first and ticket_id is null`,
-			pgx.StrictNamedArgs{"ticket": t.ID, "first": first})
+			pgx.StrictNamedArgs{"ticket": ticket, "first": first})
 		return err
 	})
 	return err

@@ -204,12 +204,12 @@ func (b *Book) Note(ctx context.Context, c *Contact, s Step) error {
 // either leaves no trace, and no gap in the numbers. A contact that has a
 // ticket keeps it. Errors: ErrDeferred, ErrEnded, db.Away, together's. A
 // hang-up while it runs does not cut it in two; end the contact afterwards.
-func (b *Book) Open(ctx context.Context, c *Contact, m Matter, together func(ctx context.Context, tx *db.Tx, t *Ticket) error) (*Ticket, error) {
+func (b *Book) Open(ctx context.Context, c *Contact, m Matter, together func(ctx context.Context, tx *db.Tx, ticket int64) error) (*Ticket, error) {
 	return b.enter(ctx, c, func(ctx context.Context, tx *db.Tx) (int64, error) { return openTicket(ctx, tx, c.ID, m) }, together)
 }
 
 // enter gives the contact the ticket that get finds or makes.
-func (b *Book) enter(ctx context.Context, c *Contact, get func(context.Context, *db.Tx) (int64, error), together func(ctx context.Context, tx *db.Tx, t *Ticket) error) (*Ticket, error) {
+func (b *Book) enter(ctx context.Context, c *Contact, get func(context.Context, *db.Tx) (int64, error), together func(ctx context.Context, tx *db.Tx, ticket int64) error) (*Ticket, error) {
 	if c.Deferred {
 		return nil, fmt.Errorf("open a ticket: %w", ErrDeferred)
 	}
@@ -224,13 +224,13 @@ func (b *Book) enter(ctx context.Context, c *Contact, get func(context.Context, 
 		if err != nil {
 			return err
 		}
-		if t, err = ticketByID(ctx, tx, id); err != nil {
-			return err
+		if together != nil {
+			if err := together(ctx, tx, id); err != nil {
+				return err
+			}
 		}
-		if together == nil {
-			return nil
-		}
-		return together(ctx, tx, t)
+		leaveTicket(tx, id, &t)
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open a ticket: %w", err)

@@ -135,6 +135,17 @@ func ticketByNumber(ctx context.Context, q querier, number string) (*Ticket, err
 	return oneTicket(ctx, q, `where t.number = $1`, number)
 }
 
+// leaveTicket reads a ticket with the next round of a transaction.
+func leaveTicket(tx *db.Tx, id int64, into **Ticket) {
+	var b pgx.Batch
+	b.Queue(ticketSelect+`where t.id = $1`, id).Query(func(rows pgx.Rows) error {
+		t, err := pgx.CollectExactlyOneRow(rows, scanTicket)
+		*into = &t
+		return err
+	})
+	tx.Later(&b, found)
+}
+
 // lockTicket holds a ticket until the transaction ends: changes come one after
 // the other.
 func lockTicket(ctx context.Context, tx *db.Tx, number string) (*Ticket, error) {
@@ -152,33 +163,36 @@ var faultTypes = map[int]string{Blocking: "bloccante", NotBlocking: "non_bloccan
 
 // insertTicket takes the next number of the year and gives it to a row. The
 // counter's row is locked from here to the end of the transaction: so there are
-// no gaps, and so the transaction must be short.
+// no gaps, and so little may come between. The row's id was drawn before, and can
+// be named at once.
 const insertTicket = `with counter as (
 	insert into ticket_counters (year, last) values (@year, 1)
 	on conflict (year) do update set last = ticket_counters.last + 1 returning last
-) insert into tickets (year, serial, status, channel, service_id, topic_id, urgency, call_type, subject, fault_type,
+) insert into tickets (id, year, serial, status, channel, service_id, topic_id, urgency, call_type, subject, fault_type,
 	customer_id, requester_name, requester_number, practice, authority, received_at, opened_at)
-select @year, last, 'open', @channel, @service, @topic, @urgency, @call_type, @subject, @fault_type,
-	@customer, @requester_name, @requester_number, @practice, @authority, @received, @opened from counter
-returning id`
+overriding system value
+select @id, @year, last, 'open', @channel, @service, @topic, @urgency, @call_type, @subject, @fault_type,
+	@customer, @requester_name, @requester_number, @practice, @authority, @received, @opened from counter`
 
 // openTicket gives a contact its ticket and returns the ticket's id; the one it
-// has, if it has one.
+// has, if it has one. The row comes with the next round of the transaction.
 func openTicket(ctx context.Context, tx *db.Tx, contact uuid.UUID, m Matter) (int64, error) {
 	var (
 		ticket, service, customer, topic  *int64
+		id                                *int64
 		ending, name, practice, authority *string
 		topicName                         *string
 		caller                            string
 		urgency                           *int
 		t0                                time.Time
 	)
-	err := tx.QueryRow(ctx, `select c.ticket_id, c.ending, c.service_id, c.caller, c.t0, c.urgency, cu.id, cu.name, cu.practice, cu.authority, tp.id, tp.name
+	err := tx.QueryRow(ctx, `select c.ticket_id, c.ending, c.service_id, c.caller, c.t0, c.urgency, cu.id, cu.name, cu.practice, cu.authority, tp.id, tp.name,
+		case when c.ticket_id is null and c.ending is null then nextval('tickets_id_seq') end
 		from contacts c
 		left join customers cu on cu.id = c.customer_id
 		left join topics tp on tp.id = coalesce(nullif(@topic::bigint, 0), c.topic_id)
 		where c.id = @contact for update of c`, pgx.StrictNamedArgs{"contact": contact, "topic": m.Topic}).
-		Scan(&ticket, &ending, &service, &caller, &t0, &urgency, &customer, &name, &practice, &authority, &topic, &topicName)
+		Scan(&ticket, &ending, &service, &caller, &t0, &urgency, &customer, &name, &practice, &authority, &topic, &topicName, &id)
 	switch {
 	case err != nil:
 		return 0, found(err)
@@ -208,27 +222,23 @@ func openTicket(ctx context.Context, tx *db.Tx, contact uuid.UUID, m Matter) (in
 	case topicName != nil:
 		subject = *topicName
 	}
-	var id int64
-	err = tx.QueryRow(ctx, insertTicket, pgx.StrictNamedArgs{
-		"year": t0.In(calendar.Rome()).Year(), "channel": m.Channel, "service": service, "topic": topic, "urgency": m.Urgency,
+	var batch pgx.Batch
+	batch.Queue(insertTicket, pgx.StrictNamedArgs{
+		"id": *id, "year": t0.In(calendar.Rome()).Year(), "channel": m.Channel, "service": service, "topic": topic, "urgency": m.Urgency,
 		"call_type": m.Kind, "subject": subject, "fault_type": faultTypes[m.Urgency],
 		"customer": customer, "requester_name": deref(name), "requester_number": caller, "practice": deref(practice), "authority": deref(authority),
 		"received": t0, "opened": m.At,
-	}).Scan(&id)
-	if err != nil {
-		return 0, err
-	}
+	})
 	var queued *time.Time
 	if m.Queued {
 		queued = &m.At
 	}
-	var batch pgx.Batch
 	batch.Queue(`update contacts set ticket_id = @ticket, topic_id = coalesce(topic_id, @topic), urgency = coalesce(urgency, @urgency),
 		tq = coalesce(tq, @tq) where id = @contact`, pgx.StrictNamedArgs{
-		"ticket": id, "topic": topic, "urgency": m.Urgency, "tq": queued, "contact": contact,
+		"ticket": *id, "topic": topic, "urgency": m.Urgency, "tq": queued, "contact": contact,
 	})
 	tx.Later(&batch, nil)
-	return id, note(ctx, tx, id, journal.Opened, contact, 0, m.At, nil)
+	return *id, note(ctx, tx, *id, journal.Opened, contact, 0, m.At, nil)
 }
 
 func deref(s *string) string {

@@ -100,7 +100,7 @@ func TestOpenTogether(t *testing.T) {
 	c := d.call("+390551234567", monday)
 	full := errors.New("full")
 	for range 3 {
-		if _, err := d.Book.Open(ctx, c, Matter{At: monday, Queued: true}, func(context.Context, *db.Tx, *Ticket) error { return full }); !errors.Is(err, full) {
+		if _, err := d.Book.Open(ctx, c, Matter{At: monday, Queued: true}, func(context.Context, *db.Tx, int64) error { return full }); !errors.Is(err, full) {
 			t.Fatal(err)
 		}
 	}
@@ -108,8 +108,10 @@ func TestOpenTogether(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	var seen string
-	ticket, err := d.Book.Open(ctx, c, Matter{At: monday, Queued: true}, func(ctx context.Context, tx *db.Tx, t *Ticket) error {
-		seen = t.Number
+	ticket, err := d.Book.Open(ctx, c, Matter{At: monday, Queued: true}, func(ctx context.Context, tx *db.Tx, ticket int64) error {
+		if err := tx.QueryRow(ctx, `select number from tickets where id = $1`, ticket).Scan(&seen); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, `insert into places (contact_id, node, topic_id, urgency, t0, joined_at, state) values ($1, 'node1', $2, 2, $3, $3, 'waiting')`, c.ID, d.topics[0].ID, monday)
 		return err
 	})
@@ -167,7 +169,7 @@ func TestNumbersWithoutGaps(t *testing.T) {
 					return
 				}
 				fail := random.IntN(3) == 0
-				ticket, err := d.Book.Open(context.Background(), c, Matter{At: monday}, func(context.Context, *db.Tx, *Ticket) error {
+				ticket, err := d.Book.Open(context.Background(), c, Matter{At: monday}, func(context.Context, *db.Tx, int64) error {
 					if fail {
 						return broken
 					}

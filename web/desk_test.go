@@ -379,7 +379,7 @@ func (d *desk) rings(from string) call {
 	must(d.t, err)
 	out := call{contact: c}
 	out.ticket, err = d.Book.Open(ctx, c, tickets.Matter{Channel: tickets.Phone, Topic: d.topic.ID, Urgency: tickets.Blocking, At: at, Queued: true},
-		func(ctx context.Context, tx *db.Tx, _ *tickets.Ticket) (err error) {
+		func(ctx context.Context, tx *db.Tx, _ int64) (err error) {
 			out.place, err = d.Queue.Join(ctx, tx, queue.Entry{Contact: c.ID, Topic: d.topic.ID, Urgency: tickets.Blocking, T0: at, At: at})
 			return err
 		})
