@@ -121,6 +121,8 @@ var errAlone = errors.New("write this fact alone")
 // writes each at once; one with many spares PostgreSQL a commit, its disk and all
 // who are woken by it for most of them.
 type sharing struct {
+	db *db.DB // by a connection of its own: contacts are found by their index, also when the plan is made for a table that is still empty
+
 	mu      sync.Mutex // guards the two below
 	waiting []*sharer
 	busy    bool // write runs
@@ -139,7 +141,7 @@ func (b *Book) commitSoon(ctx context.Context, c *Contact, f fact) error {
 		return b.commit(ctx, f)
 	}
 	s := &sharer{fact: short, done: make(chan error, 1)}
-	if !b.shared.join(b.db, s) {
+	if !b.shared.join(s) {
 		return b.commit(ctx, f)
 	}
 	select {
@@ -155,7 +157,7 @@ func (b *Book) commitSoon(ctx context.Context, c *Contact, f fact) error {
 
 // join puts a fact into the line; false when that is too long. Who finds nobody
 // writing starts it: it ends by itself when nothing waits any more.
-func (g *sharing) join(d *db.DB, s *sharer) bool {
+func (g *sharing) join(s *sharer) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.waiting) >= shareLine {
@@ -164,7 +166,7 @@ func (g *sharing) join(d *db.DB, s *sharer) bool {
 	g.waiting = append(g.waiting, s)
 	if !g.busy {
 		g.busy = true
-		go g.write(d)
+		go g.write()
 	}
 	return true
 }
@@ -180,13 +182,13 @@ func (g *sharing) next() []*sharer {
 	return list
 }
 
-func (g *sharing) write(d *db.DB) {
+func (g *sharing) write() {
 	for {
 		list := g.next()
 		if len(list) == 0 {
 			return
 		}
-		err := together(d, list)
+		err := together(g.db, list)
 		for _, s := range list {
 			_, ok := s.fact.entry()
 			switch {

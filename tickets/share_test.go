@@ -34,7 +34,7 @@ func (d *desk) together(n int, calls ...func()) {
 			d.t.Fatal("the facts did not come")
 		}
 	}
-	d.shared.write(d.db)
+	d.shared.write()
 	all.Wait()
 }
 
