@@ -114,11 +114,11 @@ func (d *dialog) accepts(req *sip.Request, f flow) int {
 	return 0
 }
 
-// isWith tells whether the far side has this tag.
+// isWith tells whether the far side can have this tag: any, before it is known.
 func (d *dialog) isWith(tag string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.remoteTag == tag
+	return d.remoteTag == "" || d.remoteTag == tag
 }
 
 // belongs tells whether an address may speak in a call. Whoever knows its tags may have

@@ -502,7 +502,7 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 	}
 	trunk, trusted := a.trunkOf(f.remote.Addr())
 	call := a.dialog(m.get("call-id"), tag(m.get("to")))
-	if call != nil && !a.belongs(call, f.remote.Addr()) {
+	if call != nil && (!a.belongs(call, f.remote.Addr()) || !call.dlg.isWith(tag(m.get("from")))) {
 		call = nil // as if it were not there
 	}
 	if !trusted && call == nil && !a.isPeer(f.remote.Addr()) {
@@ -590,7 +590,7 @@ func (a *Agent) inspectResponse(f flow, m *raw, data []byte) bool {
 // its transaction.
 func (a *Agent) inspectAck(f flow, m *raw, call *Call) bool {
 	number, _, _ := m.cseq()
-	if call != nil && call.dlg.isWith(tag(m.get("from"))) && call.onAck(number, m) {
+	if call != nil && call.onAck(number, m) {
 		return false
 	}
 	a.mu.Lock()
