@@ -258,7 +258,7 @@ func ringsLinphone(t *testing.T) {
 	anna.tells("ended")
 	within(t, tellsWithin, "bruno to talk", func() error { return s.does("bruno", "talking") })
 	caller.does("hangup", "")
-	recordedAs(t, s, "bruno", "begun answered classified opened waiting offered accepted talking taken given released waiting offered accepted talking released ended")
+	recordedAs(t, s, "bruno", "begun answered classified opened waiting offered accepted talking taken held resumed given released waiting offered accepted talking released ended")
 }
 
 // ringsBaresip lets a linphonec ring the number as a carrier's caller does, in clear, and

@@ -138,15 +138,22 @@ func dataDir(t testing.TB) string {
 	return dir
 }
 
-// freeAddr gives a loopback address whose port was free a moment ago.
+// freeAddr gives a loopback address whose port was free a moment ago, for UDP and for
+// TCP: SIP wants both.
 func freeAddr(t testing.TB, network string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.ListenPacket("udp", l.Addr().String())
+		_ = l.Close()
+		if err == nil {
+			_ = c.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 var nextRange = struct {
