@@ -65,7 +65,7 @@ type doctor struct {
 	desk   netip.AddrPort // where its sound goes
 	heard  atomic.Int64   // packets
 	octet  byte
-	seq16  uint16
+	number atomic.Uint32 // of its last packet
 	ssrc   uint32
 	silent chan struct{}
 }
@@ -77,7 +77,7 @@ func (h *house) doctor(octet byte) *doctor {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	d := &doctor{peer: h.peer(trunkIP), rtp: rtp, octet: octet, seq16: 100, ssrc: 0x1234, silent: make(chan struct{})}
+	d := &doctor{peer: h.peer(trunkIP), rtp: rtp, octet: octet, ssrc: 0x1234, silent: make(chan struct{})}
 	d.invite("", strings.Replace(d.offer(""), " 19000 ", fmt.Sprintf(" %d ", addrPort(rtp.LocalAddr()).Port()), 1))
 	ok := d.expect("SIP/2.0 200")
 	d.toTag = tagOf(ok, "To")
@@ -100,8 +100,7 @@ func (h *house) doctor(octet byte) *doctor {
 		for {
 			select {
 			case <-frame.C:
-				d.seq16++
-				_, _ = rtp.WriteToUDPAddrPort(packet(8, d.seq16, d.ssrc, d.octet), d.desk)
+				_, _ = rtp.WriteToUDPAddrPort(packet(8, uint16(d.number.Add(1)), d.ssrc, d.octet), d.desk)
 			case <-d.silent:
 				return
 			}
@@ -476,9 +475,9 @@ func TestStrangerRTP(t *testing.T) {
 	for i := range 60 { // beside the doctor's own words, for more than a second
 		for _, s := range []*net.UDPConn{elsewhere, neighbour} {
 			for _, b := range [][]byte{
-				packet(8, d.seq16+uint16(i), d.ssrc, forged), // as if it were the doctor
-				packet(8, d.seq16+1000, d.ssrc, forged),      // ahead of them, so that theirs come late
-				packet(8, uint16(7000+i), 0x6666, forged),    // as another who speaks now
+				packet(8, uint16(d.number.Load())+uint16(i), d.ssrc, forged), // as if it were the doctor
+				packet(8, uint16(d.number.Load())+1000, d.ssrc, forged),      // ahead of them, so that theirs come late
+				packet(8, uint16(7000+i), 0x6666, forged),                    // as another who speaks now
 				key, {}, {0x80}, []byte("OPTIONS sip:x SIP/2.0\r\n\r\n"), make([]byte, 1500),
 			} {
 				_, _ = s.WriteToUDPAddrPort(b, d.desk)
