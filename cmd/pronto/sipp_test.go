@@ -205,6 +205,26 @@ func TestSIPpVoicemail(t *testing.T) {
 	}
 }
 
+// TestSIPpRaces lets a caller's ACK, BYE and CANCEL come at the worst moments, all races
+// side by side at one desk: each is answered as the scenario says, and each call ends once.
+func TestSIPpRaces(t *testing.T) {
+	s := newServer(t)
+	dir := sippDir(t)
+	races := []string{"bye-before-ack", "bye-in-reinvite", "bye-twice", "cancel-late", "wrong-tag"}
+	var running []*sipp
+	for i, race := range races {
+		running = append(running, startSIPp(t, dir, race+".xml", s.sip, freePort(t), "-s", "800000001", "-m", "3", "-r", "3", "-timeout", "60", "-mp", soundPort(4+2*i)))
+	}
+	for _, p := range running {
+		p.wait()
+	}
+	for _, c := range s.waitContacts(3*len(races), 20*time.Second, "every call to end", func(c tickets.Record) bool { return c.Ending != nil }) {
+		if n := strings.Count(kinds(c)+" ", "ended "); !strings.HasPrefix(endingOf(c), "abandoned_") || n != 1 {
+			t.Errorf("%s ended %d times, %s: %s", c.CallID, n, endingOf(c), kinds(c))
+		}
+	}
+}
+
 // timeline is a contact's journal with the seconds since T0.
 func timeline(c tickets.Record) string {
 	var list []string
