@@ -31,7 +31,12 @@ const (
 
 const (
 	eventsAtOnce = 256 // sockets read in a round
-	roundsAtOnce = 8   // datagrams of one socket: sound and keys of a frame, and some that were held up
+
+	// Datagrams of one socket between two breaths: sound and keys of a frame, and as
+	// many as keep a stranger's flood from filling the buffer in which the caller's
+	// own stand, up to some thousands a second.
+	roundsPrompt  = 8
+	roundsPatient = 64
 )
 
 // sockets reads an engine's sockets: those of bridges promptly, the rest with
@@ -41,6 +46,7 @@ type sockets struct{ prompt, patient poller }
 // poller reads sockets; its goroutine lives as long as there are any.
 type poller struct {
 	breath time.Duration
+	rounds int // between two breaths
 
 	life sync.Mutex // guards what follows; held while the goroutine starts or ends
 	epfd int
@@ -184,7 +190,7 @@ func receive(fd int, b []byte) (int, netip.AddrPort, error) {
 }
 
 func newSockets() *sockets {
-	return &sockets{prompt: poller{breath: breathPrompt}, patient: poller{breath: breathPatient}}
+	return &sockets{prompt: poller{breath: breathPrompt, rounds: roundsPrompt}, patient: poller{breath: breathPatient, rounds: roundsPatient}}
 }
 
 // address is a sockaddr_in or sockaddr_in6, which is the larger.
@@ -287,13 +293,9 @@ func (p *poller) run(epfd int, stop, done chan struct{}) {
 			return
 		case <-breath.C:
 		}
-		for rest := roundsAtOnce; rest > 0; rest-- {
-			n := p.round(epfd, events, b)
-			if n == 0 {
+		for range p.rounds {
+			if p.round(epfd, events, b) == 0 {
 				break
-			}
-			if n == len(events) { // there are more sockets than these
-				rest++
 			}
 		}
 	}
