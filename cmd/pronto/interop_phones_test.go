@@ -202,20 +202,9 @@ func ringsLinphone(t *testing.T) {
 	putWAV(t, silence, bytes.Repeat([]byte{audio.ALaw(0)}, 90*audio.Rate)) // baresip hangs up at its end
 	padWAV(t, refA, spoken, 90)
 	caller := baresip(t, callers, fmt.Sprintf("<sip:+390551234567@127.0.0.1;transport=tcp>;regint=0;outbound=\"sip:%s;transport=tcp\";audio_codecs=PCMA/8000/1", s.sip), silence)
-	desk, err := netip.ParseAddrPort(s.sip)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bruno, err := siptest.NewRealPhone(netip.MustParseAddr("127.0.0.1"), desk, nil, sip.SRTPOff)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer bruno.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	if err := bruno.Register(ctx, "1002", s.secrets().Phones["1002"], time.Hour); err != nil {
-		t.Fatal(err)
-	}
+	bruno := brunosPhone(ctx, t, s)
 
 	greeting := prompts.Italian().Clip(prompts.Welcome)
 	welcome := filepath.Join(callers, "welcome.wav")
@@ -330,6 +319,24 @@ func talk(t *testing.T, listener string, speak func(), sounds func() error) {
 	}
 }
 
+// brunosPhone is the one that calls are transferred to, registered.
+func brunosPhone(ctx context.Context, t *testing.T, s *server) *siptest.Phone {
+	t.Helper()
+	desk, err := netip.ParseAddrPort(s.sip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bruno, err := siptest.NewRealPhone(netip.MustParseAddr("127.0.0.1"), desk, nil, sip.SRTPOff)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(bruno.Close)
+	if err := bruno.Register(ctx, "1002", s.secrets().Phones["1002"], time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	return bruno
+}
+
 // TestInteropBaresipTransfers lets anna's baresip hold a caller, take them up again, and
 // give them to bruno with its transfer key.
 func TestInteropBaresipTransfers(t *testing.T) {
@@ -341,20 +348,9 @@ func TestInteropBaresipTransfers(t *testing.T) {
 	padWAV(t, material(t, "audio/ref_b.wav"), spoken, 60) // baresip hangs up at its end
 	anna := baresip(t, dir, operatorsAccount(s, "udp", s.sip, ""), spoken)
 	annaAvailable(t, s)
-	desk, err := netip.ParseAddrPort(s.sip)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bruno, err := siptest.NewRealPhone(netip.MustParseAddr("127.0.0.1"), desk, nil, sip.SRTPOff)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer bruno.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	if err := bruno.Register(ctx, "1002", s.secrets().Phones["1002"], time.Hour); err != nil {
-		t.Fatal(err)
-	}
+	bruno := brunosPhone(ctx, t, s)
 	call := exec.CommandContext(ctx, program, "--server", s.sip, "--to", "800000001", "--from", "+390551234567", "--press", "12", "--for", "100s")
 	if err := call.Start(); err != nil {
 		t.Fatal(err)
