@@ -505,7 +505,8 @@ func (c *Call) finish(cause error, sayBye bool) {
 
 // bye says BYE. A 200 must be acknowledged first (RFC 3261 §15): while the ACK is
 // missing we wait for it, unless the server is stopping. Whatever is answered,
-// the call is over (TELEPHONY P13).
+// the call is over (TELEPHONY P13); but a carrier that wants a proof here too would let
+// the call stand, and charge for it, so it gets one (RFC 3261 §22.2).
 func (c *Call) bye(w *waiting) {
 	if w != nil {
 		select {
@@ -516,6 +517,16 @@ func (c *Call) bye(w *waiting) {
 	}
 	c.parting()
 	req, f := c.dlg.request(sip.BYE, 0)
+	res, err := c.a.ask(c.a.ctx, req, f, byeWait)
+	if err != nil || !challenges(res) || c.account.User == "" {
+		return
+	}
+	answer, err := authorize(res, c.account, sip.BYE, req.Recipient.String())
+	if err != nil {
+		return
+	}
+	req, f = c.dlg.request(sip.BYE, 0)
+	req.AppendHeader(answer)
 	_, _ = c.a.ask(c.a.ctx, req, f, byeWait)
 }
 

@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -73,7 +74,7 @@ func (a *Agent) Register(ctx context.Context, o RegisterOptions) (time.Duration,
 		}
 		switch {
 		case res.IsSuccess():
-			return grantedExpires(res, o.Expires), nil
+			return grantedExpires(res, ownURI(own.User, f), o.Expires), nil
 		case try == registerTries:
 			return 0, fmt.Errorf("register: %w", statusError(res.StatusCode, res.Reason))
 		case res.StatusCode == sip.StatusIntervalToBrief && o.Expires > 0:
@@ -168,18 +169,53 @@ func (a *Agent) registerAt(ctx context.Context, o *RegisterOptions) (granted tim
 	return granted, err
 }
 
-// grantedExpires is the time that the registrar gave.
-func grantedExpires(res *sip.Response, asked time.Duration) time.Duration {
+// grantedExpires is the time that the registrar gave to our own contact. It tells of
+// all that an account has (RFC 3261 §10.2.4): of another node of ours, of one of before
+// a restart that will soon be forgotten. Where ours is written otherwise, by an exchange
+// on the way, the shortest of all holds: early is not late.
+func grantedExpires(res *sip.Response, own sip.Uri, asked time.Duration) time.Duration {
+	general := inHeader(header(res, "expires"))
+	var shortest time.Duration
 	for _, h := range res.GetHeaders("contact") {
 		for _, c := range addresses(h.Value()) {
-			if v, ok := param(c.params, "expires"); ok {
-				if n, err := strconv.Atoi(v); err == nil && n > 0 {
-					return time.Duration(n) * time.Second
-				}
+			v, _ := param(c.params, "expires")
+			given := cmp.Or(inHeader(v), general)
+			if given == 0 {
+				continue
+			}
+			if isContact(c.uri, own) {
+				return given
+			}
+			if shortest == 0 || given < shortest {
+				shortest = given
 			}
 		}
 	}
-	return asked
+	return cmp.Or(shortest, general, asked)
+}
+
+// inHeader reads a number of seconds; 0: there is none that makes sense.
+func inHeader(text string) time.Duration {
+	n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+// isContact tells whether an address is that of a contact of ours (RFC 3261 §19.1.4).
+func isContact(text string, own sip.Uri) bool {
+	var uri sip.Uri
+	if sip.ParseUri(text, &uri) != nil {
+		return false
+	}
+	port := func(u sip.Uri) int {
+		if u.Port == 0 {
+			return sip.DefaultUdpPort
+		}
+		return u.Port
+	}
+	return uri.User == own.User && strings.EqualFold(strings.Trim(uri.Host, "[]"), strings.Trim(own.Host, "[]")) && port(uri) == port(own)
 }
 
 var errNoChallenge = errors.New("no challenge that we can answer")

@@ -3,6 +3,8 @@ package sip
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,10 +127,54 @@ func TestRegisterRefused(t *testing.T) {
 	}
 }
 
+// TestOurOwnContactCounts: a registrar tells of all contacts of the account, and only
+// what it gave to ours says when we must come again.
+func TestOurOwnContactCounts(t *testing.T) {
+	const others = "Contact: <sip:0551234567@192.0.2.7:5060>;expires=7\r\nContact: <sip:0551234567@127.0.0.1:5099>;expires=9, \"Pronto\" "
+	for name, c := range map[string]struct {
+		answer string // %s: our contact
+		want   time.Duration
+	}{
+		"after others":             {others + "%s;q=0.5;expires=240\r\n", 240 * time.Second},
+		"before others":            {"Contact: %s;expires=60\r\nContact: <sip:0551234567@192.0.2.7>;expires=3000\r\n", 60 * time.Second},
+		"the time in Expires":      {"Contact: %s\r\nExpires: 120\r\n", 120 * time.Second},
+		"only Expires":             {"Expires: 90\r\n", 90 * time.Second},
+		"written otherwise":        {"Contact: <sip:x@192.0.2.7>;expires=300\r\nContact: <sip:y@192.0.2.8>;expires=200\r\n", 200 * time.Second},
+		"nothing that makes sense": {"Contact: %s;expires=soon\r\n", 10 * time.Minute},
+		"nothing at all":           {"", 10 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, ring, func(h *house) {
+				p := h.peer(trunkIP)
+				granted := make(chan time.Duration, 1)
+				go func() {
+					g, _ := h.a.Register(h.t.Context(), RegisterOptions{Extension: "0551234567", Registrar: p.addr, Domain: "voip.example.it", Expires: 10 * time.Minute})
+					granted <- g
+				}()
+				m := p.expect("REGISTER")
+				p.reply(m, "200 OK", "r", strings.ReplaceAll(c.answer, "%s", headerOf(m, "Contact")), "")
+				if got := <-granted; got != c.want {
+					h.t.Errorf("granted %s, want %s", got, c.want)
+				}
+			})
+		})
+	}
+}
+
 const staleChallenge = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n2\", opaque=\"o1\", stale=true\r\n"
 
+// hangUpAll ends what calls there are from our side.
+func hangUpAll(h *house) {
+	h.a.mu.Lock()
+	list := slices.Collect(maps.Keys(h.a.calls))
+	h.a.mu.Unlock()
+	for _, c := range list {
+		c.Hangup(context.Background())
+	}
+}
+
 // TestACarrierChallengesOurCall: a 407 is answered once, with a new CSeq and the
-// same Call-ID; a wrong password is a refusal.
+// same Call-ID; a wrong password is a refusal. So it is with our BYE.
 func TestACarrierChallengesOurCall(t *testing.T) {
 	both(t, ring, func(h *house) {
 		p := h.peer(trunkIP)
@@ -155,6 +201,13 @@ func TestACarrierChallengesOurCall(t *testing.T) {
 		if err := <-done; err != nil {
 			h.t.Fatalf("dial: %v", err)
 		}
+		hangUpAll(h)
+		bye := p.expect("BYE") // refused, the call would stand, and cost
+		p.reply(bye, "407 Proxy Authentication Required", "", strings.ReplaceAll(proxyChallenge, "n1", "n2"), "")
+		again := p.expect("BYE")
+		answersChallenge(h.t, again, "Proxy-Authorization", "BYE", "carrier", "n2", algorithmMD5)
+		p.reply(again, "407 Proxy Authentication Required", "", proxyChallenge, "")
+		p.nothing(100 * time.Millisecond) // once
 
 		done = dial(h.t.Context())
 		for range 2 {
