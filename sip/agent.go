@@ -761,6 +761,12 @@ func (a *Agent) respond(req *sip.Request, tx sip.ServerTransaction, status int, 
 // response builds an answer.
 func (a *Agent) response(req *sip.Request, status int, body []byte, extra ...sip.Header) *sip.Response {
 	res := sip.NewResponseFromRequest(req, status, reasonOf(status), body)
+	if via := res.Via(); via != nil && !via.Params.Has("received") { // sipgo adds it beside rport only
+		from, err := netip.ParseAddrPort(req.Source())
+		if ip := from.Addr().Unmap().WithZone("").String(); err == nil && strings.Trim(via.Host, "[]") != ip {
+			via.Params.Add("received", ip) // RFC 3261 §18.2.1
+		}
+	}
 	for _, h := range extra {
 		res.AppendHeader(h)
 	}

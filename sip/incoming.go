@@ -159,6 +159,10 @@ func (a *Agent) onReinvite(req *sip.Request, tx sip.ServerTransaction, f flow, k
 	c.waiting, c.accepted = w, w.seq
 	c.inviting = false // from here on it is ours that is open
 	err := tx.Respond(ok)
+	if err != nil { // its connection is gone: nobody will acknowledge what nobody got
+		c.waiting = nil
+		close(w.rest)
+	}
 	c.mu.Unlock()
 	if err != nil {
 		return

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/pronto-desk/pronto/sip/audio"
 	"github.com/pronto-desk/pronto/sip/media"
 )
@@ -491,6 +494,53 @@ func TestRecordRoute(t *testing.T) {
 			h.t.Errorf("routes of %q", bye)
 		}
 		proxy.reply(bye, "200 OK", "", "", "")
+	})
+}
+
+// TestWhereAnAnswerGoes: to the port in Via where no other was asked for, and it says
+// whom it went to when Via names somebody else (RFC 3261 §18.2).
+func TestWhereAnAnswerGoes(t *testing.T) {
+	both(t, waitAnswer, func(h *house) {
+		p := h.peer(trunkIP)
+		p.seq++
+		via := fmt.Sprintf("Via: SIP/2.0/UDP sbc.example.it:%d;branch=z9hG4bK", p.addr.Port())
+		p.send(strings.Replace(p.request("INVITE", randomText(), "", p.offer("")), "Via: SIP/2.0/UDP "+p.addr.String()+";rport;branch=z9hG4bK", via, 1))
+		ok := p.expect("SIP/2.0 200")
+		if got := headerOf(ok, "Via"); !strings.HasPrefix(got, "SIP/2.0/UDP sbc.example.it:") || !strings.Contains(got, ";received="+trunkIP.String()) {
+			h.t.Errorf("Via: %q", got)
+		}
+		p.toTag = tagOf(ok, "To")
+		p.ack(randomText(), "")
+		p.bye()
+	})
+}
+
+// broken is a transaction whose connection is gone.
+type broken struct{ sip.ServerTransaction }
+
+func (broken) Respond(*sip.Response) error        { return net.ErrClosed }
+func (broken) OnTerminate(sip.FnTxTerminate) bool { return true }
+
+// TestAReinviteWhoseAnswerCannotBeSent blocks neither the next one nor our BYE.
+func TestAReinviteWhoseAnswerCannotBeSent(t *testing.T) {
+	bubble(t, waitAnswer, func(h *house) {
+		p := h.peer(trunkIP)
+		p.answered()
+		c := <-h.calls
+		synctest.Wait() // for the ACK
+		p.seq++
+		msg, err := h.a.parser.ParseSIP([]byte(p.request("INVITE", randomText(), "", p.offer("a=sendonly\r\n"))))
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		req := msg.(*sip.Request)
+		req.SetSource(p.addr.String())
+		h.a.onReinvite(req, broken{}, h.a.flowOf(req), "none")
+		p.invite("", p.offer(""))
+		p.expect("SIP/2.0 200")
+		p.ack(randomText(), "")
+		c.Hangup(context.Background())
+		p.reply(p.expect("BYE"), "200 OK", "", "", "")
 	})
 }
 

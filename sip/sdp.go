@@ -31,6 +31,7 @@ var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 var (
 	errSDPTooLong = errors.New("session description too long")
 	errNoSDP      = errors.New("no session description")
+	errSDPMedia   = errors.New("unreadable m= line in a session description")
 )
 
 // direction is a=sendrecv and its siblings, as seen by who wrote the line.
@@ -125,7 +126,7 @@ func parseSDP(body []byte) (*sdp, error) {
 			}
 			next, ok := parseMediaLine(value)
 			if !ok {
-				continue
+				return nil, errSDPMedia // what follows would be taken for another stream's, and our answer be a line short (RFC 3264 §6)
 			}
 			next.dir = sessionDir
 			s.media = append(s.media, next)

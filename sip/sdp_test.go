@@ -43,14 +43,15 @@ func TestAgree(t *testing.T) {
 			media.Format{Law: audio.G722, PT: 9, KeyPT: 101}, media.Peer{RTP: ap("192.0.2.1:4000"), RTCP: ap("192.0.2.1:4001"), Source: far, Send: true, Receive: true}, sendRecv, nil},
 		"wideband first": {start + "m=audio 4000 RTP/AVP 9 0 8\r\na=rtpmap:9 G722/8000\r\n",
 			media.Format{Law: audio.PCMU, PT: 0}, media.Peer{RTP: ap("192.0.2.1:4000"), RTCP: ap("192.0.2.1:4001"), Source: far, Send: true, Receive: true}, sendRecv, nil},
-		"nothing common": {start + "m=audio 4000 RTP/AVP 15 18 3\r\n", media.Format{}, media.Peer{}, 0, ErrNoCodec},
-		"encrypted":      {start + "m=audio 4000 RTP/SAVP 8\r\n", media.Format{}, media.Peer{}, 0, ErrNoCodec},
-		"fax":            {start + "m=image 4000 udptl t38\r\n", media.Format{}, media.Peer{}, 0, ErrNoCodec},
-		"no media":       {start, media.Format{}, media.Peer{}, 0, ErrNoCodec},
-		"no description": {"hello", media.Format{}, media.Peer{}, 0, errNoSDP},
-		"empty":          {"", media.Format{}, media.Peer{}, 0, errNoSDP},
-		"too long":       {strings.Repeat("a", maxSDP+1), media.Format{}, media.Peer{}, 0, errSDPTooLong},
-		"too many":       {strings.Repeat("m=audio 1 RTP/AVP 8\r\n", maxSDPMedia+1), media.Format{}, media.Peer{}, 0, errSDPTooLong},
+		"nothing common":         {start + "m=audio 4000 RTP/AVP 15 18 3\r\n", media.Format{}, media.Peer{}, 0, ErrNoCodec},
+		"encrypted":              {start + "m=audio 4000 RTP/SAVP 8\r\n", media.Format{}, media.Peer{}, 0, ErrNoCodec},
+		"fax":                    {start + "m=image 4000 udptl t38\r\n", media.Format{}, media.Peer{}, 0, ErrNoCodec},
+		"no media":               {start, media.Format{}, media.Peer{}, 0, ErrNoCodec},
+		"no description":         {"hello", media.Format{}, media.Peer{}, 0, errNoSDP},
+		"empty":                  {"", media.Format{}, media.Peer{}, 0, errNoSDP},
+		"too long":               {strings.Repeat("a", maxSDP+1), media.Format{}, media.Peer{}, 0, errSDPTooLong},
+		"an m-line that is none": {start + "m=audio 4000 RTP/AVP 8\r\nm=audio 70000 RTP/AVP 0\r\na=inactive\r\nc=IN IP4 192.0.2.66\r\n", media.Format{}, media.Peer{}, 0, errSDPMedia},
+		"too many":               {strings.Repeat("m=audio 1 RTP/AVP 8\r\n", maxSDPMedia+1), media.Format{}, media.Peer{}, 0, errSDPTooLong},
 	} {
 		s, err := parseSDP([]byte(x.body))
 		var g agreement

@@ -107,7 +107,8 @@ func (c *Call) grant(req *sip.Request, res *sip.Response) {
 	case interval == 0 && c.session.interval != 0:
 		interval = c.session.interval
 	case interval == 0:
-		interval, refresher = sessionWanted, "uas"
+		least, _ := parseInterval(header(req, "min-se"))
+		interval, refresher = max(sessionWanted, least), "uas" // RFC 4028 §9: no shorter than they can bear
 	}
 	if refresher != "uac" && refresher != "uas" {
 		refresher = "uac"

@@ -74,6 +74,7 @@ func TestTheTimerThatIsGranted(t *testing.T) { // RFC 4028 §9, table 2
 			{"Require: timer\r\nSession-Expires: 600;refresher=uas\r\n", "600;refresher=uas", ""},
 			{"Session-Expires: 600;refresher=uac\r\n", "600;refresher=uas", ""},
 			{knowsTimer + "Session-Expires: soon\r\n", "1800;refresher=uas", ""},
+			{knowsTimer + "Min-SE: 3600\r\n", "3600;refresher=uas", ""},
 		} {
 			p := h.peer(trunkIP)
 			p.invite(x.head, p.offer(""))
