@@ -52,6 +52,17 @@ func (e event) put(b []byte) {
 type keyMemory struct {
 	last [8]pressed // a ring: as many presses as reordering may mix up
 	n    int
+	way  way // how the first key came where telephone-event was agreed; 0: none has
+}
+
+// counts tells whether a key that came this way does: those that come as the first one
+// came. Some telephones agree to telephone-event and press their keys by INFO, some
+// press each by both.
+func (m *keyMemory) counts(by way) bool {
+	if m.way == 0 {
+		m.way = by
+	}
+	return m.way == by
 }
 
 type pressed struct {
@@ -95,15 +106,15 @@ func (m *keyMemory) press(h header, payload []byte) rune {
 type way int
 
 const (
-	byEvent way = iota // telephone-event; no other counts where it was agreed
-	byTone             // the two tones of a key, heard in the sound
-	byInfo             // a SIP INFO
+	byEvent way = iota + 1 // telephone-event
+	byTone                 // the two tones of a key, heard in the sound; not where telephone-event was agreed
+	byInfo                 // a SIP INFO
 )
 
 // keyboard holds the keys that were pressed and not yet asked for.
 type keyboard struct {
 	mu      sync.Mutex // guards everything
-	way     way        // the first without telephone-event: a peer that uses both ways presses each key once
+	way     way        // the first without telephone-event, 0: none yet; a peer that uses both ways presses each key once
 	keys    [typedAhead]rune
 	n       int
 	pressed chan struct{} // closed while n > 0
@@ -113,7 +124,7 @@ type keyboard struct {
 func (k *keyboard) press(key rune, by way) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.way == byEvent {
+	if k.way == 0 && by != byEvent {
 		k.way = by
 	}
 	if by != byEvent && by != k.way {
@@ -146,16 +157,19 @@ func (k *keyboard) take() (rune, <-chan struct{}) {
 	return key, nil
 }
 
-// Press is a key, 0–9, *, # or A–D, that came by SIP INFO. It counts where
-// telephone-event was not agreed, unless the peer has pressed keys by their tones
-// before. In a bridge it goes to the other leg, in a mix
+// Press is a key, 0–9, *, # or A–D, that came by SIP INFO. It counts unless the peer
+// has pressed keys by telephone-event before, or by their tones where that was not
+// agreed. In a bridge it goes to the other leg, in a mix
 // to all who hear this one.
 func (s *Stream) Press(key rune) {
-	s.in.mu.Lock()
-	agreed := s.in.format.KeyPT != 0
-	s.in.mu.Unlock()
 	code := strings.IndexRune(keyNames, key)
-	if agreed || code < 0 {
+	if code < 0 {
+		return
+	}
+	s.in.mu.Lock()
+	counts := s.in.format.KeyPT == 0 || s.in.keys.counts(byInfo)
+	s.in.mu.Unlock()
+	if !counts {
 		return
 	}
 	passed := s.pass(uint8(code))

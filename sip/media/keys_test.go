@@ -259,19 +259,22 @@ func tones(low, high float64) (frames [][]byte) {
 }
 
 // TestKeysWithoutTelephoneEvent: by tones or by INFO, whichever came first, so
-// that a peer which uses both ways presses each key once; by neither where
-// telephone-event was agreed.
+// that a peer which uses both ways presses each key once.
 func TestKeysWithoutTelephoneEvent(t *testing.T) {
 	for name, c := range map[string]struct {
 		keyPT uint8
-		press string // t: the 5 by its tones, i: the 5 by INFO
+		press string // the 5, t: by its tones, i: by INFO, e: by telephone-event
 		want  string
 	}{
 		"tones":            {0, "tt", "55"},
 		"INFO":             {0, "ii", "55"},
 		"tones, then INFO": {0, "titi", "55"},
 		"INFO, then tones": {0, "itit", "55"},
-		"telephone-event":  {101, "titi", ""},
+		// Where telephone-event was agreed: by it or by INFO, and never by tones.
+		"agreed, tones":            {101, "tt", ""},
+		"agreed, INFO only":        {101, "tiit", "55"},
+		"agreed, events and INFO":  {101, "eieie", "555"},
+		"agreed, INFO then events": {101, "ieie", "55"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWire()
@@ -280,8 +283,13 @@ func TestKeysWithoutTelephoneEvent(t *testing.T) {
 			rossi := newPhone(t, w.listen, netip.AddrPortFrom(rossiIP, 4000), f)
 			s.Agree(f, rossi.peer())
 			for _, p := range c.press {
-				if p == 'i' {
+				switch p {
+				case 'i':
 					s.Press('5')
+					continue
+				case 'e':
+					rossi.send(s.Addr(), rossi.keyPackets(5)...)
+					synctest.Wait()
 					continue
 				}
 				for _, frame := range tones(770, 1336) {

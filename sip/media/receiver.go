@@ -153,6 +153,9 @@ func (r *receiver) judge(b []byte, src netip.AddrPort, at time.Duration) (a arri
 		return a, 0, 0, dropMalformed
 	case a.kind == kindKey:
 		a.key = r.keys.press(a.header, b[from:to])
+		if a.key != 0 && !r.keys.counts(byEvent) || r.keys.way == byInfo {
+			a.kind, a.key, to = kindEmpty, 0, from // pressed by INFO already
+		}
 	case a.kind == kindSound && r.tones != nil:
 		a.key = r.tones.Hear(r.plain(a, b[from:to]))
 	}

@@ -139,6 +139,9 @@ func (s *Stream) Agree(f Format, p Peer) {
 	if moved || !s.in.receive {
 		s.in.source.known = false // believe the first packet of the new far side
 	}
+	if f.KeyPT == 0 || moved {
+		s.in.keys.way = 0 // another telephone, or other ways than before
+	}
 	s.in.agreed, s.in.format, s.in.receive = true, f, p.Receive
 	if f.KeyPT != 0 {
 		s.in.tones = nil
