@@ -44,7 +44,7 @@ func TestDialNamesTheDomain(t *testing.T) {
 		defer h.stop()
 		far := h.peer(trunkIP)
 		go func() {
-			_, err := h.a.Dial(t.Context(), "+390551234567", DialOptions{Via: far.addr, Domain: "carrier.test", From: "1"})
+			_, err := h.a.Dial(t.Context(), "+390551234567", DialOptions{Via: far.addr, Domain: "carrier.test", From: "1", Asserted: "1", Home: "voip.carrier.test"})
 			h.errs <- err
 		}()
 		invite := far.expect("INVITE")
@@ -55,6 +55,9 @@ func TestDialNamesTheDomain(t *testing.T) {
 		}
 		if want := "INVITE sip:+390551234567@carrier.test SIP/2.0"; !strings.HasPrefix(invite, want) || !strings.Contains(headerOf(invite, "To"), "@carrier.test") {
 			t.Errorf("the request is %q, want %q", fmt.Sprintf("%.80s", invite), want)
+		}
+		if from, who := headerOf(invite, "From"), headerOf(invite, "P-Asserted-Identity"); !strings.Contains(from, "<sip:1@voip.carrier.test>") || who != "<sip:1@voip.carrier.test>" {
+			t.Errorf("From %q, P-Asserted-Identity %q", from, who)
 		}
 	})
 }

@@ -38,6 +38,7 @@ type Caller struct {
 type DialOptions struct {
 	ID        string         // Call-ID; "": one is made
 	From      string         // number of the caller, said in From
+	Home      string         // the domain of the caller's addresses; "": our address
 	Name      string         // display name, said in From
 	Asserted  string         // P-Asserted-Identity, when not empty
 	Anonymous bool           // From anonymous@anonymous.invalid and Privacy: id (RFC 3323)
@@ -66,17 +67,21 @@ func (a *Agent) Dial(ctx context.Context, to string, o DialOptions) (*Call, erro
 		host, target.Host, target.Port = o.Domain, o.Domain, 0
 	}
 	remote := sip.ToHeader{Address: sip.Uri{Scheme: "sip", User: target.User, Host: host}}
-	local := sip.FromHeader{DisplayName: escapeName(o.Name), Address: sip.Uri{Scheme: "sip", User: escapeUser(o.From), Host: hostText(f.local.Addr())}}
+	home, homeText := hostText(f.local.Addr()), bracketed(f.local.Addr())
+	if o.Home != "" { // a carrier asks proof of who it is of those of its own domain, and believes no others
+		home, homeText = o.Home, o.Home
+	}
+	local := sip.FromHeader{DisplayName: escapeName(o.Name), Address: sip.Uri{Scheme: "sip", User: escapeUser(o.From), Host: home}}
 	var extra []sip.Header
 	if o.Anonymous {
 		local = anonymousFrom
 		extra = append(extra, sip.NewHeader("Privacy", "id"))
 	}
 	if o.Asserted != "" {
-		extra = append(extra, sip.NewHeader("P-Asserted-Identity", "<sip:"+escapeUser(o.Asserted)+"@"+bracketed(f.local.Addr())+">"))
+		extra = append(extra, sip.NewHeader("P-Asserted-Identity", "<sip:"+escapeUser(o.Asserted)+"@"+homeText+">"))
 	}
 	if o.Diversion != "" {
-		extra = append(extra, sip.NewHeader("Diversion", "<sip:"+escapeUser(o.Diversion)+"@"+bracketed(f.local.Addr())+">;reason=unconditional"))
+		extra = append(extra, sip.NewHeader("Diversion", "<sip:"+escapeUser(o.Diversion)+"@"+homeText+">;reason=unconditional"))
 	}
 	laws := o.Laws
 	if len(laws) == 0 {

@@ -37,7 +37,7 @@ func (l *lines) Dial(ctx context.Context, number, id string) (ivr.Line, error) {
 	if l.out.asserted {
 		o.Asserted = l.out.caller
 	}
-	o.Domain = l.out.host
+	o.Domain, o.Home = l.out.host, l.out.domain
 	targets, err := l.targets(ctx)
 	if err != nil {
 		return nil, &ivr.Unreached{Outcome: outcomeOf(err), Err: err}
