@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 
 	"github.com/google/uuid"
 	"golang.org/x/crypto/chacha20poly1305"
@@ -88,14 +90,25 @@ func (a *Archive) setAside(l *leftTape, why error) error {
 	if !l.closed.IsZero() {
 		records = append(records, frame(tapeClosed, l.id[:], binary.LittleEndian.AppendUint64(nil, uint64(l.closed.UnixMicro())))...)
 	}
-	path := filepath.Join(a.dir, spoolDir, l.id.String()+asideExt)
-	if err := writeWhole(path, func(w io.Writer) error { _, err := w.Write(records); return err }); err != nil {
+	if err := writeWhole(filepath.Join(a.dir, asidePath(l.id)), func(w io.Writer) error { _, err := w.Write(records); return err }); err != nil {
 		return err
 	}
 	if err := a.Defer(kindRecording, l.start.fact(l.id)); err != nil {
 		return err
 	}
 	return a.spool.add(l.id, tapeDone, nil)
+}
+
+// asidePath is the file of a tape that was set aside, below the node's data directory.
+func asidePath(tape uuid.UUID) string {
+	return filepath.Join(spoolDir, tape.String()+asideExt)
+}
+
+// allAside are the tapes that were set aside.
+func (a *Archive) allAside() []uuid.UUID {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Keys(a.aside))
 }
 
 func (a *Archive) isAside(tape uuid.UUID) bool {

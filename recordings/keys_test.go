@@ -410,6 +410,48 @@ func TestKeyThatIsMissing(t *testing.T) {
 	}
 }
 
+// A talk that waits for its key waits no longer than it may be kept.
+func TestASetAsideTalkIsErasedInTime(t *testing.T) {
+	d := dbtest.New(t)
+	ids := identities(t, 2)
+	dir := t.TempDir()
+	a := sealedArchive(t, dir, d, keysOf(t, ids[0]))
+	contact := uuid.New()
+	addContact(t, d, contact)
+	tape, err := a.Talk(t.Context(), contact, noon, 1)
+	must(t, err)
+	record(t, tape, speech(0, 1000, 0))
+	<-tape.row
+	must(t, a.spool.flush())
+	dir = copyDir(t, dir) // the crash
+	must(t, a.Close())
+	b := sealedArchive(t, dir, d, keysOf(t, ids[1]))
+	_, err = b.Recover(t.Context())
+	must(t, err)
+	for _, c := range []struct {
+		after time.Duration
+		n     int
+	}{{23 * time.Hour, 0}, {25 * time.Hour, 1}, {26 * time.Hour, 0}} {
+		if n, err := b.Erase(t.Context(), noon.Add(c.after)); err != nil || n != c.n {
+			t.Errorf("after %s %d were erased, want %d (%v)", c.after, n, c.n, err)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, spoolDir, "*"+asideExt)); err != nil || len(left) != 0 {
+		t.Errorf("still aside: %v (%v)", left, err)
+	}
+	if got := kindsOf(t, d, contact); got != "taping tape_erased" {
+		t.Errorf("journal: %s", got)
+	}
+	must(t, b.Close())
+	c := sealedArchive(t, dir, d, keysOf(t, ids[1], ids[0])) // and its key brings nothing back
+	_, err = c.Recover(t.Context())
+	must(t, err)
+	if _, _, err := c.TalkSound(t.Context(), contact); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was erased is played: %v", err)
+	}
+	must(t, c.Close())
+}
+
 // What a crash left in clear, before there were keys, is sealed when it is finished,
 // and nothing of it stays.
 func TestSealedFromTheNextStart(t *testing.T) {

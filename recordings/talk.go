@@ -197,26 +197,30 @@ func (a *Archive) Pauses(ctx context.Context, tape uuid.UUID, fn func(paused boo
 // eraseMost is how many recordings are erased at a time.
 const eraseMost = 100
 
+// dueTape is a recording whose time is over.
+type dueTape struct {
+	ID, Contact uuid.UUID
+	Path        string
+	Started     time.Time
+}
+
 // Erase erases the recordings of this node whose time is over, as many as it can,
-// and says how many. The file goes first: a row that says so has none.
+// and says how many. The file goes first: a row that says so has none. What was set
+// aside for its key is not complete, and its time is over all the same.
 func (a *Archive) Erase(ctx context.Context, at time.Time) (n int, err error) {
-	rows, err := a.db.Pool.Query(ctx, `select id, contact_id as contact, path from recordings
-		where node = @node and keep_until < @at and state = 'complete' order by keep_until limit @most`,
-		pgx.StrictNamedArgs{"node": a.node, "at": at, "most": eraseMost})
+	rows, err := a.db.Pool.Query(ctx, `select id, contact_id as contact, path, started_at as started from recordings
+		where node = @node and keep_until < @at and (state = 'complete' or state = 'recording' and id = any(@aside)) order by keep_until limit @most`,
+		pgx.StrictNamedArgs{"node": a.node, "at": at, "most": eraseMost, "aside": a.allAside()})
 	if err != nil {
 		return 0, fmt.Errorf("look for recordings whose time is over: %w", err)
 	}
-	type due struct {
-		ID, Contact uuid.UUID
-		Path        string
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[due])
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[dueTape])
 	if err != nil {
 		return 0, fmt.Errorf("look for recordings whose time is over: %w", err)
 	}
 	var failed []error
 	for _, d := range list {
-		if err := a.erase(ctx, d.ID, d.Contact, d.Path, at); err != nil {
+		if err := a.erase(ctx, d, at); err != nil {
 			failed = append(failed, fmt.Errorf("erase recording %s: %w", d.ID, err))
 			continue
 		}
@@ -225,27 +229,42 @@ func (a *Archive) Erase(ctx context.Context, at time.Time) (n int, err error) {
 	return n, errors.Join(failed...)
 }
 
-func (a *Archive) erase(ctx context.Context, id, contact uuid.UUID, path string, at time.Time) error {
-	if path != "" {
-		if !filepath.IsLocal(path) {
-			return errors.New("its path leads elsewhere")
-		}
-		full := filepath.Join(a.dir, path)
-		if err := os.Remove(full); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err := syncDir(filepath.Dir(full)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (a *Archive) erase(ctx context.Context, d dueTape, at time.Time) error {
+	files := []string{d.Path}
+	if a.isAside(d.ID) { // and what a backup kept beside it, see unseal
+		files = []string{asidePath(d.ID), soundPath(d.Started, d.ID) + sealedExt}
+	}
+	for _, path := range files {
+		if err := a.eraseFile(path); err != nil {
 			return err
 		}
 	}
 	return a.db.Tx(ctx, func(tx *db.Tx) error {
-		tag, err := tx.Exec(ctx, `update recordings set state = 'erased', path = '' where id = $1 and state = 'complete'`, id)
+		tag, err := tx.Exec(ctx, `update recordings set state = 'erased', path = '' where id = $1 and state <> 'erased'`, d.ID)
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
-		line := journal.Line{Stream: journal.ContactStream(contact), At: at, Kind: journal.Erased, Contact: uuid.NullUUID{UUID: contact, Valid: true},
-			Data: map[string]any{"recording": id, "reason": "time"}}
+		line := journal.Line{Stream: journal.ContactStream(d.Contact), At: at, Kind: journal.Erased, Contact: uuid.NullUUID{UUID: d.Contact, Valid: true},
+			Data: map[string]any{"recording": d.ID, "reason": "time"}}
 		tx.Wake(topicJournal, line.Stream)
 		return journal.Append(ctx, tx, line)
 	})
+}
+
+// eraseFile removes a file below the node's data directory, if there is one.
+func (a *Archive) eraseFile(path string) error {
+	if path == "" {
+		return nil
+	}
+	if !filepath.IsLocal(path) {
+		return errors.New("its path leads elsewhere")
+	}
+	full := filepath.Join(a.dir, path)
+	if err := os.Remove(full); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := syncDir(filepath.Dir(full)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
