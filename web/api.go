@@ -497,8 +497,40 @@ func (s *Server) playback(w http.ResponseWriter, r *http.Request, what string, o
 		}
 	}
 	soundHeaders(w.Header(), id)
-	http.ServeContent(w, r, "", at, sound)
+	http.ServeContent(&soundWriter{ResponseWriter: w}, r, "", at, sound)
 }
+
+// soundWriter says in our words what net/http says of a range that the sound has not.
+type soundWriter struct {
+	http.ResponseWriter
+	said bool // nothing follows
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *soundWriter) WriteHeader(status int) {
+	if status != http.StatusRequestedRangeNotSatisfiable {
+		w.ResponseWriter.WriteHeader(status)
+		return
+	}
+	w.said = true
+	w.Header().Del("Content-Disposition")
+	writeProblem(w.ResponseWriter, errRange)
+}
+
+// Write implements http.ResponseWriter.
+func (w *soundWriter) Write(b []byte) (int, error) {
+	if w.said {
+		return len(b), nil
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// ReadFrom implements io.ReaderFrom, so that a file goes to the socket as before.
+func (w *soundWriter) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(w.ResponseWriter, r)
+}
+
+var errRange = problemf(http.StatusRequestedRangeNotSatisfiable, "La parte chiesta va oltre la fine della registrazione.")
 
 func soundHeaders(h http.Header, contact uuid.UUID) {
 	h.Set("Content-Type", "audio/wav")
@@ -535,7 +567,11 @@ func (s *Server) soundOf(w http.ResponseWriter, r *http.Request, what string, co
 	}
 	defer func() { _ = res.Body.Close() }()
 	switch res.StatusCode {
-	case http.StatusOK, http.StatusPartialContent, http.StatusNotModified, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
+	case http.StatusOK, http.StatusPartialContent, http.StatusNotModified, http.StatusPreconditionFailed:
+	case http.StatusRequestedRangeNotSatisfiable:
+		w.Header().Set("Content-Range", res.Header.Get("Content-Range"))
+		s.fail(w, r, errRange)
+		return
 	case http.StatusNotFound:
 		s.fail(w, r, errNotFound)
 		return

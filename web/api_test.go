@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -323,7 +324,10 @@ func TestMessages(t *testing.T) {
 		t.Errorf("a range of %d bytes: %s", len(r.body), r.Header.Get("Content-Range"))
 	}
 	part.header.Set("Range", "bytes=99999999-")
-	part.get(at).want(t, http.StatusRequestedRangeNotSatisfiable)
+	if r := part.get(at).want(t, http.StatusRequestedRangeNotSatisfiable); r.Header.Get("Content-Type") != problemKind || !strings.Contains(r.body, "oltre la fine") ||
+		r.Header.Get("Content-Range") != fmt.Sprintf("bytes */%d", len(whole.body)) {
+		t.Errorf("a range that is not there: %v, %s", r.Header, r.body)
+	}
 	if r := bruno.ask(http.MethodHead, at, nil).want(t, http.StatusOK); r.body != "" || r.ContentLength != int64(len(whole.body)) {
 		t.Errorf("HEAD: %d of %d bytes", r.ContentLength, len(whole.body))
 	}

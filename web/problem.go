@@ -52,19 +52,20 @@ const problemKind = "application/problem+json; charset=utf-8"
 
 // titles are short names of the statuses in use.
 var titles = map[int]string{
-	http.StatusBadRequest:            "Richiesta non valida",
-	http.StatusUnauthorized:          "Accesso necessario",
-	http.StatusForbidden:             "Operazione non consentita",
-	http.StatusNotFound:              "Non trovato",
-	http.StatusMethodNotAllowed:      "Metodo non consentito",
-	http.StatusConflict:              "Conflitto",
-	http.StatusRequestEntityTooLarge: "Richiesta troppo grande",
-	http.StatusUnsupportedMediaType:  "Formato non accettato",
-	http.StatusUnprocessableEntity:   "Valore non accettato",
-	http.StatusLocked:                "Chiave mancante",
-	http.StatusTooManyRequests:       "Troppe richieste",
-	http.StatusInternalServerError:   "Errore del sistema",
-	http.StatusServiceUnavailable:    "Servizio non disponibile",
+	http.StatusBadRequest:                   "Richiesta non valida",
+	http.StatusUnauthorized:                 "Accesso necessario",
+	http.StatusForbidden:                    "Operazione non consentita",
+	http.StatusNotFound:                     "Non trovato",
+	http.StatusMethodNotAllowed:             "Metodo non consentito",
+	http.StatusConflict:                     "Conflitto",
+	http.StatusRequestEntityTooLarge:        "Richiesta troppo grande",
+	http.StatusUnsupportedMediaType:         "Formato non accettato",
+	http.StatusUnprocessableEntity:          "Valore non accettato",
+	http.StatusRequestedRangeNotSatisfiable: "Parte inesistente",
+	http.StatusLocked:                       "Chiave mancante",
+	http.StatusTooManyRequests:              "Troppe richieste",
+	http.StatusInternalServerError:          "Errore del sistema",
+	http.StatusServiceUnavailable:           "Servizio non disponibile",
 }
 
 func problemf(status int, format string, args ...any) *problem {
