@@ -34,8 +34,7 @@ type attended struct {
 
 // attend lets supervisors take part in the talk with the operator who has it now,
 // until unattended is called, where the service allows it. What a contact's service says is
-// not known here of whom we have rung, nor of who came while the database was away: then
-// who asks is told.
+// not known here of who came while the database was away: then who asks is told.
 func (t *talk) attend(ctx context.Context) {
 	if s := t.c.Service; s != nil && !s.SuperviseCalls {
 		return

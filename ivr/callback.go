@@ -107,23 +107,25 @@ func (d *Desk) ringBack(ctx context.Context, to queue.Ringing) {
 	defer leg.Hangup(context.WithoutCancel(ctx))
 	log = log.With("attempt", attempt.ID)
 	log.Info("somebody is rung back")
-	outcome, err := queue.SystemFault, error(nil)
-	if fault := caught(func() error { outcome, err = d.reach(ctx, c, to, leg); return nil }); fault != nil {
-		outcome, err = queue.SystemFault, fault
+	outcome, ending, err := queue.SystemFault, tickets.SystemFault, error(nil)
+	if fault := caught(func() error { outcome, ending, err = d.reach(ctx, c, to, leg); return nil }); fault != nil {
+		outcome, ending, err = queue.SystemFault, tickets.SystemFault, fault
 	}
-	if outcome == queue.SystemFault {
+	if ending == tickets.SystemFault {
 		log.Error("a ringing back broke off", "error", err)
 	}
-	log.Info("a ringing back ended", "outcome", outcome, "seconds", int(time.Since(attempt.At).Seconds()), "why", err)
-	d.finish(ctx, c, to, leg, outcome)
+	log.Info("a ringing back ended", "outcome", outcome, "ending", ending, "seconds", int(time.Since(attempt.At).Seconds()), "why", err)
+	d.finish(ctx, c, to, leg, outcome, ending)
 }
 
-// reach dials the customer and joins them with the operator until either hangs
-// up. What it notes of a customer who answered it notes before they talk.
-func (d *Desk) reach(ctx context.Context, c *tickets.Contact, to queue.Ringing, leg media.Leg) (queue.Outcome, error) {
+// reach dials the customer and joins them with the operator until either hangs up,
+// and with whoever they are given on to. What it notes of a customer who answered it
+// notes before they talk.
+func (d *Desk) reach(ctx context.Context, c *tickets.Contact, to queue.Ringing, leg media.Leg) (queue.Outcome, tickets.Ending, error) {
 	line, err := d.dial(ctx, c, leg)
 	if err != nil {
-		return outcomeOf(err), err
+		outcome := outcomeOf(err)
+		return outcome, endingAfter[outcome], err
 	}
 	defer line.Hangup(context.WithoutCancel(ctx))
 	now := time.Now()
@@ -139,9 +141,16 @@ func (d *Desk) reach(ctx context.Context, c *tickets.Contact, to queue.Ringing, 
 	}
 	talking, stop := lasting(ctx, line)
 	defer stop()
-	d.talk(talking, line, c, nil, leg, &to.Offer, nil) // who is rung back has heard no notice
+	var place *queue.Place // to wait in as their service says
+	if c.Service != nil {
+		place = d.Queue.Place(c.ID)
+	}
+	waits, ending := d.talk(talking, line, c, place, leg, &to.Offer, nil) // who is rung back has heard no notice
+	if waits {
+		ending, err = d.served(talking, line, c, place, nil, nil)
+	}
 	d.judge(c, tickets.LegCaller, line.Stream())
-	return queue.Reached, nil
+	return queue.Reached, ending, err
 }
 
 // lasting is a context that ends with a leg, too; the function ends it, and waits.
@@ -190,7 +199,7 @@ func outcomeOf(err error) queue.Outcome {
 }
 
 // finish notes how an attempt ended, lets the operator hear it, and frees them.
-func (d *Desk) finish(ctx context.Context, c *tickets.Contact, to queue.Ringing, leg media.Leg, outcome queue.Outcome) {
+func (d *Desk) finish(ctx context.Context, c *tickets.Contact, to queue.Ringing, leg media.Leg, outcome queue.Outcome, ending tickets.Ending) {
 	ctx = context.WithoutCancel(ctx)
 	now := time.Now()
 	if outcome != queue.Reached {
@@ -198,7 +207,7 @@ func (d *Desk) finish(ctx context.Context, c *tickets.Contact, to queue.Ringing,
 	}
 	done, cancel := context.WithTimeout(ctx, endingWait)
 	defer cancel()
-	if err := d.Tickets.End(done, c, endingAfter[outcome], now, nil); err != nil {
+	if err := d.Tickets.End(done, c, ending, now, nil); err != nil {
 		d.Log.Error("the ending could not be written", "contact", c.ID, "error", err)
 	}
 	if outcome == queue.Reached {
@@ -217,10 +226,11 @@ func (d *Desk) finish(ctx context.Context, c *tickets.Contact, to queue.Ringing,
 	d.orLater("release", Released{Offer: to.ID, At: at}, d.Queue.ReleaseUnreached(freed, to.ID, at))
 }
 
-// endingAfter is the ending of an attempt's contact by its outcome.
+// endingAfter is the ending of an attempt's contact that did not reach its customer, by
+// its outcome.
 var endingAfter = map[queue.Outcome]tickets.Ending{
-	queue.Reached: tickets.Served, queue.SystemFault: tickets.SystemFault,
-	queue.NoAnswer: tickets.NotReached, queue.Engaged: tickets.NotReached, queue.Rejected: tickets.NotReached,
+	queue.SystemFault: tickets.SystemFault,
+	queue.NoAnswer:    tickets.NotReached, queue.Engaged: tickets.NotReached, queue.Rejected: tickets.NotReached,
 	queue.WrongNumber: tickets.NotReached, queue.NotAllowed: tickets.NotReached, queue.NoLine: tickets.NotReached,
 	queue.OperatorGone: tickets.NotReached,
 }

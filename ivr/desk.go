@@ -168,6 +168,12 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 	}
 	taken := &recorded{desk: d, call: call, c: c}
 	defer taken.finish(ctx)
+	return d.served(ctx, call, c, place, ticket, taken)
+}
+
+// served is the way of who waits: a talk, or what they get instead; who is given on
+// waits again.
+func (d *Desk) served(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, ticket *tickets.Ticket, taken *recorded) (tickets.Ending, error) {
 	for {
 		leg, offer, err := d.hold(ctx, call, c, place, ticket)
 		if err != nil {

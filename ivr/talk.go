@@ -38,7 +38,7 @@ type talk struct {
 	desk  *Desk
 	call  Call
 	c     *tickets.Contact
-	place *queue.Place // the caller's; nil: we have rung them, and they are not given on
+	place *queue.Place // the caller's; nil: we have rung them, of which service is not known, and they are not given on
 	leg   media.Leg    // the operator's; nil: they have gone, and are free
 	offer *queue.Offer // that led to the talk
 	taken *recorded    // what is kept of it
@@ -214,7 +214,7 @@ func (t *talk) held(ctx context.Context, why string) move {
 // them goodbye, so they wait for somebody else where they waited before.
 func (t *talk) alone(ctx context.Context) move {
 	if t.place == nil {
-		return nil // the operator has rung them, and can do so again
+		return nil // the operator can ring them again
 	}
 	t.give(ctx, queue.Target{}, whyOperatorGone)
 	return nil
@@ -223,7 +223,7 @@ func (t *talk) alone(ctx context.Context) move {
 // forgotten is a caller whom the operator's telephone holds for too long. Nobody else can
 // end that, so they wait for somebody who hears them.
 func (t *talk) forgotten(ctx context.Context) move {
-	if t.place != nil { // nil: they were rung back, and can be again
+	if t.place != nil { // nil: they can be rung again
 		t.give(ctx, queue.Target{}, whyHeldLong)
 	}
 	return nil
@@ -231,6 +231,9 @@ func (t *talk) forgotten(ctx context.Context) move {
 
 // transfer gives the caller on unannounced. Who cannot be given on goes on talking.
 func (t *talk) transfer(ctx context.Context, to queue.Target) move {
+	if t.place == nil {
+		return t.back(ctx, to, whyFault)
+	}
 	if to.Number != "" {
 		return t.out(ctx, to)
 	}

@@ -232,7 +232,8 @@ func (w *work) unreserve(contact uuid.UUID, at time.Time) {
 // AcceptCallback is Accept for somebody who is to be rung back, within the
 // transaction in which their outbound contact, the attempt, begins: the place is
 // taken for as long as the attempt lasts, and offer and seat are the attempt's
-// from now on. ErrTooLate when the offer is over.
+// from now on. So is a place of its own, as far in front: whoever is given on by who
+// rang them waits where they stood. ErrTooLate when the offer is over.
 func (q *Queue) AcceptCallback(ctx context.Context, tx *db.Tx, offer, attempt uuid.UUID, at time.Time) error {
 	o, seat, err := lockOffer(ctx, tx, offer)
 	if err != nil {
@@ -251,6 +252,10 @@ func (q *Queue) AcceptCallback(ctx context.Context, tx *db.Tx, offer, attempt uu
 	w.batch.Queue(`update places set state = 'taken', attempt = @attempt, node = @node, left_at = @at where contact_id = @contact and state = 'offered'`,
 		args{"contact": o.Contact, "attempt": attempt, "node": q.node, "at": at})
 	w.batch.Queue(`
+		insert into places (contact_id, node, topic_id, urgency, t0, joined_at, state, left_at)
+		select @attempt, @node, topic_id, urgency, t0, @at, 'taken', @at from places where contact_id = @contact`,
+		args{"contact": o.Contact, "attempt": attempt, "node": q.node, "at": at})
+	w.batch.Queue(`
 		with mine as (update callbacks set attempts = attempts + 1, first_at = coalesce(first_at, @at)
 			where contact_id = @contact and outcome is null returning id)
 		update contacts set callback_id = (select id from mine), operator_id = @operator where id = @attempt`,
@@ -266,11 +271,11 @@ func (q *Queue) AcceptCallback(ctx context.Context, tx *db.Tx, offer, attempt uu
 }
 
 // againSQL finds the callbacks of a caller (me) who has rung again, as far as they
-// wait. A number that several people share is no sign of who it is, and of two
+// wait: whoever was rung, about one of them, has said nothing of the others. A number that several people share is no sign of who it is, and of two
 // calls at the same time neither is the other's caller: they had asked before they
 // rang again. One that is just being offered or dialled ends by itself: see attempted.
 const againSQL = `
-	join callbacks b on b.number = me.caller and b.outcome is null and b.asked_at <= me.t0 and b.contact_id <> me.id and me.caller <> '' and me.match <> 'several'
+	join callbacks b on b.number = me.caller and b.outcome is null and b.asked_at <= me.t0 and b.contact_id <> me.id and me.caller <> '' and me.match <> 'several' and me.direction = 'inbound'
 	join places p on p.contact_id = b.contact_id and p.kind = 'callback' and p.state = 'waiting'`
 
 // onLineSQL says of somebody who is to be rung back (p) that their number is on the

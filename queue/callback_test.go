@@ -419,6 +419,51 @@ func TestCallbackAgain(t *testing.T) {
 	}
 }
 
+// TestGivenOnAfterRingingBack: who was rung back and is given on waits where they stood,
+// before whoever came since; who then hangs up can be rung back once more. Of another
+// callback of theirs nothing was said.
+func TestGivenOnAfterRingingBack(t *testing.T) {
+	d := newDesk(t)
+	d.DialsOut(true)
+	first := d.booksRossi("software", after(0))
+	other := d.booksRossi("rete", after(5))
+	between := d.waits("carta", 2, after(20))
+	anna := d.sits("anna", after(30), 60, "software")
+	d.match(after(31), 1)
+	attempt := d.attempt(d.pendingFor(first), after(32))
+	d.exec(`update contacts set caller = $2, match = 'certain' where id = $1`, attempt, rossisNumber)
+	d.ok(d.Attempted(background, attempt, Reached, after(33)))
+	d.wants(anna, Command{Wish: Transfer, Target: Target{Topic: d.topic("carta")}}, after(34))
+	d.ok(d.Give(background, d.seat(anna).Offer.UUID, Target{Topic: d.topic("carta")}, "", after(35)))
+	d.stands(anna, "available/ wrapping")
+	bruno := d.sits("bruno", after(36), 60, "carta")
+	place := d.Place(attempt)
+	o := d.offered(place, after(37))
+	if o.Operator != bruno || d.state(between) != placeWaiting {
+		t.Fatalf("whoever came later was served first: %+v", o)
+	}
+	var ring *time.Time
+	d.ok(d.db.Pool.QueryRow(background, `select tr from contacts where id = $1`, attempt).Scan(&ring))
+	if ring != nil {
+		t.Errorf("a Tr of somebody whom we rang: %s", ring)
+	}
+	d.ok(d.Accept(background, o.ID, after(38)))
+	if _, outcome, _ := d.booked(other); outcome != "" {
+		t.Errorf("the other matter's callback is %q", outcome)
+	}
+	d.ok(d.Give(background, o.ID, Target{Topic: d.topic("software")}, "", after(39)))
+	d.ok(place.Leave(background, after(40)))
+	d.ends(attempt, "abandoned_queue", after(41))
+	d.told(journal.ContactStream(attempt), "given", "released", "waiting", "offered", "accepted", "given", "released", "waiting", "left")
+	d.ok(d.Declare(background, bruno, "available", "", after(42)))
+	again, err := d.RingBackNow(background, anna, CallbackEntry{Contact: attempt, Origin: FromLost, At: after(43)})
+	d.ok(err)
+	if o := d.pendingFor(attempt); o.ID != again {
+		t.Errorf("not rung back once more: %+v", o)
+	}
+	d.attempt(d.pendingFor(attempt), after(44))
+}
+
 // TestTwoOnOneNumber: of two who call at the same time from one number, as two
 // doctors of one practice do, each keeps what was promised to them.
 func TestTwoOnOneNumber(t *testing.T) {

@@ -54,6 +54,10 @@ type Place struct {
 // Contact is whose place it is.
 func (p *Place) Contact() uuid.UUID { return p.contact }
 
+// Place is the place of somebody whom an attempt has rung back, which AcceptCallback
+// has made.
+func (q *Queue) Place(attempt uuid.UUID) *Place { return &Place{q: q, contact: attempt} }
+
 // Join takes a place within a transaction of the caller's own, so that ticket
 // and place come into being together. Who has left may join again. Who has a
 // callback booked about the same topic has a place already, and stands no further

@@ -77,7 +77,6 @@ var (
 	ErrNotTalking  = errors.New("the operator is not talking")
 	ErrNotNow      = errors.New("the talk does not stand so that this can be done")
 	ErrNotFree     = errors.New("the colleague is not free")
-	ErrOutgoing    = errors.New("somebody who was rung is not given on unannounced")
 
 	ErrSupervised     = errors.New("a supervisor takes part in the talk")
 	ErrSupervises     = errors.New("the supervisor takes part in a talk")

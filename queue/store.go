@@ -178,8 +178,8 @@ func (w *work) operator(o Offer) {
 
 // offer writes a new offer, if it has seat and place: nobody who is leaving is waited
 // for here, in the unique indexes of what others offer. The contact's Tr is when the
-// first one rang, if the caller was there. A match may have begun before a place it
-// finds was taken: Tq is not after Tr.
+// first one rang, if the caller was there, and was not rung by us. A match may have
+// begun before a place it finds was taken: Tq is not after Tr.
 func (w *work) offer(o Offer, callback bool) {
 	w.batch.Queue(`
 		insert into offers (id, contact_id, user_id, node, state, offered_at, expires_at, consult)
@@ -194,7 +194,7 @@ func (w *work) offer(o Offer, callback bool) {
 	case o.Consult: // somebody has them, since long before
 		return
 	}
-	w.batch.Queue(`update contacts set tr = coalesce(tr, greatest(@at, tq)) where id = @contact`, args{"contact": o.Contact, "at": o.OfferedAt})
+	w.batch.Queue(`update contacts set tr = coalesce(tr, greatest(@at, tq)) where id = @contact and direction = 'inbound'`, args{"contact": o.Contact, "at": o.OfferedAt})
 }
 
 const seatColumns = `u.id, u.name, u.display_name, coalesce(u.extension, ''), u.wrap_up,

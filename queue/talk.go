@@ -94,8 +94,7 @@ type Command struct {
 
 // Command puts what an operator wants of their talk into its inbox. ErrNotTalking;
 // ErrNotNow when the talk does not stand so, or the wish before was not taken yet;
-// ErrNotFree when the colleague who is named cannot be rung; ErrOutgoing when
-// somebody we have rung is to be given on.
+// ErrNotFree when the colleague who is named cannot be rung.
 func (q *Queue) Command(ctx context.Context, user int64, c Command, at time.Time) error {
 	err := q.db.Tx(ctx, func(tx *db.Tx) error { return q.command(ctx, tx, user, c, at) })
 	if err != nil {
@@ -115,15 +114,6 @@ func (q *Queue) command(ctx context.Context, tx *db.Tx, user int64, c Command, a
 		return ErrNotTalking
 	case !slices.Contains(wishes[seat.Talk], c.Wish):
 		return ErrNotNow
-	}
-	var outbound bool
-	err = tx.QueryRow(ctx, `select c.direction = 'outbound' from offers o join contacts c on c.id = o.contact_id where o.id = @offer`,
-		args{"offer": seat.Offer}).Scan(&outbound)
-	switch {
-	case err != nil:
-		return err
-	case outbound && c.Wish == Transfer: // they have no place to go back to, should nobody answer
-		return ErrOutgoing
 	}
 	if c.Operator != 0 {
 		colleague, err := readSeat(ctx, tx, c.Operator)

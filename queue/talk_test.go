@@ -52,8 +52,6 @@ func TestCommand(t *testing.T) {
 	if _, err := d.Commanded(over, offer); err != errRehearsed {
 		t.Errorf("the end of a talk is %v", err)
 	}
-	d.exec(`update contacts set direction = 'outbound'`)
-	d.refuses(d.Command(background, anna, Command{Wish: Transfer, Target: Target{Operator: bruno}}, after(20)), ErrOutgoing)
 	d.wants(anna, Command{Wish: Consult, Target: Target{Operator: bruno}}, after(20))
 	d.ok(d.Command(background, anna, Command{Wish: Hold}, after(20)))
 	d.ok(d.Release(background, offer, after(21)))

@@ -50,16 +50,17 @@ select @id, @node, 'phone', @call_id, f.service_id, f.settings_version, @number,
 	f.customer_id, case f.match when 'withheld' then 'none' else f.match end, f.topic_id, f.urgency, f.ticket_id, @at, 'outbound'
 from contacts f where f.id = @first
 on conflict (id) do nothing -- the journal says that it stands already
-returning ticket_id`
+returning ticket_id, coalesce(service_id, 0)`
 
 // BeginAttempt registers an attempt in one transaction with what `together` does:
 // the contact's row and its first journal line, before anybody is dialled. A
-// second time is harmless. c is o.Contact(), and learns its ticket. ErrNotFound:
-// there is no such contact to ring back.
+// second time is harmless. c is o.Contact(), and learns its ticket and its service.
+// ErrNotFound: there is no such contact to ring back.
 func (b *Book) BeginAttempt(ctx context.Context, c *Contact, o Outgoing, together func(ctx context.Context, tx *db.Tx) error) error {
+	var service int64
 	err := b.db.Tx(ctx, func(tx *db.Tx) error {
 		var ticket *int64
-		err := tx.QueryRow(ctx, insertOutgoing, pgx.StrictNamedArgs{"id": o.ID, "call_id": c.CallID, "node": b.node, "number": o.Number, "first": o.First, "at": o.At}).Scan(&ticket)
+		err := tx.QueryRow(ctx, insertOutgoing, pgx.StrictNamedArgs{"id": o.ID, "call_id": c.CallID, "node": b.node, "number": o.Number, "first": o.First, "at": o.At}).Scan(&ticket, &service)
 		if err != nil {
 			return found(err)
 		}
@@ -79,6 +80,16 @@ func (b *Book) BeginAttempt(ctx context.Context, c *Contact, o Outgoing, togethe
 	})
 	if err != nil {
 		return fmt.Errorf("begin to ring back: %w", err)
+	}
+	services, err := b.known(ctx)
+	if err != nil {
+		b.log.Warn("the service of who is rung back is not known", "contact", c.ID, "error", err)
+		return nil
+	}
+	for _, s := range services.at(o.At) {
+		if s.ID == service {
+			c.Service = s
+		}
 	}
 	return nil
 }

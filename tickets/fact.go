@@ -352,10 +352,11 @@ type ended struct {
 func (f *ended) kind() string { return kindEnded }
 
 // endSQL is the statement that gives contacts their endings; which chooses the rows
-// of f, one for each.
+// of f, one for each. Whom we have rung back, and given on to nobody, is owed a call as
+// who rang is; a fault of ours in an attempt is the callback's to make good.
 func endSQL(which string) string {
 	return `update contacts c set ending = f.ending, legs = f.legs::jsonb, te = greatest(f.at, c.t0, c.ta, c.ts, c.tq, c.tr, c.tc),
-		ring_back = coalesce(c.ring_back, case when c.caller <> '' and c.direction = 'inbound' and (f.always or f.chosen and c.ts is not null or f.silent and coalesce(c.tq, c.ts) is not null)
+		ring_back = coalesce(c.ring_back, case when c.caller <> '' and (c.direction = 'inbound' or f.ending <> @fault) and (f.always or f.chosen and c.ts is not null or f.silent and coalesce(c.tq, c.ts, c.tc) is not null)
 			and not exists (select from callbacks b where b.contact_id = c.id and b.outcome is null) then 'due' end)
 		from ` + which
 }
@@ -380,7 +381,7 @@ func endArgs(list ...*ended) (pgx.StrictNamedArgs, error) {
 		owed, hasChosen = append(owed, f.Owed || rule.ringBack == always), append(hasChosen, rule.ringBack == chosen)
 		silent = append(silent, rule.silent) // who had wanted somebody and then left no message is owed a call all the same
 	}
-	return pgx.StrictNamedArgs{"contacts": contacts, "endings": words, "ats": ats, "legs": legs, "always": owed, "chosen": hasChosen, "silent": silent}, nil
+	return pgx.StrictNamedArgs{"contacts": contacts, "endings": words, "ats": ats, "legs": legs, "always": owed, "chosen": hasChosen, "silent": silent, "fault": SystemFault}, nil
 }
 
 func (f *ended) line(ticket *int64) journal.Line {

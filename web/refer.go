@@ -129,7 +129,7 @@ func StatusOf(err error) int {
 		return sipBusy
 	case errors.Is(err, queue.ErrNotNow):
 		return sipPending
-	case errors.Is(err, queue.ErrNotTalking), errors.Is(err, queue.ErrOutgoing):
+	case errors.Is(err, queue.ErrNotTalking):
 		return sipDecline
 	case p.Status == http.StatusConflict: // the colleague's telephone cannot be rung
 		return sipAway

@@ -16,7 +16,6 @@ var talkReasons = map[error]string{
 	queue.ErrNotTalking: "Non sei in conversazione.",
 	queue.ErrNotNow:     "La chiamata nel frattempo è cambiata: guarda com'è adesso e riprova.",
 	queue.ErrNotFree:    "In questo momento la persona scelta non può rispondere: scegline un'altra.",
-	queue.ErrOutgoing:   "Chi hai chiamato tu non si trasferisce subito: parlane prima con chi prende la chiamata.",
 
 	queue.ErrSupervised:     "Un altro supervisore partecipa già a questa conversazione.",
 	queue.ErrSupervises:     "Partecipi già a una conversazione: lasciala prima di sceglierne un'altra.",

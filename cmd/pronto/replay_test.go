@@ -82,7 +82,7 @@ func (d *day) endings(ctx context.Context) ([]string, error) {
 			(c.ending = 'served' and (c.tc is null or l.accepted = 0 or c.operator_id is null or c.ticket_id is null), 'served by nobody'),
 			(c.ending = 'abandoned_queue' and c.tc is not null and not l.kinds @> array['given'], 'abandoned while talking'),
 			(c.ending = 'abandoned_ivr' and c.tc is not null, 'abandoned in the menu after talking'),
-			(c.ending = 'abandoned_queue' and c.tq is null, 'abandoned in a queue that it never was in'),
+			(c.ending = 'abandoned_queue' and c.tq is null and c.direction = 'inbound', 'abandoned in a queue that it never was in'),
 			(c.ending = 'voicemail' and not exists (select from recordings r where r.contact_id = c.id and r.state = 'complete' and r.sound_ms >= 2000), 'a message without sound'),
 			(c.ending = 'voicemail' and c.ticket_id is null, 'a message without a ticket'),
 			(c.ending in ('abandoned_queue', 'system_fault') and c.caller <> '' and c.ring_back is null, 'nobody is to ring back')
@@ -267,6 +267,9 @@ func (p *replay) queue() {
 			p.booked[id] = true
 			ends = true
 		case journal.Left, journal.Accepted, journal.Ended:
+			if attempt, err := uuid.Parse(fmt.Sprint(e.Data["attempt"])); err == nil { // who is given on then waits where they stood
+				began[attempt] = began[id]
+			}
 			ends = true
 		}
 		if w, waits := open[id]; waits && ends {
