@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -17,8 +18,10 @@ type Names struct {
 	Asked    atomic.Int64  // questions so far
 	Away     atomic.Bool   // answers nothing but that it cannot
 
-	conn    *net.UDPConn
-	done    chan struct{}
+	conn *net.UDPConn
+	done chan struct{}
+
+	mu      sync.Mutex                           // guards what follows: a socket between two goroutines orders nothing
 	records map[string][]dnsmessage.ResourceBody // by "name. TYPE"
 }
 
@@ -59,7 +62,7 @@ func (n *Names) serve() {
 		n.Asked.Add(1)
 		m.Response, m.Additionals = true, nil
 		q := m.Questions[0]
-		list, ok := n.records[q.Name.String()+" "+strings.TrimPrefix(q.Type.String(), "Type")]
+		list, ok := n.known(q.Name.String() + " " + strings.TrimPrefix(q.Type.String(), "Type"))
 		switch {
 		case n.Away.Load():
 			m.RCode = dnsmessage.RCodeServerFailure
@@ -75,18 +78,31 @@ func (n *Names) serve() {
 	}
 }
 
-// SRV adds a record, before anybody asks.
+func (n *Names) known(key string) ([]dnsmessage.ResourceBody, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	list, ok := n.records[key]
+	return list, ok
+}
+
+func (n *Names) add(key string, body dnsmessage.ResourceBody) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.records[key] = append(n.records[key], body)
+}
+
+// SRV adds a record.
 func (n *Names) SRV(name string, priority, weight, port uint16, target string) {
-	n.records[name+" SRV"] = append(n.records[name+" SRV"], &dnsmessage.SRVResource{Priority: priority, Weight: weight, Port: port, Target: dnsmessage.MustNewName(target)})
+	n.add(name+" SRV", &dnsmessage.SRVResource{Priority: priority, Weight: weight, Port: port, Target: dnsmessage.MustNewName(target)})
 }
 
 // A adds addresses of a name, A and AAAA.
 func (n *Names) A(name string, ips ...string) {
 	for _, text := range ips {
 		if ip := netip.MustParseAddr(text); ip.Is4() {
-			n.records[name+" A"] = append(n.records[name+" A"], &dnsmessage.AResource{A: ip.As4()})
+			n.add(name+" A", &dnsmessage.AResource{A: ip.As4()})
 		} else {
-			n.records[name+" AAAA"] = append(n.records[name+" AAAA"], &dnsmessage.AAAAResource{AAAA: ip.As16()})
+			n.add(name+" AAAA", &dnsmessage.AAAAResource{AAAA: ip.As16()})
 		}
 	}
 }
