@@ -85,6 +85,9 @@ type Config struct {
 	// is hung up, one that was never answered is refused with 500. nil: every
 	// INVITE gets 404.
 	Handle func(ctx context.Context, c *Call)
+	// Closing says whether new calls are refused from now on, for carriers that ask by
+	// OPTIONS; nil: not before Run ends.
+	Closing func() bool
 	// Refer judges a REFER inside a call, and does what it asks: outcome waits for
 	// what came of it, as a SIP status. One that is refused, by us or with the status
 	// that it gives, was not done; it hears of both. It is not waited for longer than

@@ -538,8 +538,8 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		a.inspectRegister(f, m)
 		return false
 	case "OPTIONS":
-		if tag(m.get("to")) == "" { // RFC 3261 §11.2
-			a.reply(f, m, sip.StatusOK, "OK", "Allow: "+allow, "Accept: "+acceptBodies, "Supported: timer, "+reliably)
+		if tag(m.get("to")) == "" {
+			a.onQuestion(f, m)
 			return false
 		}
 	}
@@ -556,6 +556,16 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		a.note(f, m, trunk, "", false) // its ACK, when it is refused, must find its way
 	}
 	return true
+}
+
+// onQuestion answers an OPTIONS outside of any call as an INVITE would be (RFC 3261
+// §11.2): a carrier that asks sends its calls to where they are taken.
+func (a *Agent) onQuestion(f flow, m *raw) {
+	if a.stopping() || a.cfg.Closing != nil && a.cfg.Closing() {
+		a.reply(f, m, sip.StatusServiceUnavailable, reasonOf(sip.StatusServiceUnavailable), "Retry-After: 30")
+		return
+	}
+	a.reply(f, m, sip.StatusOK, "OK", "Allow: "+allow, "Accept: "+acceptBodies, "Supported: timer, "+reliably)
 }
 
 // complete tells whether the parser found what sipgo's transactions rely on.

@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -393,6 +395,25 @@ func FuzzInspect(f *testing.F) {
 		msg, err := parse(a.parser, data)
 		if err != nil || !complete(msg) {
 			t.Fatalf("%q goes on", data)
+		}
+	})
+}
+
+// TestACarrierAsksWhileWeClose: it hears that its calls are not taken, and sends them
+// to where they are.
+func TestACarrierAsksWhileWeClose(t *testing.T) {
+	var closing atomic.Bool
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, &wire{ends: map[netip.AddrPort]*wireEnd{}}, netip.MustParseAddrPort("127.0.0.1:0"), ring, func(_ *house, c *Config) { c.Closing = closing.Load })
+		defer h.stop()
+		p := h.peer(trunkIP)
+		for want, on := range map[string]bool{"SIP/2.0 200": false, "SIP/2.0 503": true} {
+			closing.Store(on)
+			p.seq++
+			p.send(p.request("OPTIONS", randomText(), "", ""))
+			if m := p.expect(want); on != (headerOf(m, "Retry-After") != "") {
+				t.Errorf("%q", m)
+			}
 		}
 	})
 }

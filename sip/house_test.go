@@ -358,6 +358,11 @@ func (p *peer) bye() {
 
 // reply answers a request with its own headers.
 func (p *peer) reply(req, status, toTag, head, body string) {
+	p.send(p.answer(req, status, toTag, head, body))
+}
+
+// answer is what reply says.
+func (p *peer) answer(req, status, toTag, head, body string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "SIP/2.0 %s\r\n", status)
 	for line := range strings.SplitSeq(req, "\r\n") {
@@ -376,7 +381,7 @@ func (p *peer) reply(req, status, toTag, head, body string) {
 		head += "Content-Type: application/sdp\r\n"
 	}
 	fmt.Fprintf(&b, "%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
-	p.send(b.String())
+	return b.String()
 }
 
 // headerOf gives the first value of a header in a message.

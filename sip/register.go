@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -111,7 +112,8 @@ func leastExpires(res *sip.Response) time.Duration {
 
 // KeepRegistered keeps an account registered until ctx ends, then takes the
 // binding away. tell hears of every try: nil, or why it failed; the next comes
-// after five seconds, and more rarely as they go on failing.
+// after five seconds, and more rarely as they go on failing. So it does when the
+// connection that we registered by ends: by it the registrar would reach us.
 func (a *Agent) KeepRegistered(ctx context.Context, o RegisterOptions, tell func(error)) {
 	defer func() {
 		if !o.Registrar.IsValid() {
@@ -130,20 +132,48 @@ func (a *Agent) KeepRegistered(ctx context.Context, o RegisterOptions, tell func
 		}
 		tell(err)
 		next := pause
+		var lost <-chan struct{}
 		if err == nil {
-			pause = registerAgain
 			next = max(granted/2, granted-6*registerSpare) // time for some tries before it lapses
-		} else {
-			pause = min(2*pause, registerRarely)
+			lost = a.lost(o)
 		}
 		timer := time.NewTimer(next)
 		select {
 		case <-timer.C:
+		case <-lost: // RFC 5626 §4.5: not in step with all who lost theirs in this instant
+			timer.Reset(pause/2 + rand.N(pause/2))
+			err = errNoConnection
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+			}
 		case <-ctx.Done():
-			timer.Stop()
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
 			return
 		}
+		if err == nil {
+			pause = registerAgain
+		} else {
+			pause = min(2*pause, registerRarely)
+		}
 	}
+}
+
+// lost is closed when the connection with a registrar ends; nil: there is none.
+func (a *Agent) lost(o RegisterOptions) <-chan struct{} {
+	f, err := a.outFlow(o.Registrar, transportOf(o.TCP, o.TLS), o.TLS)
+	if err != nil || !f.tcp {
+		return nil
+	}
+	c := a.connOf(f)
+	if c == nil { // it has ended already
+		ended := make(chan struct{})
+		close(ended)
+		return ended
+	}
+	return c.done
 }
 
 // registerAt registers at the first of the registrar's addresses that takes it (RFC

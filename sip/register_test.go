@@ -3,7 +3,9 @@ package sip
 import (
 	"context"
 	"errors"
+	"io"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -162,6 +164,54 @@ func TestOurOwnContactCounts(t *testing.T) {
 }
 
 const staleChallenge = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n2\", opaque=\"o1\", stale=true\r\n"
+
+// TestALostConnectionIsRegisteredAnew: a registrar reaches us by the connection that we
+// registered by, so one that ends is made anew long before the registration lapses.
+func TestALostConnectionIsRegisteredAnew(t *testing.T) {
+	h := newHouse(t, nil, ring)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.a.KeepRegistered(ctx, RegisterOptions{Extension: "0551234567", Registrar: addrPort(l.Addr()), TCP: true, Expires: time.Hour}, func(error) {})
+	}()
+	answer := func() net.Conn {
+		_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(time.Minute))
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatalf("no connection: %v", err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		b := make([]byte, 4096)
+		n, err := conn.Read(b)
+		if m := string(b[:n]); err != nil || !strings.HasPrefix(m, "REGISTER") {
+			t.Fatalf("%q, %v", m, err)
+		}
+		p := &peer{h: h}
+		if _, err := io.WriteString(conn, p.answer(string(b[:n]), "200 OK", "r", "", "")); err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	began := time.Now()
+	_ = answer().Close()
+	conn := answer()
+	if took := time.Since(began); took < registerAgain/2 {
+		t.Errorf("again after %s", took)
+	}
+	cancel()
+	b := make([]byte, 4096)
+	if n, err := conn.Read(b); err != nil || !strings.Contains(string(b[:n]), "Expires: 0\r\n") {
+		t.Errorf("the goodbye is %q, %v", b[:n], err)
+	}
+	_ = conn.Close()
+	<-ended
+}
 
 // hangUpAll ends what calls there are from our side.
 func hangUpAll(h *house) {

@@ -116,6 +116,17 @@ func TestClosing(t *testing.T) {
 	case <-time.After(rawWait):
 		t.Error("a call at closing time got no answer")
 	}
+	k.send(late.request("OPTIONS", 2, "sip:"+s.sip, "", "")) // a carrier asks whether to send more
+	for text := ""; !strings.Contains(text, "OPTIONS"); {
+		select {
+		case a := <-late.answers: // or the refusal again, which nobody has acknowledged
+			if text = a.text; a.status != 503 {
+				t.Errorf("asked at closing time it says:\n%s", text)
+			}
+		case <-time.After(rawWait):
+			t.Fatal("OPTIONS at closing time got no answer")
+		}
+	}
 	select {
 	case <-staying.bye:
 		t.Error("the call in progress was cut")
