@@ -12,6 +12,7 @@ import (
 // one of them as "my number" wants.
 type DialPlan struct {
 	Prefixes []string // +390, +393: beginnings in E.164; none: nobody is dialled
+	Shown    []string // the numbers that people see when the desk dials them
 }
 
 // DefaultPrefixes are Italian landlines and mobiles.

@@ -7,8 +7,8 @@ import (
 )
 
 func TestDialPlan(t *testing.T) {
-	home := DialPlan{DefaultPrefixes()}
-	wide := DialPlan{[]string{"+"}} // whatever an administrator writes, some numbers are never dialled
+	home := DialPlan{Prefixes: DefaultPrefixes()}
+	wide := DialPlan{Prefixes: []string{"+"}} // whatever an administrator writes, some numbers are never dialled
 	for number, want := range map[string][2]string{
 		"+390551234567":   {"", ""},
 		"055 1234567":     {"", ""},
@@ -60,7 +60,7 @@ func FuzzDialPlan(f *testing.F) {
 	f.Add("sip:+390551234567@evil.example;user=phone")
 	f.Add("0039899123456")
 	f.Fuzz(func(t *testing.T, number string) {
-		if (DialPlan{DefaultPrefixes()}).Allows(number) != nil {
+		if (DialPlan{Prefixes: DefaultPrefixes()}).Allows(number) != nil {
 			return
 		}
 		if n := Normalise(number); !italianPerson.MatchString(n) || strings.HasPrefix(n, "+398") {

@@ -90,6 +90,8 @@ func (b *Book) unreachable(others *catalogue, s *Service, f *faults) {
 			f.add(field, placeDuty, "%s è un numero di questo banco: chi chiama tornerebbe qui.", n)
 		case b.Plan.Allows(n) != nil:
 			f.add(field, placeDuty, "Il banco non può chiamare %s: è un numero di emergenza, breve, a pagamento o con un prefisso non consentito.", n)
+		case slices.Contains(b.Plan.Shown, n): // it may be a switchboard's, which has a night porter
+			f.warn(field, placeDuty, "%s è il numero che il banco mostra quando chiama: se chi lo compone arriva al banco, di notte non risponde nessuno.", n)
 		}
 	}
 }

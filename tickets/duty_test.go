@@ -69,4 +69,15 @@ func TestDutyIsChecked(t *testing.T) {
 			t.Errorf("%+v: the faults are %v", c.duty, list)
 		}
 	}
+	d.Plan.Shown = []string{"+390557654321"} // it may lead to the desk, or to a night porter
+	settings := settingsOf(t, settingsJSON)
+	settings.Duty.Numbers = []string{"0557654321", "3331234567"}
+	_, err := d.PutDraft(t.Context(), id, Draft{Settings: settings, Revision: 14}, d.anna, monday)
+	must(t, err)
+	list, err := d.Check(t.Context(), id, monday)
+	must(t, err)
+	if len(blocking(list)) > 0 || !slices.ContainsFunc(list, func(f Fault) bool { return f.Field == "duty.numbers[0]" && f.Warning }) ||
+		slices.ContainsFunc(list, func(f Fault) bool { return f.Field == "duty.numbers[1]" }) {
+		t.Errorf("the number that the desk shows: %v", list)
+	}
 }

@@ -399,6 +399,11 @@ func (c Config) check() (settings, error) {
 		}
 	}
 	s.plan = tickets.DialPlan{Prefixes: c.SIP.DialPrefixes}
+	for _, t := range s.trunks {
+		if t.caller != "" {
+			s.plan.Shown = append(s.plan.Shown, t.caller)
+		}
+	}
 	lo, hi, ok := strings.Cut(c.RTP.Ports, "-")
 	min, errMin := strconv.ParseUint(lo, 10, 16)
 	max, errMax := strconv.ParseUint(hi, 10, 16)
