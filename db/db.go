@@ -114,6 +114,7 @@ func open(ctx context.Context, url, plans string, least, most int32, seqscan str
 		pc.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
 	}
 	pc.HealthCheckPeriod, pc.MaxConnLifetimeJitter = healthPeriod, ageJitter
+	pc.AfterConnect = knowUUIDs
 	if pc.ConnConfig.ConnectTimeout == 0 || pc.ConnConfig.ConnectTimeout > connectTimeout {
 		pc.ConnConfig.ConnectTimeout = connectTimeout
 	}
