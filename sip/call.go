@@ -181,8 +181,11 @@ func (c *Call) Answer(ctx context.Context) error {
 		c.finish(fmt.Errorf("%w: the answer could not be sent", ErrHungUp), false)
 		return c.gone()
 	}
-	c.a.later(func() { c.resend(tx, ok, w) })
-	c.a.later(c.watch)
+	stream.WhenLost(func() { c.a.later(c.lost) })
+	r := newResending(tx, ok, w)
+	if !r.run(c, ctx.Done(), c.ctx.Done()) {
+		c.a.later(func() { r.run(c, nil, nil) })
+	}
 	select {
 	case <-w.done:
 	case <-c.ctx.Done():
@@ -283,11 +286,10 @@ func (c *Call) accept(req *sip.Request, body []byte) *sip.Response {
 
 // response builds an answer that carries our tag and our Contact.
 func (c *Call) response(req *sip.Request, status int, body []byte) *sip.Response {
-	req = req.Clone() // sipgo reads the original on its own goroutine (TELEPHONY P2)
-	if to := req.To(); to != nil {
+	res := c.a.response(req, status, body)
+	if to := res.To(); to != nil { // a copy: sipgo reads the request on its own goroutine (TELEPHONY P2)
 		to.Params = sip.HeaderParams{{K: "tag", V: c.dlg.localTag}}
 	}
-	res := c.a.response(req, status, body)
 	if status < 300 && status > 100 {
 		c.dlg.mu.Lock()
 		contact := ownURI("pronto", c.dlg.flow)
@@ -299,32 +301,50 @@ func (c *Call) response(req *sip.Request, status int, body []byte) *sip.Response
 	return res
 }
 
-// resend repeats a 2xx until it is acknowledged (RFC 3261 §13.3.1.4: T1, doubled
+// resending repeats a 2xx until it is acknowledged (RFC 3261 §13.3.1.4: T1, doubled
 // up to T2, for 64·T1), then gives the call up with a BYE. Also when we have hung
 // up meanwhile: until then the far side knows of no call that a BYE could end.
-func (c *Call) resend(tx sip.ServerTransaction, ok *sip.Response, w *waiting) {
-	defer close(w.rest)
-	deadline := time.NewTimer(64 * sip.T1)
-	defer deadline.Stop()
-	interval := sip.T1
-	again := time.NewTimer(interval)
+type resending struct {
+	tx       sip.ServerTransaction
+	ok       *sip.Response
+	w        *waiting
+	interval time.Duration
+	next     time.Time // when it is to be repeated
+	deadline time.Time
+}
+
+func newResending(tx sip.ServerTransaction, ok *sip.Response, w *waiting) *resending {
+	now := time.Now()
+	return &resending{tx: tx, ok: ok, w: w, interval: sip.T1, next: now.Add(sip.T1), deadline: now.Add(64 * sip.T1)}
+}
+
+// run repeats until there is no need any more; false: this or that came first, and
+// it is to be run again.
+func (r *resending) run(c *Call, this, that <-chan struct{}) bool {
+	again := time.NewTimer(time.Until(r.next))
 	defer again.Stop()
 	for {
 		select {
-		case <-w.done:
-			return
-		case <-w.drop:
-			return
+		case <-r.w.done:
+		case <-r.w.drop:
 		case <-c.a.quit:
-			return
-		case <-deadline.C:
-			c.hangUp(fmt.Errorf("%w: the answer was never acknowledged", ErrHungUp))
-			return
+		case <-this:
+			return false
+		case <-that:
+			return false
 		case <-again.C:
-			_ = tx.Respond(ok)
-			interval = min(2*interval, sip.T2)
-			again.Reset(interval)
+			now := time.Now()
+			if now.Before(r.deadline) {
+				_ = r.tx.Respond(r.ok)
+				r.interval = min(2*r.interval, sip.T2)
+				r.next = now.Add(min(r.interval, r.deadline.Sub(now)))
+				again.Reset(r.next.Sub(now))
+				continue
+			}
+			c.hangUp(fmt.Errorf("%w: the answer was never acknowledged", ErrHungUp))
 		}
+		close(r.w.rest)
+		return true
 	}
 }
 
@@ -379,17 +399,8 @@ func (c *Call) takeDescription(s *sdp) error {
 	return nil
 }
 
-// watch ends a call whose sound has died (trap 11: not while it is held).
-func (c *Call) watch() {
-	c.mu.Lock()
-	stream := c.stream
-	c.mu.Unlock()
-	select {
-	case <-stream.Lost():
-		c.hangUp(fmt.Errorf("%w: no sound for a long time", ErrHungUp))
-	case <-c.ctx.Done():
-	}
-}
+// lost ends a call whose sound has died (trap 11: not while it is held).
+func (c *Call) lost() { c.hangUp(fmt.Errorf("%w: no sound for a long time", ErrHungUp)) }
 
 // Refuse ends a call that was not answered with a final status (300 … 699), and
 // Retry-After when that is not zero.
@@ -574,16 +585,12 @@ func (c *Call) why(ctx context.Context, err error) error {
 
 // Play sounds a clip to its end; keys pressed meanwhile are kept for Ask.
 func (c *Call) Play(ctx context.Context, clip audio.Clip) error {
-	s, err := c.sound()
+	s, err := c.sound() // which closes when the call ends
 	if err != nil {
 		return err
 	}
-	ctx, done := c.alive(ctx)
-	defer done()
 	return c.why(ctx, s.Play(ctx, clip))
 }
-
-var errSilence = errors.New("nothing was pressed")
 
 // Ask sounds a clip until a key comes, typed-ahead keys included, and waits
 // some more after its end. It gives 0 when there was only silence.
@@ -592,39 +599,8 @@ func (c *Call) Ask(ctx context.Context, clip audio.Clip, wait time.Duration) (ru
 	if err != nil {
 		return 0, err
 	}
-	ctx, done := c.alive(ctx)
-	defer done()
-	heard, stop := context.WithCancelCause(ctx)
-	var helpers sync.WaitGroup
-	helpers.Go(func() {
-		if err := s.Play(heard, clip); err != nil {
-			stop(err)
-			return
-		}
-		t := time.NewTimer(wait)
-		defer t.Stop()
-		select {
-		case <-t.C:
-			stop(errSilence)
-		case <-heard.Done():
-		}
-	})
-	r, err := s.Key(heard)
-	stop(nil)
-	helpers.Wait()
-	if err == nil {
-		return r, nil
-	}
-	cause := context.Cause(heard)
-	switch {
-	case ctx.Err() != nil:
-		return 0, context.Cause(ctx)
-	case errors.Is(cause, errSilence):
-		return 0, nil
-	case errors.Is(cause, context.Canceled):
-		return 0, c.why(ctx, err)
-	}
-	return 0, c.why(ctx, cause)
+	key, err := s.Ask(ctx, clip, wait)
+	return key, c.why(ctx, err)
 }
 
 const (
@@ -664,8 +640,6 @@ func (c *Call) Key(ctx context.Context) (rune, error) {
 	if err != nil {
 		return 0, err
 	}
-	ctx, done := c.alive(ctx)
-	defer done()
 	r, err := s.Key(ctx)
 	return r, c.why(ctx, err)
 }

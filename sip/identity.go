@@ -164,10 +164,10 @@ func Number(s string) string {
 		text = "+" + digits
 	}
 	n, err := phonenumbers.Parse(text, home)
-	valid := err == nil && phonenumbers.IsValidNumber(n)
+	valid := err == nil && isValid(n)
 	if err == nil && !valid && !plus && strings.HasPrefix(digits, "39") {
 		// 390551234567, as some exchanges write it.
-		if m, err := phonenumbers.Parse("+"+digits, home); err == nil && phonenumbers.IsValidNumber(m) {
+		if m, err := phonenumbers.Parse("+"+digits, home); err == nil && isValid(m) {
 			n, valid = m, true
 		}
 	}
@@ -189,6 +189,12 @@ func Number(s string) string {
 		return "+" + digits
 	}
 	return digits // an extension, or a range the library has not heard of yet
+}
+
+// isValid is phonenumbers.IsValidNumber, which first looks whose a number is, for one
+// that nearly always is Italian: where it is valid there, it is valid.
+func isValid(n *phonenumbers.PhoneNumber) bool {
+	return n.GetCountryCode() == homeCode && phonenumbers.IsValidNumberForRegion(n, home) || phonenumbers.IsValidNumber(n)
 }
 
 // strip keeps the digits of what people and machines write around them.

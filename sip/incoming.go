@@ -15,21 +15,26 @@ import (
 // onInvite runs on a goroutine of its own for every INVITE that the edge let
 // through: a new call lives on it to its end (TELEPHONY P15).
 func (a *Agent) onInvite(req *sip.Request, tx sip.ServerTransaction) {
-	m, ok := scan([]byte(req.String()))
-	if !ok {
-		return
-	}
 	f := a.flowOf(req)
-	key := inviteKey(f, m)
+	key := inviteKey(f, named(req))
 	tx.OnTerminate(func(string, error) { a.forget(key) })
 	if rawParam(req.To().Params, "tag") != "" {
 		a.onReinvite(req, tx, f, key)
 		return
 	}
-	if a.saysPhone(key) != "" && !a.authentic(req, tx, f, m) {
-		return
+	if a.saysPhone(key) != "" {
+		m, ok := scan([]byte(req.String()))
+		if !ok || !a.authentic(req, tx, f, m) {
+			return
+		}
 	}
 	a.onCall(req, tx, f, key)
+}
+
+// named are the headers by which an INVITE is known (inviteKey), as its parser kept
+// them.
+func named(req *sip.Request) *raw {
+	return &raw{headers: []rawHeader{{"via", req.Via().Value()}, {"call-id", req.CallID().Value()}, {"from", req.From().Value()}, {"cseq", req.CSeq().Value()}}}
 }
 
 // flowOf is the way a request came.
@@ -167,7 +172,7 @@ func (a *Agent) onReinvite(req *sip.Request, tx sip.ServerTransaction, f flow, k
 	if err != nil {
 		return
 	}
-	c.resend(tx, ok, w)
+	newResending(tx, ok, w).run(c, nil, nil)
 	if late := len(sessionBody(header(req, "content-type", "c"), req.Body())) == 0; late && isDone(w.done) {
 		if err := c.takeAnswer(w); err != nil { // the session stays as it was
 			a.log.Debug("sip: an answer in an ACK that changes nothing", "call", c.ID(), "error", err)

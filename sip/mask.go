@@ -106,10 +106,47 @@ func (k *mask) note(text string) {
 	text = lower(text)
 	for w := range strings.SplitSeq(text, star) { // what hides must not be hidden
 		k.add(w)
-		for w := range strings.FieldsFuncSeq(w, func(r rune) bool { return strings.ContainsRune(" \t,;.\"'()_-+", r) }) {
+		for w := range strings.FieldsFuncSeq(w, isBetweenWords) {
 			k.add(w)
 		}
 	}
+}
+
+// octets are a set of ASCII characters.
+type octets [128]bool
+
+func octetsOf(s string) (set octets) {
+	for _, c := range []byte(s) {
+		set[c] = true
+	}
+	return set
+}
+
+func (o *octets) has(r rune) bool { return r >= 0 && r < rune(len(o)) && o[r] }
+
+const lettersAndDigits = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+var (
+	betweenWords = octetsOf(" \t,;.\"'()_-+")
+	opaques      = octetsOf(lettersAndDigits + "-.!%*_+`'~@:[]=; /<>")
+	wordly       = octetsOf(lettersAndDigits + "-._+/=;, ")
+)
+
+func isBetweenWords(r rune) bool { return betweenWords.has(r) }
+
+// only replaces what is in no set by a question mark.
+func (o *octets) only(s string) string {
+	for i := 0; i < len(s); i++ {
+		if !o.has(rune(s[i])) {
+			return strings.Map(func(r rune) rune {
+				if o.has(r) {
+					return r
+				}
+				return '?'
+			}, s)
+		}
+	}
+	return s
 }
 
 func (k *mask) add(word string) {
@@ -151,7 +188,7 @@ func (k *mask) learnKeys(text string) {
 		if len(before) < len(inline) || !strings.EqualFold(before[len(before)-len(inline):], inline) {
 			continue
 		}
-		end := strings.IndexFunc(text, func(r rune) bool { return strings.ContainsRune("|; \t\r\n,\"", r) })
+		end := strings.IndexAny(text, "|; \t\r\n,\"")
 		if end < 0 {
 			end = len(text)
 		}
@@ -477,26 +514,10 @@ func maskParams(params string) string {
 }
 
 // opaque keeps what a token, an address or a Call-ID is made of.
-func opaque(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("-.!%*_+`'~@:[]=; /<>", r):
-			return r
-		}
-		return '?'
-	}, s)
-}
+func opaque(s string) string { return opaques.only(s) }
 
 // words keeps tokens and small numbers.
-func words(s string) string {
-	return digitsHidden(strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("-._+/=;, ", r):
-			return r
-		}
-		return '?'
-	}, s))
-}
+func words(s string) string { return digitsHidden(wordly.only(s)) }
 
 // sentence keeps words that are said to people, without what looks like a number,
 // an address or an escape.
@@ -541,36 +562,50 @@ func digitsHidden(s string) string {
 	if !strings.ContainsAny(s, "0123456789") {
 		return s
 	}
-	b := []byte(s)
-	for i := 0; i < len(b); {
-		if n := addressAt(s[i:]); n > 0 || !isDigits(s[i:i+1]) {
-			i += max(n, 1)
+	var b []byte // s, once something is hidden in it
+	for i := 0; i < len(s); {
+		if !isDigit(s[i]) {
+			i++
+			continue
+		}
+		if n := addressAt(s[i:]); n > 0 {
+			i += n
 			continue
 		}
 		end, digits, longest, row := i, 0, 0, 0
 	number:
-		for j := i; j < len(b) && addressAt(s[j:]) == 0; j++ {
+		for j := i; j < len(s); j++ {
 			switch {
-			case isDigits(s[j : j+1]):
+			case isDigit(s[j]) && addressAt(s[j:]) > 0:
+				break number
+			case isDigit(s[j]):
 				digits, row, end = digits+1, row+1, j+1
 				longest = max(longest, row)
-			case strings.IndexByte(" .-/()", b[j]) >= 0 && j-end < 2:
+			case strings.IndexByte(" .-/()", s[j]) >= 0 && j-end < 2:
 				row = 0
 			default:
 				break number
 			}
 		}
 		if longest > shortNumber || digits > 2*shortNumber {
+			if b == nil {
+				b = []byte(s)
+			}
 			for j := i; j < end; j++ {
-				if isDigits(s[j : j+1]) {
+				if isDigit(s[j]) {
 					b[j] = star[0]
 				}
 			}
 		}
 		i = end
 	}
+	if b == nil {
+		return s
+	}
 	return string(b)
 }
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // addressAt is the length of the IPv4 address that a text begins with; 0: none.
 func addressAt(s string) int {

@@ -45,12 +45,14 @@ func scan(data []byte) (*raw, bool) {
 	if !ok || len(data) > maxMessage {
 		return nil, false
 	}
-	m := &raw{body: body, headers: make([]rawHeader, 0, min(bytes.Count(head, []byte("\r\n")), maxHeaders))}
+	lines := bytes.Count(head, []byte("\r\n"))
+	if bytes.Count(head, []byte("\r")) != lines || bytes.Count(head, []byte("\n")) != lines {
+		return nil, false // half a line end: who reads it otherwise reads other headers
+	}
+	m := &raw{body: body, headers: make([]rawHeader, 0, min(lines, maxHeaders))}
 	began := false
 	for line := range strings.SplitSeq(string(head), "\r\n") {
 		switch {
-		case strings.IndexByte(line, '\r') >= 0, strings.IndexByte(line, '\n') >= 0:
-			return nil, false // half a line end: who reads it otherwise reads other headers
 		case !began:
 			m.first, began = line, true
 		case line == "":
@@ -64,11 +66,7 @@ func scan(data []byte) (*raw, bool) {
 				return nil, false
 			}
 			name, value, _ := strings.Cut(line, ":")
-			name = strings.ToLower(strings.TrimSpace(name))
-			if long, ok := compact[name]; ok {
-				name = long
-			}
-			m.headers = append(m.headers, rawHeader{name, value})
+			m.headers = append(m.headers, rawHeader{headerName(name), value})
 		}
 	}
 	for i := range m.headers {
@@ -76,6 +74,28 @@ func scan(data []byte) (*raw, bool) {
 	}
 	return m, m.first != "" && len(m.headers) > 0
 }
+
+// headerName is the name of a header in lower case and in full.
+func headerName(s string) string {
+	if name, ok := usual[s]; ok {
+		return name
+	}
+	name := strings.ToLower(strings.TrimSpace(s))
+	if long, ok := compact[name]; ok {
+		return long
+	}
+	return name
+}
+
+// usual are the names that stand in every message, as nearly everybody writes them,
+// so that none need be made for each.
+var usual = func() map[string]string {
+	all := map[string]string{}
+	for name := range kept {
+		all[written(name)] = name
+	}
+	return all
+}()
 
 // get gives the first value of a header, "" when it is not there.
 func (m *raw) get(name string) string {

@@ -421,7 +421,7 @@ func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(.
 				switch {
 				case !canceled && err == nil && decided.CompareAndSwap(false, true):
 					tell(nil)
-					c.watch()
+					c.Stream().WhenLost(func() { a.later(c.lost) })
 				case err != nil && !canceled:
 					tell(err)
 					c.finish(err, true)

@@ -108,6 +108,58 @@ func TestKeysOfAnotherTypeAreNotKeys(t *testing.T) {
 	})
 }
 
+// TestAsk: a key ends the question at once, silence some time after its end, and
+// nothing of the clip sounds any more.
+func TestAsk(t *testing.T) {
+	const clip, wait = 2 * time.Second, 3 * time.Second
+	hungUp := errors.New("hung up")
+	for name, of := range map[string]struct {
+		press, end time.Duration // 0: never
+		key        rune
+		err        error
+		took       time.Duration
+	}{
+		"silence":        {took: clip + wait},
+		"in the clip":    {press: time.Second, key: '7', took: time.Second},
+		"after the clip": {press: clip + time.Second, key: '7', took: clip + time.Second},
+		"hung up":        {end: time.Second, err: hungUp, took: time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWire()
+				s := open(t, start(t, w))
+				rossi := newPhone(t, w.listen, netip.AddrPortFrom(rossiIP, 4000), aLawFormat())
+				s.Agree(aLawFormat(), rossi.peer())
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				if of.press > 0 {
+					time.AfterFunc(of.press, func() { rossi.send(s.Addr(), rossi.keyPackets(7)...) })
+				}
+				if of.end > 0 {
+					time.AfterFunc(of.end, func() { cancel(hungUp) })
+				}
+				began := time.Now()
+				key, err := s.Ask(ctx, numbered(100, 1), wait)
+				if took := time.Since(began); key != of.key || err != of.err || took < of.took-2*audioSlack || took > of.took+2*audioSlack {
+					t.Errorf("%q, %v after %v; want %q, %v after %v", key, err, took, of.key, of.err, of.took)
+				}
+				s.out.mu.Lock()
+				defer s.out.mu.Unlock()
+				if len(s.out.floor) > 0 {
+					t.Error("the clip goes on")
+				}
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, start(t, newWire()))
+		time.AfterFunc(time.Second, s.Close)
+		if _, err := s.Ask(t.Context(), audio.Clip{}, wait); err != ErrClosed {
+			t.Errorf("the stream closed: %v", err)
+		}
+	})
+}
+
 func TestTypedAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWire()

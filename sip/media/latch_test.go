@@ -212,6 +212,7 @@ func TestHoldSendsNothing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWire()
 				s := open(t, start(t, w))
+				lost := lostOf(s)
 				rossi := newPhone(t, w.listen, netip.AddrPortFrom(rossiIP, 4000), aLawFormat())
 				s.Agree(aLawFormat(), rossi.peer())
 				rossi.talk(s.Addr(), 50)
@@ -227,7 +228,7 @@ func TestHoldSendsNothing(t *testing.T) {
 					t.Errorf("%d packets sent to a peer that holds", n-len(before))
 				}
 				select {
-				case <-s.Lost():
+				case <-lost:
 					t.Error("the watchdog ended a call on hold")
 				default:
 				}
@@ -279,6 +280,7 @@ func TestLostAfterThirtySeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWire()
 		s := open(t, start(t, w))
+		lost := lostOf(s)
 		rossi := newPhone(t, w.listen, netip.AddrPortFrom(rossiIP, 4000), aLawFormat())
 		s.Agree(aLawFormat(), rossi.peer())
 		rossi.talk(s.Addr(), 100)
@@ -288,14 +290,21 @@ func TestLostAfterThirtySeconds(t *testing.T) {
 		w.deliver(netip.AddrPortFrom(rossiIP, 4001), s.rtcpAddr(), marshal(t, &rtcp.ReceiverReport{SSRC: rossi.ssrc}))
 		<-time.After(15 * time.Second)
 		select {
-		case <-s.Lost():
+		case <-lost:
 			t.Fatal("lost although a report came")
 		default:
 		}
 		w.deliver(netip.MustParseAddrPort("203.0.113.66:1"), s.Addr(), raw(header{pt: 8}, frameOf(1)))
-		<-s.Lost()
+		<-lost
 		if d := time.Since(silent); d < 50*time.Second || d > 50*time.Second+2*audioSlack {
 			t.Errorf("lost after %v", d)
 		}
 	})
+}
+
+// lostOf is closed when the stream is lost.
+func lostOf(s *Stream) <-chan struct{} {
+	lost := make(chan struct{})
+	s.WhenLost(func() { close(lost) })
+	return lost
 }

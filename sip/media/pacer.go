@@ -57,7 +57,11 @@ func (p *pacer) add(s *Stream) {
 	}
 	p.phases[best] = append(p.phases[best], s)
 	p.count++
+	opened := len(p.phases[best]) == 1
 	p.mu.Unlock()
+	if !opened { // it wakes for the others in any case
+		return
+	}
 	select {
 	case p.wake <- struct{}{}:
 	default:

@@ -131,7 +131,7 @@ func (s *socket) hurry(on bool) error {
 // move gives the socket to another poller. The caller holds s.mu.
 func (s *socket) move(to *poller) error {
 	if s.poller != nil {
-		s.poller.remove(s.fd)
+		s.poller.remove(s.fd, true)
 		s.poller = nil
 	}
 	if err := to.add(s.fd, s.handle); err != nil {
@@ -150,7 +150,7 @@ func (s *socket) Close() error {
 	}
 	s.closed = true
 	if s.poller != nil {
-		s.poller.remove(s.fd)
+		s.poller.remove(s.fd, false)
 	}
 	return syscall.Close(s.fd)
 }
@@ -258,15 +258,18 @@ func (p *poller) start() error {
 }
 
 // remove ends the watching of a socket; after the last one it ends the
-// goroutine and waits for it.
-func (p *poller) remove(fd int) {
+// goroutine and waits for it. One that does not stay open afterwards leaves the
+// kernel's list by itself.
+func (p *poller) remove(fd int, stays bool) {
 	p.life.Lock()
 	defer p.life.Unlock()
 	p.mu.Lock()
 	_, known := p.handlers[int32(fd)]
 	if known {
 		delete(p.handlers, int32(fd))
-		syscall.EpollCtl(p.epfd, syscall.EPOLL_CTL_DEL, fd, nil)
+		if stays {
+			syscall.EpollCtl(p.epfd, syscall.EPOLL_CTL_DEL, fd, nil)
+		}
 	}
 	last := known && len(p.handlers) == 0
 	p.mu.Unlock()

@@ -3,6 +3,7 @@ package media
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -60,11 +61,11 @@ type Stream struct {
 	taps    atomic.Pointer[[]*track] // who records what arrives; likewise
 	earsMu  sync.Mutex               // guards the replacing of both
 
-	heard  atomic.Int64 // time.Duration: the last sign of life, or the last Agree
-	expect atomic.Bool  // signs of life are due
-	lost   chan struct{}
-	gone   bool // lost is closed; the pacer's
-	ticks  int  // the pacer's
+	heard  atomic.Int64           // time.Duration: the last sign of life, or the last Agree
+	expect atomic.Bool            // signs of life are due
+	lost   atomic.Pointer[func()] // is called when there were none for too long
+	gone   bool                   // it was called; the pacer's
+	ticks  int                    // the pacer's
 
 	life    sync.Mutex // guards paced, and that Close comes once
 	paced   bool
@@ -96,7 +97,6 @@ func (e *Engine) begin(ip netip.Addr, port int, rtp, rtcp Conn) (*Stream, error)
 		rtcp:     rtcp,
 		keyboard: keyboard{pressed: make(chan struct{})},
 		hold:     hold{changed: make(chan struct{})},
-		lost:     make(chan struct{}),
 		closed:   make(chan struct{}),
 	}
 	s.out.conn = rtp
@@ -129,8 +129,8 @@ func (s *Stream) Addr() netip.AddrPort { return netip.AddrPortFrom(s.ip, uint16(
 // after each further one. It opens the latch: until two packets in a row come
 // from one port of an allowed address, any port of it may be the peer's. From
 // the first Agree on the stream sends a packet every 20 ms, silence at the least,
-// unless p says that the peer holds; and 30 s without a packet close Lost,
-// unless it holds. With p.Crypto both directions are encrypted, RTCP too: what
+// unless p says that the peer holds; and after 30 s without a packet it is lost
+// (WhenLost), unless it holds. With p.Crypto both directions are encrypted, RTCP too: what
 // does not authenticate is dropped, and shows nobody's port.
 func (s *Stream) Agree(f Format, p Peer) {
 	sends := p.Send && reachable(p.RTP)
@@ -271,13 +271,16 @@ func (s *Stream) tick(at time.Duration) {
 	}
 	if !s.gone && s.expect.Load() && at-time.Duration(s.heard.Load()) >= lostAfter {
 		s.gone = true
-		close(s.lost)
+		if fn := s.lost.Load(); fn != nil {
+			go (*fn)()
+		}
 	}
 }
 
-// Lost is closed when the peer has sent neither RTP nor RTCP for 30 s although we
-// expect to hear it. Time on hold does not count.
-func (s *Stream) Lost() <-chan struct{} { return s.lost }
+// WhenLost has fn called, once and on a goroutine of its own, when the peer has sent
+// neither RTP nor RTCP for 30 s although we expect to hear it. Time on hold does not
+// count. It is to be said within the first of them.
+func (s *Stream) WhenLost(fn func()) { s.lost.Store(&fn) }
 
 // Silent is for how long the peer has sent nothing at all.
 func (s *Stream) Silent() time.Duration {
@@ -301,6 +304,42 @@ func (s *Stream) Play(ctx context.Context, c audio.Clip) error {
 		return err
 	}
 	return nil
+}
+
+// Ask sounds a clip until a key comes, typed-ahead keys included, and waits some
+// more after its end. It gives 0 when there was only silence, and otherwise what
+// Play and Key do.
+func (s *Stream) Ask(ctx context.Context, c audio.Clip, wait time.Duration) (rune, error) {
+	clip := &sounding{alaw: c.ALaw, loop: c.Loop, done: make(chan struct{})}
+	if len(c.ALaw) > 0 {
+		s.out.sound(clip)
+		defer s.out.hush(clip)
+	} else {
+		close(clip.done)
+	}
+	ended, stopped := clip.done, s.engine.stopped
+	var silence <-chan time.Time
+	for {
+		key, pressed := s.keyboard.take()
+		if pressed == nil {
+			return key, nil
+		}
+		select {
+		case <-pressed:
+		case <-ended:
+			after := time.NewTimer(wait)
+			defer after.Stop()
+			ended, stopped, silence = nil, nil, after.C
+		case <-silence:
+			return 0, nil
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		case <-s.closed:
+			return 0, ErrClosed
+		case <-stopped:
+			return 0, ErrStopped
+		}
+	}
 }
 
 // await waits for done, or for what makes waiting for it pointless.
@@ -364,6 +403,9 @@ func (s *Stream) Close() {
 	delete(e.streams, s)
 	e.past.add(s.counts())
 	e.mu.Unlock()
+	if !e.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
 	st := s.Stats()
 	e.log.Debug("stream closed", "port", s.port, "in", st.In, "out", st.Out, "lost", st.Lost, "jitter", st.Jitter, "dropped", st.Dropped)
 }
