@@ -4,6 +4,7 @@ package db
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -154,9 +155,17 @@ func (d *DB) Close() {
 type Tx struct {
 	pgx.Tx
 	pipe     *pipeline // the same
-	self     string
+	db       *DB
 	topics   []string
 	notified int // so many of the topics travel already
+	gathered []gathering
+}
+
+// gathering is what was gathered for one statement.
+type gathering struct {
+	sql  string
+	rows []any
+	read func(error) error
 }
 
 // Wake notes topics: with the commit the other nodes hear of them, after it this
@@ -172,6 +181,33 @@ func (t *Tx) Later(b *pgx.Batch, read func(error) error) {
 	}
 }
 
+// Gather leaves rows for a statement that comes with the COMMIT, once for all that
+// was gathered for it: its one argument is a JSON array. read is as Later's. Nothing
+// of this transaction sees what the statement does.
+func (t *Tx) Gather(sql string, rows []any, read func(error) error) {
+	for i := range t.gathered {
+		if t.gathered[i].sql == sql {
+			t.gathered[i].rows = append(t.gathered[i].rows, rows...)
+			return
+		}
+	}
+	t.gathered = append(t.gathered, gathering{sql, rows, read})
+}
+
+// leaveGathered leaves the statements for what was gathered.
+func (t *Tx) leaveGathered() error {
+	for _, g := range t.gathered {
+		arg, err := json.Marshal(g.rows)
+		if err != nil {
+			return fmt.Errorf("encode what was gathered: %w", err)
+		}
+		var b pgx.Batch
+		b.Queue(g.sql, string(arg))
+		t.Later(&b, g.read)
+	}
+	return nil
+}
+
 // What other nodes hear is one notification, unless it would be too long for one:
 // PostgreSQL takes 8000 bytes.
 const (
@@ -184,9 +220,12 @@ const (
 func (t *Tx) Notify(b *pgx.Batch) {
 	topics := distinct(t.topics[t.notified:])
 	t.notified = len(t.topics)
+	if t.db.Wakeups.untold.Load() == toldOften {
+		return // nobody listens but ourselves
+	}
 	for len(topics) > 0 {
-		said := t.self
-		for len(topics) > 0 && (said == t.self || len(said)+len(topics[0]) < notifyLongest) {
+		said := t.db.self
+		for len(topics) > 0 && (said == t.db.self || len(said)+len(topics[0]) < notifyLongest) {
 			said, topics = said+" "+topics[0], topics[1:]
 		}
 		b.Queue(notifySQL, said).Exec(func(pgconn.CommandTag) error { return nil })
@@ -218,7 +257,7 @@ func (d *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
 	}
 	defer conn.Release()
 	pipe := &pipeline{conn: conn}
-	tx := &Tx{Tx: pipe, pipe: pipe, self: d.self}
+	tx := &Tx{Tx: pipe, pipe: pipe, db: d}
 	committed := false
 	defer func() { // also when fn panics
 		if !committed {
@@ -234,6 +273,9 @@ func (d *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
 		if err := beside(ctx, tx); err != nil {
 			return fmt.Errorf("alongside: %w", err)
 		}
+	}
+	if err := tx.leaveGathered(); err != nil {
+		return err
 	}
 	var end pgx.Batch
 	tx.Notify(&end)

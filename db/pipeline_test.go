@@ -91,6 +91,84 @@ func TestErrorOfWhatWasLeftUndoesAll(t *testing.T) {
 	}
 }
 
+// What several have gathered for one statement comes once, at the end.
+func TestGatheredComesWithTheCommit(t *testing.T) {
+	d := dbtest.New(t)
+	const gather = `insert into services (number, name) select value ->> 'number', jsonb_array_length($1::jsonb)::text from jsonb_array_elements($1::jsonb)`
+	type row struct {
+		Number string `json:"number"`
+	}
+	gathers := func(numbers ...string) error {
+		return d.Tx(t.Context(), func(tx *db.Tx) error {
+			for _, number := range numbers {
+				tx.Gather(gather, []any{row{number}}, func(err error) error { return errors.Join(errGathered, err) })
+				var n int
+				if err := tx.QueryRow(t.Context(), `select count(*) from services where number = $1`, number).Scan(&n); err != nil || n != 0 {
+					return errors.Join(err, errors.New("it came before the end"))
+				}
+			}
+			return nil
+		})
+	}
+	if err := gathers("1", "2"); err != nil {
+		t.Fatal(err)
+	}
+	var together int
+	if err := d.Pool.QueryRow(t.Context(), `select count(*) from services where name = '2'`).Scan(&together); err != nil || together != 2 {
+		t.Errorf("%d came together (%v), want 2", together, err)
+	}
+	if err := gathers("3", "3"); !errors.Is(err, errGathered) || services(t, d) != 2 {
+		t.Errorf("a number that is there twice: %v, and %d services", err, services(t, d))
+	}
+}
+
+var errGathered = errors.New("what it means here")
+
+// A node that is alone notifies nobody; who comes is told to look at everything, and
+// of all that happens from then on.
+func TestAloneNobodyIsTold(t *testing.T) {
+	d := dbtest.New(t)
+	other := open(t, d.Pool.Config().ConnString())
+	ctx, cancel := context.WithCancel(t.Context())
+	listened := make(chan struct{})
+	seat, mark := other.Wakeups.Subscribe("seat:1"), other.Wakeups.Subscribe("mark")
+	go func() { defer close(listened); _ = other.Listen(ctx) }()
+	defer func() { cancel(); <-listened }()
+	awaitWake(t, seat, "who begins to listen wakes all")
+	awaitWake(t, mark, "who begins to listen wakes all")
+	changes := func() {
+		t.Helper()
+		if err := d.Tx(t.Context(), func(tx *db.Tx) error { tx.Wake("seat:1"); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Pool.Exec(t.Context(), `select pg_notify('pronto', 'somebody mark')`); err != nil {
+			t.Fatal(err)
+		}
+		awaitWake(t, mark, "what came after it")
+	}
+	alone := func(is bool) {
+		t.Helper()
+		if err := d.Alone(t.Context(), is); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alone(true)
+	changes()
+	if woken(seat) {
+		t.Error("a node that is alone has told another")
+	}
+	for range 2 { // what was about to commit the first time is made good the second
+		alone(false)
+		awaitWake(t, mark, "a node that has come is to look at everything")
+		awaitWake(t, seat, "a node that has come is to look at everything")
+	}
+	alone(false)
+	changes()
+	if !woken(seat) {
+		t.Error("a node that is not alone has not told the other")
+	}
+}
+
 // Many topics are more than one notification holds.
 func TestOtherNodesHearOfManyTopics(t *testing.T) {
 	d := dbtest.New(t)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,7 +23,19 @@ const (
 type Wakeups struct {
 	mu   sync.Mutex // guards subs
 	subs map[string]map[*Subscription]struct{}
+
+	// untold is how often other nodes are still to be told to look at everything:
+	// toldOften as long as there are none, whom nothing is told.
+	untold atomic.Int32
 }
+
+// What a node hears that has just come: whatever happened before, look again. It is
+// told more than once: of a transaction that was about to commit the first time it
+// would hear nothing.
+const (
+	everything = "*"
+	toldOften  = 2
+)
 
 func newWakeups() *Wakeups { return &Wakeups{subs: map[string]map[*Subscription]struct{}{}} }
 
@@ -95,6 +108,27 @@ func (s *Subscription) wake() {
 	}
 }
 
+// Alone says whether this node is the only one that there is: then nobody is notified,
+// which costs each commit its turn in PostgreSQL's one queue, and ourselves the reading
+// of what we have said. It is to be said with every beat: a node that has come since the
+// last one is told to look at everything. Who never says it notifies.
+func (d *DB) Alone(ctx context.Context, alone bool) error {
+	if alone {
+		d.Wakeups.untold.Store(toldOften)
+		return nil
+	}
+	left := d.Wakeups.untold.Load()
+	if left == 0 {
+		return nil
+	}
+	d.Wakeups.untold.Store(left - 1) // first: from now on each transaction notifies
+	if _, err := d.Pool.Exec(ctx, notifySQL, d.self+" "+everything); err != nil {
+		d.Wakeups.untold.Store(1) // again with the next beat
+		return fmt.Errorf("tell the other nodes: %w", err)
+	}
+	return nil
+}
+
 // distinct keeps the first of each topic, in order.
 func distinct(topics []string) []string {
 	if len(topics) < 2 {
@@ -158,7 +192,11 @@ func (d *DB) listenOnce(ctx context.Context, connected func()) error {
 		switch {
 		case err == nil:
 			from, topics, ok := strings.Cut(n.Payload, " ")
-			if ok && from != d.self {
+			switch {
+			case !ok || from == d.self:
+			case topics == everything:
+				d.Wakeups.wakeAll()
+			default:
 				d.Wakeups.Wake(strings.Split(topics, " ")...)
 			}
 		case ctx.Err() != nil:

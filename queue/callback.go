@@ -209,7 +209,7 @@ func (q *Queue) book(ctx context.Context, tx *db.Tx, e CallbackEntry) error {
 		}
 	}
 	w.wake(TopicMatch, TopicCallbacks)
-	return w.done()
+	return w.done(ctx)
 }
 
 // booked writes that somebody is to be rung back.
@@ -235,7 +235,7 @@ func (w *work) unreserve(contact uuid.UUID, at time.Time) {
 // from now on. So is a place of its own, as far in front: whoever is given on by who
 // rang them waits where they stood. ErrTooLate when the offer is over.
 func (q *Queue) AcceptCallback(ctx context.Context, tx *db.Tx, offer, attempt uuid.UUID, at time.Time) error {
-	o, seat, err := lockOffer(ctx, tx, offer)
+	o, seat, err := lockOffer(ctx, tx, offer, anyOffer)
 	if err != nil {
 		return fmt.Errorf("accept a callback: %w", err)
 	}
@@ -264,7 +264,7 @@ func (q *Queue) AcceptCallback(ctx context.Context, tx *db.Tx, offer, attempt uu
 	next.Contact = null(attempt)
 	w.seat(next)
 	w.wake(PlaceTopic(attempt))
-	if err := w.done(); err != nil {
+	if err := w.done(ctx); err != nil {
 		return fmt.Errorf("accept a callback: %w", err)
 	}
 	return nil
@@ -291,30 +291,30 @@ type overtaken struct {
 	Topic    int64
 }
 
-func readOvertaken(ctx context.Context, tx *db.Tx, contact uuid.UUID) ([]overtaken, error) {
-	rows, err := tx.Query(ctx, `select b.id as callback, b.contact_id as contact, p.topic_id as topic from contacts me `+againSQL+`
-		where me.id = @contact order by b.contact_id for update of p, b`, args{"contact": contact})
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByName[overtaken])
+func queueOvertaken(b *pgx.Batch, contact uuid.UUID, into *[]overtaken) {
+	b.Queue(`select b.id as callback, b.contact_id as contact, p.topic_id as topic from contacts me `+againSQL+`
+		where me.id = @contact order by b.contact_id for update of p, b`, args{"contact": contact}).
+		Query(func(rows pgx.Rows) (err error) {
+			*into, err = pgx.CollectRows(rows, pgx.RowToStructByName[overtaken])
+			return err
+		})
 }
 
 // settle ends the callbacks of a caller who has rung again and is served now:
 // they have said what they wanted to say, and their tickets are on the screen.
-func (w *work) settle(ctx context.Context, o Offer) error {
-	list, err := readOvertaken(ctx, w.tx, o.Contact)
-	for _, c := range list {
+func (w *work) settle(o Offer, again []overtaken) {
+	for _, c := range again {
 		w.servedMeanwhile(c.Callback, c.Contact, o.Contact, o.Operator)
 	}
-	return err
 }
 
 // renew ends the callbacks of a caller who rang again and would again rather be
 // rung back about the same topic: once is enough.
 func (w *work) renew(ctx context.Context, contact uuid.UUID) error {
-	list, err := readOvertaken(ctx, w.tx, contact)
-	if err != nil || len(list) == 0 {
+	var b pgx.Batch
+	var list []overtaken
+	queueOvertaken(&b, contact, &list)
+	if err := w.tx.SendBatch(ctx, &b).Close(); err != nil || len(list) == 0 {
 		return err
 	}
 	var topic int64
@@ -443,7 +443,7 @@ func (q *Queue) attempted(ctx context.Context, tx *db.Tx, attempt uuid.UUID, out
 			w.owe(a.Contact)
 		}
 	}
-	return w.done()
+	return w.done(ctx)
 }
 
 func (w *work) closeCallback(id uuid.UUID, outcome string, at time.Time) {
@@ -520,7 +520,7 @@ func (q *Queue) cancelCallback(ctx context.Context, tx *db.Tx, id uuid.UUID, by 
 	w.closeCallback(id, "cancelled", at) // an operator's own is closed already, with its offer
 	w.contact(journal.Cancelled, contact, map[string]any{"callback": id})
 	w.lines[len(w.lines)-1].User = by
-	return w.done()
+	return w.done(ctx)
 }
 
 // recoverCallbacks clears up what this node was ringing back when it died:
@@ -621,7 +621,7 @@ func (q *Queue) ringBackNow(ctx context.Context, tx *db.Tx, user int64, e Callba
 	w.seat(seat.offered(o))
 	w.offer(o, true)
 	w.both(journal.Offered, o, nil)
-	return o.ID, w.done()
+	return o.ID, w.done(ctx)
 }
 
 // Ringing is somebody to be rung back whose offer rings an operator just now.

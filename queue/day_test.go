@@ -77,7 +77,7 @@ func simulated(seed uint64, operators, callers int) (list []told) {
 			seats = append(seats, s.workers[i].free)
 		}
 		gone := map[uuid.UUID]bool{}
-		for n, c := range pair(s.lines, seats, at) {
+		for n, c := range pair(s.lines, seats, at).has {
 			if c < 0 {
 				continue
 			}

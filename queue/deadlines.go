@@ -50,7 +50,7 @@ func (q *Queue) Run(ctx context.Context) error {
 			err = q.look(ctx)
 		case <-due.C:
 			if err = q.keep(ctx, due); err == nil {
-				err = q.look(ctx) // it may have been a refusal that has lapsed
+				q.db.Wakeups.Wake(TopicMatch) // it may have been a refusal that has lapsed; who was freed has waked it, too
 			}
 		case <-changed.C():
 			if !waits {
@@ -88,19 +88,24 @@ func (q *Queue) tend(ctx context.Context, at time.Time) error {
 	return q.look(ctx)
 }
 
-// beat says that this node lives, and with it all its talks. A talk whose
-// contact has its ending is none: it is left to judge.
+// beat says that this node lives, and renews those of its talks that have but half
+// of their lease left. A talk whose contact has its ending is none: it is left to
+// judge.
 func (q *Queue) beat(ctx context.Context, at time.Time) error {
 	var b pgx.Batch
 	q.beatNode(&b, at)
 	b.Queue(`
 		update seats set doing_until = @until where user_id in (
 			select s.user_id from seats s join contacts c on c.id = s.contact_id
-			where s.doing = 'talking' and s.node = @node and c.ending is null for update of s skip locked)`,
-		args{"node": q.node, "until": at.Add(talkLease)})
+			where s.doing = 'talking' and s.doing_until <= @half and s.node = @node and c.ending is null for update of s skip locked)`,
+		args{"node": q.node, "half": at.Add(talkLease / 2), "until": at.Add(talkLease)})
 	ctx, cancel := context.WithTimeout(ctx, beatLongest)
 	defer cancel()
-	if err := q.db.Pool.SendBatch(ctx, &b).Close(); err != nil {
+	err := q.db.Pool.SendBatch(ctx, &b).Close()
+	if err == nil {
+		err = q.db.Alone(ctx, q.alone())
+	}
+	if err != nil {
 		return fmt.Errorf("beat: %w", err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -47,8 +48,8 @@ type free struct {
 //
 // This is Kuhn's augmenting path (Naval Research Logistics Quarterly 2, 1955):
 // the served are the first, in the queue's order, that can be served together.
-func pair(callers []caller, seats []free, at time.Time) []int {
-	p := pairing{callers: callers, seats: seats, at: at, has: make([]int, len(seats)), choices: make([][]int, len(callers))}
+func pair(callers []caller, seats []free, at time.Time) *pairing {
+	p := &pairing{callers: callers, seats: seats, at: at, has: make([]int, len(seats)), choices: make([][]int, len(callers))}
 	for i := range p.has {
 		p.has[i] = -1
 	}
@@ -62,7 +63,7 @@ func pair(callers []caller, seats []free, at time.Time) []int {
 		}
 	}
 	p.reunite()
-	return p.has
+	return p
 }
 
 // pairing is a pair in the making.
@@ -71,6 +72,7 @@ type pairing struct {
 	seats   []free
 	at      time.Time
 	has     []int   // by seat, the index of its caller, or -1
+	moved   bool    // somebody was, so that others are served
 	choices [][]int // by caller, the seats that fit, the best first; nil: not asked yet
 }
 
@@ -100,6 +102,7 @@ func (p *pairing) place(c int, tried []bool) bool {
 			return true
 		}
 	}
+	p.moved = true
 	for _, s := range p.fitting(c) {
 		if !tried[s] {
 			tried[s] = true
@@ -110,6 +113,22 @@ func (p *pairing) place(c int, tried []bool) bool {
 		}
 	}
 	return false
+}
+
+// plain says that everybody has at once got the longest idle of those who know their
+// topic best, or whom they know themselves: with more seats, that have been idle for a
+// shorter time, it would be the same.
+func (p *pairing) plain() bool {
+	served := 0
+	for s, c := range p.has {
+		if c < 0 {
+			continue
+		}
+		if served++; p.rank(s, c) != rankSticky && (p.rank(s, c) > rankBest || p.callers[c].sticky != 0) {
+			return false
+		}
+	}
+	return served == len(p.callers) && !p.moved
 }
 
 // reunite lets two callers change seats when one of them knows the other's
@@ -132,8 +151,20 @@ func (p *pairing) reunite() {
 // Who could be offered a caller, and for what, the longest idle first. They are not
 // locked: of hundreds who are free a match takes as many as wait.
 const freeSQL = `
-	select s.user_id, k.topic_id, k.level from seats s join users u on u.id = s.user_id join user_topics k on k.user_id = s.user_id
-	where s.doing = 'idle' and s.declared = 'available' and u.active and not ` + supervisingSQL + ` order by s.idle_since, s.user_id, k.topic_id`
+	select f.user_id, coalesce(k.topic_id, 0), coalesce(k.level, 0) from (
+		select s.user_id, s.idle_since from seats s join users u on u.id = s.user_id
+		where s.doing = 'idle' and s.declared = 'available' and u.active and not ` + supervisingSQL + ` order by s.idle_since, s.user_id limit @most
+	) f left join user_topics k on k.user_id = f.user_id order by f.idle_since, f.user_id, k.topic_id`
+
+// On most days nearly everybody who waits is one of a few, and hundreds are free: a
+// match reads so many of them first, and all only if it would make a difference.
+const (
+	fewSeats = 16
+	allSeats = math.MaxInt32
+)
+
+// How many wait, as far as it matters.
+const waitingSQL = `select count(*) from (select from places where state = 'waiting' limit @most) w`
 
 const routesSQL = `select id, relax_2, relax_3, coalesce(overflow_id, 0), overflow_after from topics`
 
@@ -236,26 +267,42 @@ func (q *Queue) matchOnce(ctx context.Context, at time.Time) (made int, skipped 
 // match is one transaction of Match, without those who are gone. Its error is a
 // *leaving when some of those it chose could not be brought together.
 func (q *Queue) match(ctx context.Context, tx *db.Tx, gone leaving, at time.Time) (made int, err error) {
-	seats, routes, err := q.vacant(ctx, tx)
-	if err != nil {
+	p, all, err := q.pairs(ctx, tx, gone, q.few, at)
+	if err == nil && !all {
+		p, _, err = q.pairs(ctx, tx, gone, allSeats, at)
+	}
+	if err != nil || len(p.callers) == 0 {
 		return 0, err
 	}
-	seats = slices.DeleteFunc(seats, func(f free) bool { return slices.Contains(gone.seats, f.seat.User) })
-	callers, err := q.firsts(ctx, tx, seats, routes, gone, at)
-	if err != nil || len(callers) == 0 {
-		return 0, err
-	}
-	return q.offer(ctx, tx, callers, seats, pair(callers, seats, at), at)
+	return q.offer(ctx, tx, p, at)
 }
 
-// vacant takes the lock and then reads who is free, and the topics' routes. They are
-// statements in one round: each has its own snapshot (read committed), so those that
+// pairs brings those who wait together with so many of those who are free, the longest
+// idle, and tells whether with all of them it would be the same.
+func (q *Queue) pairs(ctx context.Context, tx *db.Tx, gone leaving, most int, at time.Time) (p *pairing, all bool, err error) {
+	seats, routes, waiting, err := q.vacant(ctx, tx, most)
+	if err != nil {
+		return nil, false, err
+	}
+	all = len(seats) < most
+	seats = slices.DeleteFunc(seats, func(f free) bool { return slices.Contains(gone.seats, f.seat.User) })
+	callers, err := q.firsts(ctx, tx, seats, routes, gone, at)
+	if err != nil {
+		return nil, false, err
+	}
+	p = pair(callers, seats, at)
+	return p, all || len(callers) == waiting && p.plain(), nil
+}
+
+// vacant takes the lock and then reads how many wait, who is free, and the topics'
+// routes. They are statements in one round: each has its own snapshot (read committed), so those that
 // read see what the match before this one has committed. A lock taken within the
 // reading statement would come after its snapshot.
-func (q *Queue) vacant(ctx context.Context, tx *db.Tx) (seats []free, routes map[int64]route, err error) {
+func (q *Queue) vacant(ctx context.Context, tx *db.Tx, most int) (seats []free, routes map[int64]route, waiting int, err error) {
 	var b pgx.Batch
 	b.Queue(`select pg_advisory_xact_lock(@class, @lock)`, args{"class": matchLockClass, "lock": matchLock})
-	b.Queue(freeSQL).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(waitingSQL, args{"most": most}).QueryRow(func(row pgx.Row) error { return row.Scan(&waiting) })
+	b.Queue(freeSQL, args{"most": most}).Query(func(rows pgx.Rows) (err error) {
 		seats, err = scanFree(rows)
 		return err
 	})
@@ -264,7 +311,7 @@ func (q *Queue) vacant(ctx context.Context, tx *db.Tx) (seats []free, routes map
 		return err
 	})
 	err = tx.SendBatch(ctx, &b).Close()
-	return seats, routes, err
+	return seats, routes, waiting, err
 }
 
 // scanFree joins the rows of each seat, which come one after the other.
@@ -275,8 +322,9 @@ func scanFree(rows pgx.Rows) (seats []free, err error) {
 		if len(seats) == 0 || seats[len(seats)-1].seat.User != user {
 			seats = append(seats, free{seat: Seat{User: user}})
 		}
-		last := &seats[len(seats)-1]
-		last.skills = append(last.skills, s)
+		if last := &seats[len(seats)-1]; s.topic != 0 {
+			last.skills = append(last.skills, s)
+		}
 		return nil
 	})
 	return seats, err
@@ -330,22 +378,22 @@ func skills(topics []int64, levels []int) (list []skill) {
 }
 
 // offer writes the offers that were decided.
-func (q *Queue) offer(ctx context.Context, tx *db.Tx, callers []caller, seats []free, has []int, at time.Time) (made int, err error) {
+func (q *Queue) offer(ctx context.Context, tx *db.Tx, p *pairing, at time.Time) (made int, err error) {
 	var w *work
 	var gone leaving
-	for s, c := range has {
+	for s, c := range p.has {
 		if c < 0 {
 			continue
 		}
 		if w == nil {
 			w = q.work(tx, at)
 		}
-		caller := callers[c]
-		o := Offer{ID: uuid.New(), Contact: caller.contact, Operator: seats[s].seat.User, State: Pending, OfferedAt: at, ExpiresAt: at.Add(RingLongest), node: caller.node}
+		caller, seat := p.callers[c], p.seats[s]
+		o := Offer{ID: uuid.New(), Contact: caller.contact, Operator: seat.seat.User, State: Pending, OfferedAt: at, ExpiresAt: at.Add(RingLongest), node: caller.node}
 		w.ring(o, &gone)
 		w.take(o.Contact, &gone)
 		w.offer(o, caller.callback)
-		w.both(journal.Offered, o, overflowed(seats[s], caller))
+		w.both(journal.Offered, o, overflowed(seat, caller))
 		made++
 	}
 	if w == nil {
@@ -382,7 +430,7 @@ func (q *Queue) rehearse(ctx context.Context, at time.Time, whole bool) error {
 	ctx, cancel := context.WithTimeout(ctx, beatLongest)
 	defer cancel()
 	return q.own.Tx(ctx, func(tx *db.Tx) error {
-		if _, _, err := q.vacant(ctx, tx); err != nil {
+		if _, _, _, err := q.vacant(ctx, tx, q.few); err != nil {
 			return err
 		}
 		nobody := []free{{skills: []skill{{topic: 0, level: 1}}}}

@@ -64,7 +64,7 @@ func drawRoom(t *rapid.T) ([]caller, []free) {
 func TestPairIsFairAndFull(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		callers, seats := drawRoom(t)
-		has := pair(callers, seats, morning)
+		has := pair(callers, seats, morning).has
 		var served []caller
 		for c := range callers {
 			n := 0
@@ -96,6 +96,47 @@ func TestPairIsFairAndFull(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestPlainPairsStand: pairs that are plain with the first of the seats are the same
+// with all of them.
+func TestPlainPairsStand(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		callers, seats := drawRoom(t)
+		few := pair(callers, seats[:rapid.IntRange(0, len(seats)).Draw(t, "few")], morning)
+		if !few.plain() {
+			return
+		}
+		want := few.has
+		for len(want) < len(seats) {
+			want = append(want, -1)
+		}
+		if has := pair(callers, seats, morning).has; !slices.Equal(has, want) {
+			t.Fatalf("with all seats %v, with %d of them %v", has, len(few.seats), want)
+		}
+	})
+}
+
+// TestMatchReadsOn: who fits is found also behind many who have been idle for longer.
+func TestMatchReadsOn(t *testing.T) {
+	d := newDesk(t)
+	for i := range fewSeats + 1 {
+		d.sits(fmt.Sprintf("op%d", i), after(float64(i)), 0, "certificati")
+	}
+	anna := d.sits("anna", after(90), 0, "software")
+	rossi, neri := d.waits("software", 2, after(100)), d.waits("certificati", 2, after(101))
+	d.match(after(102), 2)
+	if o := d.offerOf(rossi); o.Operator != anna {
+		t.Errorf("rossi was offered to %s", o.Name)
+	}
+	if o := d.offerOf(neri); o.Name != "op0" {
+		t.Errorf("neri was offered to %s, who is not the longest idle", o.Name)
+	}
+	d.exec(`update users set active = false where name = 'op1'`)
+	bianchi := d.waits("certificati", 2, after(103))
+	if o := d.offered(bianchi, after(104)); o.Name != "op2" {
+		t.Errorf("bianchi was offered to %s", o.Name)
+	}
 }
 
 func TestPair(t *testing.T) {
@@ -145,7 +186,7 @@ func TestPair(t *testing.T) {
 		{"refused, the next caller", []caller{{topic: a, refused: []int64{1}}, {topic: a}}, []free{seat(1, a)}, []int{1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := pair(c.callers, c.seats, morning); !slices.Equal(got, c.want) {
+			if got := pair(c.callers, c.seats, morning).has; !slices.Equal(got, c.want) {
 				t.Errorf("%v, not %v", got, c.want)
 			}
 		})

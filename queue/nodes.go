@@ -162,6 +162,15 @@ func (n *nodes) saw(list []Node, at time.Time) {
 	n.known, n.looked = next, at
 }
 
+// alone says whether there is no other node, as of the last look; one that has died
+// counts as long as its row is there.
+func (q *Queue) alone() bool {
+	q.nodes.mu.Lock()
+	defer q.nodes.mu.Unlock()
+	_, self := q.nodes.known[q.node]
+	return self && len(q.nodes.known) == 1
+}
+
 // beatNode adds to a batch that we live and where, and a look at the others.
 func (q *Queue) beatNode(b *pgx.Batch, at time.Time) {
 	q.nodes.mu.Lock()

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
@@ -64,26 +66,26 @@ var kind = map[State]journal.Kind{
 // ErrTooLate is for everybody else. Seat and place follow in the same
 // transaction; it returns the seat as it stands then.
 func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at time.Time) (Seat, error) {
-	o, err := readOffer(ctx, tx, id)
-	if err == nil && o.State != Pending {
-		err = ErrTooLate // it will not be so again: no need to wait for the seat
-	}
-	if err != nil {
-		return Seat{}, err
-	}
-	seat, err := lockSeat(ctx, tx, o.Operator)
+	o, seat, err := lockOffer(ctx, tx, id, pendingOffer) // one that is over will not be pending again: no need to wait for the seat
 	if err != nil {
 		return seat, err
 	}
-	tag, err := tx.Exec(ctx, `update offers set state = @to, reason = @reason, ended_at = @at where id = @id and state = 'pending'`,
-		args{"id": id, "to": e.to, "reason": e.reason, "at": at})
-	if err != nil {
+	var b pgx.Batch
+	won := false
+	b.Queue(`update offers set state = @to, reason = @reason, ended_at = @at where id = @id and state = 'pending'`,
+		args{"id": id, "to": e.to, "reason": e.reason, "at": at}).
+		Exec(func(tag pgconn.CommandTag) error { won = tag.RowsAffected() == 1; return nil })
+	w := q.work(tx, at)
+	var again []overtaken
+	if e.to == Accepted && !o.Consult {
+		queueOvertaken(&b, o.Contact, &again)
+	}
+	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return seat, err
 	}
-	if tag.RowsAffected() == 0 {
+	if !won {
 		return seat, ErrTooLate
 	}
-	w := q.work(tx, at)
 	w.both(kind[e.to], o, why(e.reason))
 	w.place(o.Contact, placeOffered, e.place, at)
 	switch {
@@ -93,7 +95,7 @@ func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at
 	case e.to == Accepted:
 		seat = seat.talking(at)
 		w.operator(o)
-		err = w.settle(ctx, o)
+		w.settle(o, again)
 	default:
 		seat = seat.spared(at)
 		w.unreserve(o.Contact, at)
@@ -108,7 +110,7 @@ func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at
 		w.declared(seat)
 	}
 	w.seat(seat)
-	return seat, w.done()
+	return seat, w.done(ctx)
 }
 
 // over ends an offer in a transaction of its own.
@@ -175,7 +177,7 @@ func (q *Queue) Painted(ctx context.Context, offer uuid.UUID, at time.Time) erro
 		case tag.RowsAffected() == 1:
 			w := q.work(tx, at)
 			w.both(journal.Painted, o, nil)
-			return w.done()
+			return w.done(ctx)
 		case o.State != Pending:
 			return ErrTooLate
 		}

@@ -86,10 +86,10 @@ func (q *Queue) Join(ctx context.Context, tx *db.Tx, e Entry) (*Place, error) {
 		return nil, fmt.Errorf("join the queue: contact %s has a place already", e.Contact)
 	}
 	w := q.work(tx, e.At)
-	w.batch.Queue(`update contacts set tq = coalesce(tq, @at) where id = @contact`, args{"contact": e.Contact, "at": e.At})
+	w.batch.Queue(`update contacts set tq = @at where id = @contact and tq is null`, args{"contact": e.Contact, "at": e.At})
 	w.contact(journal.Waiting, e.Contact, map[string]any{"topic": e.Topic, "urgency": e.Urgency})
 	w.wake(TopicMatch)
-	if err := w.done(); err != nil {
+	if err := w.done(ctx); err != nil {
 		return nil, fmt.Errorf("join the queue: %w", err)
 	}
 	return &Place{q: q, contact: e.Contact}, nil
@@ -177,7 +177,7 @@ func (p *Place) back(ctx context.Context, at time.Time) error {
 		w := p.q.work(tx, at)
 		w.contact(journal.Waiting, p.contact, why("node_alive"))
 		w.wake(TopicMatch)
-		return w.done()
+		return w.done(ctx)
 	})
 }
 
@@ -247,7 +247,7 @@ func (q *Queue) leaveOnce(ctx context.Context, tx *db.Tx, contact uuid.UUID, rea
 	}
 	w := q.work(tx, at)
 	w.contact(journal.Left, contact, why(reason))
-	return w.done()
+	return w.done(ctx)
 }
 
 // Waiting is a caller in the queue, for screens.

@@ -40,7 +40,7 @@ const (
 
 	// keepSoon is how long a change waits for others before deadlines are looked for
 	// anew: a job is a dozen of them. No deadline is so near when it is set.
-	keepSoon = 50 * time.Millisecond
+	keepSoon = 250 * time.Millisecond
 
 	// silentAfter is four and a half beats: a node that has not been seen to change
 	// for so long is silent. Its callers are offered to nobody, its offers cost
@@ -51,8 +51,8 @@ const (
 	// stumble is a beat missed ourselves. Others probably missed theirs, too, and
 	// have yet to say that they live.
 	stumble = 2*beatEvery + beatEvery/2
-	// talkLease is how long a talk outlives its node's last beat, and a node that
-	// has lost the database but still answers the leader outlives its silence.
+	// talkLease is how long a talk outlives its node's last beat, or half of it: with
+	// each beat all talks would be written anew.
 	talkLease = 60 * time.Second
 )
 
@@ -109,6 +109,7 @@ type Queue struct {
 	node  string
 	log   *slog.Logger
 
+	few   int         // seats that a match reads first
 	dials atomic.Bool // this node can dial out: it may offer callbacks
 
 	nodes nodes
@@ -129,7 +130,7 @@ func New(d *db.DB, node string, log *slog.Logger) *Queue {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Queue{db: d, own: d.Own(), clock: d.Own(), node: node, log: log, turn: make(chan struct{}, 1)}
+	return &Queue{db: d, own: d.Own(), clock: d.Own(), node: node, log: log, few: fewSeats, turn: make(chan struct{}, 1)}
 }
 
 // look runs Match, unless one that began after this call has done it already: a

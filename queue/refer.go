@@ -71,7 +71,7 @@ func (q *Queue) NotReferred(ctx context.Context, user int64, callID string, stat
 		w := q.work(tx, at)
 		w.wake(PlaceTopic(contact))
 		w.line(journal.Line{Stream: journal.ContactStream(contact), Kind: journal.NotGiven, Contact: null(contact), User: user, Data: map[string]any{"status": status}})
-		return w.done()
+		return w.done(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("note a transfer that was refused: %w", err)

@@ -39,6 +39,7 @@ type route struct {
 // who only helps out.
 const (
 	rankSticky   = 0
+	rankBest     = 1
 	rankOverflow = levels + 1
 )
 
@@ -242,7 +243,7 @@ func (q *Queue) SetRoute(ctx context.Context, was *Route, r Route, by int64, at 
 		w := q.work(tx, at)
 		w.wake(TopicMatch)
 		w.line(journal.Line{Stream: journal.DeskStream, Kind: journal.Routed, User: by, Data: map[string]any{"topic": topic}})
-		return w.done()
+		return w.done(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("route a topic: %w", err)

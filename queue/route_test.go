@@ -177,11 +177,12 @@ func TestMatchReadsEnough(t *testing.T) {
 		}
 		callers, seats := d.everybody(at)
 		want := map[uuid.UUID]int64{}
-		for s, c := range pair(callers, seats, at) {
+		for s, c := range pair(callers, seats, at).has {
 			if c >= 0 {
 				want[callers[c].contact] = seats[s].seat.User
 			}
 		}
+		d.few = rapid.IntRange(1, 4).Draw(t, "few")
 		d.match(at, len(want))
 		rows, err := d.db.Pool.Query(background, `select contact_id, user_id from offers where state = 'pending'`)
 		d.ok(err)
@@ -195,7 +196,7 @@ func TestMatchReadsEnough(t *testing.T) {
 		})
 		d.ok(err)
 	})
-	d.tb = t
+	d.tb, d.few = t, fewSeats
 }
 
 // everybody reads all who wait and all who are free.
@@ -204,7 +205,7 @@ func (d *desk) everybody(at time.Time) (callers []caller, seats []free) {
 	tx, err := d.db.Pool.Begin(background)
 	d.ok(err)
 	defer func() { d.ok(tx.Rollback(background)) }()
-	rows, err := tx.Query(background, freeSQL)
+	rows, err := tx.Query(background, freeSQL, args{"most": allSeats})
 	d.ok(err)
 	seats, err = scanFree(rows)
 	d.ok(err)

@@ -243,7 +243,7 @@ func (q *Queue) declareIn(ctx context.Context, tx *db.Tx, seat Seat, d Declared,
 	}
 	w.seat(next)
 	w.wake(TopicMatch)
-	return w.done()
+	return w.done(ctx)
 }
 
 // ExtendWrapUp gives an operator d more to wrap up. ErrNotWrapping.
@@ -264,7 +264,7 @@ func (q *Queue) ExtendWrapUp(ctx context.Context, user int64, d time.Duration, a
 		w.seat(next)
 		w.line(journal.Line{Stream: journal.SeatStream(user), Kind: journal.Extended, User: user,
 			Data: map[string]any{"contact": seat.Contact, "until": next.DoingUntil.UTC()}})
-		return w.done()
+		return w.done(ctx)
 	})
 }
 
@@ -289,7 +289,7 @@ const (
 // release is Release, for a reason of ours when it is not "".
 func (q *Queue) release(ctx context.Context, offer uuid.UUID, reason string, at time.Time) error {
 	return q.db.Tx(ctx, func(tx *db.Tx) error {
-		o, seat, err := lockOffer(ctx, tx, offer)
+		o, seat, err := lockOffer(ctx, tx, offer, anyOffer)
 		if err != nil {
 			return fmt.Errorf("release: %w", err)
 		}
@@ -297,7 +297,7 @@ func (q *Queue) release(ctx context.Context, offer uuid.UUID, reason string, at 
 		if free, err := w.released(ctx, o, seat, reason); err != nil || !free {
 			return err
 		}
-		return w.done()
+		return w.done(ctx)
 	})
 }
 
@@ -347,7 +347,7 @@ func (q *Queue) endWrapUp(ctx context.Context, user int64, at time.Time) error {
 		w.wrapped(seat, over)
 		w.seat(seat.wrapped(over))
 		w.wake(TopicMatch)
-		return w.done()
+		return w.done(ctx)
 	})
 }
 

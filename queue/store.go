@@ -48,12 +48,9 @@ func (w *work) do(ctx context.Context) error {
 
 // done is do in the round of whatever the transaction says next, its COMMIT if
 // nothing else.
-func (w *work) done() error {
-	if err := journal.Queue(&w.batch, w.lines...); err != nil {
-		return err
-	}
-	w.tx.Later(&w.batch, journal.Replayed)
-	return nil
+func (w *work) done(ctx context.Context) error {
+	w.tx.Later(&w.batch, nil)
+	return journal.Append(ctx, w.tx, w.lines...)
 }
 
 func (w *work) wake(topics ...string) { w.tx.Wake(topics...) }
@@ -205,13 +202,8 @@ const seatColumns = `u.id, u.name, u.display_name, coalesce(u.extension, ''), u.
 	case when ` + supervisingSQL + ` then s.supervises end, coalesce(s.supervises_why, ''),
 	array(select topic_id from user_topics k where k.user_id = u.id order by topic_id)`
 
-// seatTables come after "from seats s" or "from users u".
-const (
-	seatsFirst = ` from seats s join users u on u.id = s.user_id` + seatTables
-	usersFirst = ` from users u left join seats s on s.user_id = u.id` + seatTables
-	seatTables = ` left join contacts c on c.id = s.contact_id left join tickets t on t.id = c.ticket_id
+const usersFirst = ` from users u left join seats s on s.user_id = u.id left join contacts c on c.id = s.contact_id left join tickets t on t.id = c.ticket_id
 		left join lateral (select y.name, y.display_name, x.supervises_as, x.supervises_since from seats x join users y on y.id = x.user_id where x.supervises = s.offer_id) v on s.doing = 'talking' `
-)
 
 func scanSeat(row pgx.CollectableRow) (Seat, error) {
 	var s Seat
@@ -230,18 +222,6 @@ func (s *Seat) fields(wrapUp *int) []any {
 	}
 }
 
-func oneSeat(ctx context.Context, q querier, sql string, a args) (Seat, error) {
-	rows, err := q.Query(ctx, sql, a)
-	if err != nil {
-		return Seat{}, err
-	}
-	s, err := pgx.CollectExactlyOneRow(rows, scanSeat)
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = ErrNoSeat
-	}
-	return s, err
-}
-
 // makeSeat gives an active user a seat, if there is none.
 func makeSeat(ctx context.Context, tx *db.Tx, user int64, at time.Time) error {
 	_, err := tx.Exec(ctx, `
@@ -250,13 +230,41 @@ func makeSeat(ctx context.Context, tx *db.Tx, user int64, at time.Time) error {
 	return err
 }
 
-// lockSeat reads a seat that the transaction is about to change.
-func lockSeat(ctx context.Context, tx *db.Tx, user int64) (Seat, error) {
-	return oneSeat(ctx, tx, `select `+seatColumns+seatsFirst+`where s.user_id = @user for update of s`, args{"user": user})
+// lockedColumns are what a seat's moves ask and write, without what only screens show.
+const lockedColumns = `u.id, u.name, coalesce(u.extension, ''), u.wrap_up, u.active, s.declared, s.reason, s.declared_at, coalesce(s.declared_by, 0),
+	s.doing, s.doing_at, s.doing_until, s.idle_since, s.offer_id, s.contact_id, s.node, s.talk, s.talk_why, case when ` + supervisingSQL + ` then s.supervises end`
+
+// lockedFields are where lockedColumns go.
+func (s *Seat) lockedFields(wrapUp *int) []any {
+	return []any{
+		&s.User, &s.Operator, &s.Extension, wrapUp, &s.Active, &s.Declared, &s.Reason, &s.DeclaredAt, &s.DeclaredBy,
+		&s.Doing, &s.DoingAt, &s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Node, &s.Talk, &s.TalkWhy, &s.Supervises,
+	}
+}
+
+// lockSeat reads a seat that the transaction is about to change, as far as
+// lockedColumns go.
+func lockSeat(ctx context.Context, tx *db.Tx, user int64) (s Seat, err error) {
+	var wrapUp int
+	err = tx.QueryRow(ctx, `select `+lockedColumns+` from seats s join users u on u.id = s.user_id where s.user_id = @user for update of s`,
+		args{"user": user}).Scan(s.lockedFields(&wrapUp)...)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNoSeat
+	}
+	s.WrapUp = time.Duration(wrapUp) * time.Second
+	return s, err
 }
 
 func readSeat(ctx context.Context, q querier, user int64) (Seat, error) {
-	return oneSeat(ctx, q, `select `+seatColumns+usersFirst+`where u.id = @user`, args{"user": user})
+	rows, err := q.Query(ctx, `select `+seatColumns+usersFirst+`where u.id = @user`, args{"user": user})
+	if err != nil {
+		return Seat{}, err
+	}
+	s, err := pgx.CollectExactlyOneRow(rows, scanSeat)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNoSeat
+	}
+	return s, err
 }
 
 // readSeats reads those that lists show: who was let go stays as long as the talk
@@ -293,35 +301,40 @@ func scanOffer(row pgx.CollectableRow) (o Offer, err error) {
 }
 
 // lockOffer reads an offer and locks the seat it was made to: an offer's state
-// changes under that lock only. ErrTooLate when there is none of this id.
-func lockOffer(ctx context.Context, tx *db.Tx, id uuid.UUID) (o Offer, s Seat, err error) {
-	o, err = readOffer(ctx, tx, id)
-	if err != nil {
-		return o, s, err
+// changes under that lock only. It is read before it is locked: who changes it
+// looks again. Without the offers whose state is beside the point nobody waits for a
+// seat in vain. ErrTooLate when there is none of this id.
+func lockOffer(ctx context.Context, tx *db.Tx, id uuid.UUID, which string) (o Offer, s Seat, err error) {
+	var wrapUp int
+	err = tx.QueryRow(ctx, `select `+offerColumns+`, `+lockedColumns+`
+		from offers o join users u on u.id = o.user_id join seats s on s.user_id = o.user_id where o.id = @id`+which+` for update of s`,
+		args{"id": id}).Scan(append(o.fields(), s.lockedFields(&wrapUp)...)...)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrTooLate
 	}
-	s, err = lockSeat(ctx, tx, o.Operator)
+	s.WrapUp = time.Duration(wrapUp) * time.Second
 	return o, s, err
 }
 
+// Which offers lockOffer takes.
+const (
+	anyOffer     = ``
+	pendingOffer = ` and o.state = 'pending'`
+)
+
 // readPlace reads where a place stands for the call it began with, and its
 // pending offer if there is one.
-func readPlace(ctx context.Context, q querier, contact uuid.UUID) (placeState, *Offer, error) {
-	rows, err := q.Query(ctx, `select case when kind = 'callback' then 'booked' else state end from places where contact_id = @contact`, args{"contact": contact})
-	if err != nil {
-		return "", nil, err
-	}
-	state, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[placeState])
-	if err != nil || state != placeOffered {
-		return state, nil, err
-	}
-	rows, err = q.Query(ctx, `select `+offerColumns+` from offers o join users u on u.id = o.user_id where o.contact_id = @contact and o.state = 'pending'`,
-		args{"contact": contact})
-	if err != nil {
-		return state, nil, err
-	}
-	offers, err := pgx.CollectRows(rows, scanOffer)
-	if err != nil || len(offers) == 0 { // ended between the two
-		return state, nil, err
-	}
-	return state, &offers[0], nil
+func readPlace(ctx context.Context, q journal.Batcher, contact uuid.UUID) (state placeState, o *Offer, err error) {
+	var b pgx.Batch
+	b.Queue(`select case when kind = 'callback' then 'booked' else state end from places where contact_id = @contact`, args{"contact": contact}).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&state) })
+	b.Queue(`select `+offerColumns+` from offers o join users u on u.id = o.user_id where o.contact_id = @contact and o.state = 'pending'`, args{"contact": contact}).
+		Query(func(rows pgx.Rows) error {
+			offers, err := pgx.CollectRows(rows, scanOffer)
+			if len(offers) > 0 && state == placeOffered { // else it began or ended between the two
+				o = &offers[0]
+			}
+			return err
+		})
+	return state, o, q.SendBatch(ctx, &b).Close()
 }

@@ -100,7 +100,7 @@ func (q *Queue) supervise(ctx context.Context, tx *db.Tx, by int64, offer uuid.U
 	w.batch.Queue(`update seats set supervises = @offer, supervises_as = @as, supervises_at = @at, supervises_since = null, supervises_why = '' where user_id = @by`,
 		args{"offer": offer, "as": as, "at": at, "by": by})
 	w.moved(journal.SupervisionAsked, o, by, map[string]any{"as": as})
-	return w.done()
+	return w.done(ctx)
 }
 
 // supervision writes a line about a supervisor in the talk that an offer led to, on
@@ -167,7 +167,7 @@ func (q *Queue) SuperviseAs(ctx context.Context, by int64, as Part, at time.Time
 		}
 		w := q.work(tx, at)
 		w.moved(journal.SupervisionChanged, o, by, map[string]any{"as": as})
-		return w.done()
+		return w.done(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("supervise a talk otherwise: %w", err)
@@ -195,7 +195,7 @@ func (q *Queue) Supervises(ctx context.Context, s *Supervision, at time.Time) er
 		}
 		w := q.work(tx, at)
 		w.moved(journal.SupervisionBegan, o, s.By, map[string]any{"as": as})
-		return w.done()
+		return w.done(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("note that a supervisor is on: %w", err)
@@ -234,7 +234,7 @@ func (q *Queue) supervised(ctx context.Context, by int64, asked *time.Time, reas
 		w := q.work(tx, at)
 		w.moved(journal.SupervisionEnded, o, by, why(reason))
 		w.wake(TopicMatch)
-		return w.done()
+		return w.done(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("end a supervision: %w", err)
@@ -252,7 +252,7 @@ func (q *Queue) excluded(ctx context.Context, tx *db.Tx, seat Seat, at time.Time
 	w := q.work(tx, at)
 	w.batch.Queue(`update seats set supervises = null, supervises_as = '', supervises_since = null where user_id = @by`, args{"by": seat.User})
 	w.supervision(journal.SupervisionEnded, o, seat.User, why("dismissed"))
-	return w.done()
+	return w.done(ctx)
 }
 
 // AwaitSupervision waits until who supervises the talk that an offer led to, or how,

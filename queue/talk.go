@@ -197,7 +197,7 @@ func (q *Queue) takeCommand(ctx context.Context, offer uuid.UUID, at time.Time) 
 // asked), and what happened. A talk that is over stays so.
 func (q *Queue) Stands(ctx context.Context, offer uuid.UUID, t Talk, reason string, happened journal.Kind, to Target, at time.Time) error {
 	err := q.db.Tx(ctx, func(tx *db.Tx) error {
-		o, seat, err := lockOffer(ctx, tx, offer)
+		o, seat, err := lockOffer(ctx, tx, offer, anyOffer)
 		if err != nil || seat.Doing != Talking || seat.Offer != null(offer) {
 			return err
 		}
@@ -212,7 +212,7 @@ func (q *Queue) Stands(ctx context.Context, offer uuid.UUID, t Talk, reason stri
 		w := q.work(tx, at)
 		w.seat(seat)
 		w.both(happened, o, data)
-		return w.done()
+		return w.done(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("note how a talk stands: %w", err)
@@ -255,7 +255,7 @@ func (q *Queue) give(ctx context.Context, tx *db.Tx, offer uuid.UUID, to Target,
 		return err
 	}
 	if to.Number != "" {
-		return w.done()
+		return w.done(ctx)
 	}
 	if err := w.again(ctx, o.Contact, to.Topic); err != nil {
 		return err
@@ -265,7 +265,7 @@ func (q *Queue) give(ctx context.Context, tx *db.Tx, offer uuid.UUID, to Target,
 	} else {
 		w.wake(TopicMatch)
 	}
-	return w.done()
+	return w.done(ctx)
 }
 
 // lets frees the operator of a talk that goes on without them; ErrTooLate when it
@@ -324,7 +324,7 @@ func (q *Queue) Requeue(ctx context.Context, contact uuid.UUID, reason string, a
 			return err
 		}
 		w.wake(TopicMatch)
-		return w.done()
+		return w.done(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("requeue a caller: %w", err)
@@ -354,7 +354,7 @@ func (q *Queue) Ask(ctx context.Context, offer uuid.UUID, colleague int64, at ti
 		w := q.work(tx, at)
 		asked := w.ask(seats[colleague], from.Contact, q.node, true)
 		o = &asked
-		return w.done()
+		return w.done(ctx)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ask a colleague: %w", err)
@@ -393,7 +393,7 @@ func (q *Queue) HandOver(ctx context.Context, offer, asked uuid.UUID, at time.Ti
 		next.Talk, next.TalkWhy = Together, ""
 		w.seat(next)
 		w.both(journal.Joined, to, nil)
-		return w.done()
+		return w.done(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("hand a caller over: %w", err)

@@ -188,12 +188,9 @@ func (f *begun) apply(ctx context.Context, tx *db.Tx) error {
 	var batch pgx.Batch
 	queueBegun(&batch, []*begun{f})
 	line, _ := f.entry()
-	if err := journal.Queue(&batch, line); err != nil {
-		return err
-	}
 	tx.Wake(topicJournal, line.Stream)
-	tx.Later(&batch, journal.Replayed)
-	return nil
+	tx.Later(&batch, nil)
+	return journal.Append(ctx, tx, line)
 }
 
 func (f *begun) entry() (journal.Line, bool) {
@@ -244,6 +241,9 @@ func stepSQL(kind journal.Kind, which string) string {
 	set := ``
 	if column := instants[kind]; column != "" {
 		set = `, ` + column + ` = coalesce(c.` + column + `, f.at)`
+	}
+	if kind == journal.Talking { // whoever talks with the caller has taken the matter in charge
+		set += `, tk = coalesce(c.tk, case when f.operator > 0 and coalesce(c.ticket_id, nullif(f.ticket, 0)) is not null then greatest(c.t0, f.at) end)`
 	}
 	return `update contacts c set topic_id = coalesce(nullif(f.topic, 0), c.topic_id), urgency = coalesce(nullif(f.urgency, 0), c.urgency),
 		operator_id = coalesce(nullif(f.operator, 0), c.operator_id), ticket_id = coalesce(c.ticket_id, nullif(f.ticket, 0)),
@@ -431,30 +431,26 @@ func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
 			return ErrNodeLives
 		}
 	}
-	var before *string
-	var ticket *int64
-	var from time.Time
-	err := tx.QueryRow(ctx, `select ending, ticket_id, t0 from contacts where id = $1 for update`, f.Contact).Scan(&before, &ticket, &from)
-	switch {
-	case err != nil:
-		return found(err)
-	case before != nil: // exactly one ending
-		return nil
-	}
-	if f.Ending == MessageLeft && ticket == nil { // the message of a caller who came while the database was away
-		id, err := openTicket(ctx, tx, f.Contact, Matter{Channel: Voicemail, At: f.At})
-		if err != nil {
+	if f.Ending == MessageLeft { // it needs a ticket: the caller may have come while the database was away
+		if _, err := openTicket(ctx, tx, f.Contact, Matter{Channel: Voicemail, At: f.At}); errors.Is(err, ErrEnded) {
+			return nil // exactly one ending
+		} else if err != nil {
 			return err
 		}
-		ticket = &id
 	}
 	args, err := endArgs(f)
 	if err != nil {
 		return err
 	}
-	var batch pgx.Batch
-	batch.Queue(endSQL(endRows+aloneRow), args)
-	tx.Later(&batch, nil)
+	var ticket *int64
+	err = tx.QueryRow(ctx, endSQL(endRows+aloneRow+` and c.ending is null returning c.ticket_id`), args).Scan(&ticket)
+	if errors.Is(err, pgx.ErrNoRows) { // exactly one ending
+		var ended bool
+		return found(tx.QueryRow(ctx, `select true from contacts where id = $1`, f.Contact).Scan(&ended))
+	}
+	if err != nil {
+		return err
+	}
 	line := f.line(ticket)
 	tx.Wake(topicJournal, line.Stream)
 	if err := journal.Append(ctx, tx, line); err != nil {

@@ -98,33 +98,39 @@ func (b *Book) Take(ctx context.Context, number string, by int64, at time.Time) 
 // takeOver gives a ticket to an operator. The contacts it came from were taken
 // in charge when it was first taken (Tk).
 func takeOver(ctx context.Context, tx *db.Tx, ticket int64, contact uuid.UUID, by int64, at time.Time) error {
-	if _, err := tx.Exec(ctx, `update tickets set status = 'in_charge', owner_id = @by, taken_at = coalesce(taken_at, @at), version = version + 1 where id = @ticket`,
-		pgx.StrictNamedArgs{"ticket": ticket, "by": by, "at": at}); err != nil {
-		return err
-	}
-	if err := takenInCharge(ctx, tx, ticket, at); err != nil {
-		return err
-	}
+	var b pgx.Batch
+	b.Queue(takeSQL, takeArgs(ticket, by, at))
+	tx.Later(&b, nil)
+	leaveTaken(tx, ticket, at)
 	return note(ctx, tx, ticket, journal.Taken, contact, by, at, nil)
 }
 
 // takeOpen is takeOver for a ticket that nobody has taken; a ticket somebody
 // has, or has closed meanwhile, stays as it is.
 func takeOpen(ctx context.Context, tx *db.Tx, ticket int64, contact uuid.UUID, by int64, at time.Time) error {
-	var status Status
-	if err := tx.QueryRow(ctx, `select status from tickets where id = $1 for update`, ticket).Scan(&status); err != nil {
+	tag, err := tx.Exec(ctx, takeSQL+` and status = 'open'`, takeArgs(ticket, by, at))
+	if err != nil {
 		return err
 	}
-	if status != Open {
-		return takenInCharge(ctx, tx, ticket, at)
+	leaveTaken(tx, ticket, at)
+	if tag.RowsAffected() == 0 {
+		return nil
 	}
-	return takeOver(ctx, tx, ticket, contact, by, at)
+	return note(ctx, tx, ticket, journal.Taken, contact, by, at, nil)
 }
 
-func takenInCharge(ctx context.Context, tx *db.Tx, ticket int64, at time.Time) error {
-	_, err := tx.Exec(ctx, `update contacts set tk = greatest(t0, @at::timestamptz) where ticket_id = @ticket and tk is null`,
-		pgx.StrictNamedArgs{"ticket": ticket, "at": at})
-	return err
+const takeSQL = `update tickets set status = 'in_charge', owner_id = @by, taken_at = coalesce(taken_at, @at), version = version + 1 where id = @ticket`
+
+func takeArgs(ticket, by int64, at time.Time) pgx.StrictNamedArgs {
+	return pgx.StrictNamedArgs{"ticket": ticket, "by": by, "at": at}
+}
+
+// leaveTaken gives the contacts of a ticket their Tk with the next round of a
+// transaction.
+func leaveTaken(tx *db.Tx, ticket int64, at time.Time) {
+	var b pgx.Batch
+	b.Queue(`update contacts set tk = greatest(t0, @at::timestamptz) where ticket_id = @ticket and tk is null`, pgx.StrictNamedArgs{"ticket": ticket, "at": at})
+	tx.Later(&b, nil)
 }
 
 // Close closes with a code of Outcomes. A closing without owner is also a
@@ -197,9 +203,7 @@ func (b *Book) Reopen(ctx context.Context, number string, by int64, at time.Time
 			pgx.StrictNamedArgs{"ticket": t.ID, "status": next, "by": by, "at": at}); err != nil {
 			return err
 		}
-		if err := takenInCharge(ctx, tx, t.ID, at); err != nil {
-			return err
-		}
+		leaveTaken(tx, t.ID, at)
 		return note(ctx, tx, t.ID, journal.Reopened, uuid.Nil, by, at, nil)
 	})
 }

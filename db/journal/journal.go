@@ -168,29 +168,30 @@ func SeatStream(user int64) string { return "seat:" + strconv.FormatInt(user, 10
 
 const appendSQL = `select journal_append($1::jsonb)`
 
-// patient is a transaction that can leave statements for its next round (db.Tx).
-type patient interface {
-	Later(b *pgx.Batch, read func(error) error)
+// gatherer is a transaction that can leave rows for its COMMIT (db.Tx).
+type gatherer interface {
+	Gather(sql string, rows []any, read func(error) error)
 }
 
 // Append writes lines at the ends of their streams, in one statement. Two
 // transactions that append to the same stream wait for each other. Whoever
-// commits them wakes the topic "journal". A db.Tx writes them with whatever it
-// says next: an error of theirs, ErrReplayed too, is then that statement's, or the
-// COMMIT's.
+// commits them wakes the topic "journal". A db.Tx writes all its lines with its
+// COMMIT: an error of theirs, ErrReplayed too, is then the COMMIT's.
 func Append(ctx context.Context, tx pgx.Tx, lines ...Line) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	arg, err := encode(lines)
+	rows, err := wires(lines)
 	if err != nil {
 		return err
 	}
-	if p, ok := tx.(patient); ok {
-		var b pgx.Batch
-		b.Queue(appendSQL, arg)
-		p.Later(&b, failed)
+	if g, ok := tx.(gatherer); ok {
+		g.Gather(appendSQL, rows, failed)
 		return nil
+	}
+	arg, err := encode(rows)
+	if err != nil {
+		return err
 	}
 	if _, err := tx.Exec(ctx, appendSQL, arg); err != nil {
 		return failed(err)
@@ -204,7 +205,11 @@ func Queue(b *pgx.Batch, lines ...Line) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	arg, err := encode(lines)
+	rows, err := wires(lines)
+	if err != nil {
+		return err
+	}
+	arg, err := encode(rows)
 	if err != nil {
 		return err
 	}
@@ -241,21 +246,26 @@ type wire struct {
 	Fact    *uuid.UUID     `json:"fact,omitempty"`
 }
 
-func encode(lines []Line) (string, error) {
-	out := make([]wire, len(lines))
+func wires(lines []Line) ([]any, error) {
+	out := make([]any, len(lines))
 	for i, l := range lines {
 		if l.Stream == "" || l.Kind == "" || l.At.IsZero() || strings.ContainsAny(l.Stream+string(l.Kind), "\n\x00") {
-			return "", fmt.Errorf("journal line %q of stream %q at %v: stream, kind and instant are needed", l.Kind, l.Stream, l.At)
+			return nil, fmt.Errorf("journal line %q of stream %q at %v: stream, kind and instant are needed", l.Kind, l.Stream, l.At)
 		}
-		out[i] = wire{Stream: l.Stream, At: l.At.UnixMicro(), Kind: l.Kind, Ticket: l.Ticket, User: l.User, Data: l.Data}
+		w := wire{Stream: l.Stream, At: l.At.UnixMicro(), Kind: l.Kind, Ticket: l.Ticket, User: l.User, Data: l.Data}
 		if l.Contact.Valid {
-			out[i].Contact = &lines[i].Contact.UUID
+			w.Contact = &lines[i].Contact.UUID
 		}
 		if l.Fact.Valid {
-			out[i].Fact = &lines[i].Fact.UUID
+			w.Fact = &lines[i].Fact.UUID
 		}
+		out[i] = w
 	}
-	b, err := json.Marshal(out)
+	return out, nil
+}
+
+func encode(rows []any) (string, error) {
+	b, err := json.Marshal(rows)
 	if err != nil {
 		return "", fmt.Errorf("encode journal lines: %w", err)
 	}
