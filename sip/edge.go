@@ -39,7 +39,9 @@ const (
 	maxStrangers    = 256                   // of those that have not shown who they are; one more ends the oldest
 	maxConnsSource  = 16                    // of those of one source
 	writeLongest    = 5 * time.Second       // a peer that does not read is gone
-	writesWaiting   = 64                    // messages to one peer: more than a telephone gets in those five seconds
+	waitingKnown    = 4 << 20               // octets to one peer who does not read them: what a carrier gets in those five seconds, at 400 calls a second
+	waitingStranger = 64 << 10              // octets to one who has not shown who it is
+	waitingKept     = 64 << 10              // octets: a larger buffer is given up when it is empty
 	partingLongest  = time.Second           // for what is left to say to a peer when its connection ends
 	cancelsKept     = 5 * time.Second       // a CANCEL that overtook its INVITE on the way
 	maxCancels      = 1024
@@ -200,15 +202,17 @@ type streamEdge struct {
 	searched int       // octets of buf that hold no end of its headers
 	need     int       // octets of the message, once its headers are known
 
-	out  chan []byte   // to be written; who writes waits for no peer
-	done chan struct{} // closed by Close
-	once sync.Once
+	outMu sync.Mutex    // guards out
+	out   []byte        // to be written; who writes waits for no peer
+	more  chan struct{} // there is something
+	done  chan struct{} // closed by Close
+	once  sync.Once
 }
 
 // admit takes a connection in, or not. Strangers never take the places of those who
 // have shown who they are, and of one another those of who has had time enough.
 func (a *Agent) admit(conn net.Conn, f flow) (*streamEdge, bool) {
-	s := &streamEdge{Conn: conn, a: a, flow: f, since: time.Now(), out: make(chan []byte, writesWaiting), done: make(chan struct{})}
+	s := &streamEdge{Conn: conn, a: a, flow: f, since: time.Now(), more: make(chan struct{}, 1), done: make(chan struct{})}
 	s.flow.write = s.send
 	source := sourceOf(s.flow.remote.Addr())
 	_, trusted := a.trunkOf(s.flow.remote.Addr())
@@ -281,44 +285,48 @@ func (s *streamEdge) Close() error {
 	return nil
 }
 
-// write writes what is to be written until the connection ends, and closes it.
+// write writes what is to be written until the connection ends, and closes it. What
+// came while it wrote goes in one piece.
 func (s *streamEdge) write() {
 	defer s.a.writers.Done()
 	defer s.Conn.Close()
+	var written []byte
 	for {
+		ended := false
 		select {
-		case b := <-s.out:
-			if isDone(s.done) {
-				s.last(b)
-				return
-			}
+		case <-s.more:
+			ended = isDone(s.done)
+		case <-s.done:
+			ended = true
+		}
+		if !ended {
 			_ = s.Conn.SetWriteDeadline(time.Now().Add(writeLongest))
-			if _, err := s.Conn.Write(b); err != nil {
+		} else {
+			_ = s.Conn.SetWriteDeadline(time.Now().Add(partingLongest)) // for what is left
+		}
+		written = s.waiting(written)
+		if len(written) > 0 {
+			if _, err := s.Conn.Write(written); err != nil {
 				_ = s.Close() // half a message may be under way: nothing can follow it
 				return
 			}
-		case <-s.done:
-			s.last(nil)
+		}
+		if ended {
 			return
 		}
 	}
 }
 
-// last writes what is left when the connection ends.
-func (s *streamEdge) last(b []byte) {
-	_ = s.Conn.SetWriteDeadline(time.Now().Add(partingLongest))
-	for {
-		if len(b) > 0 {
-			if _, err := s.Conn.Write(b); err != nil {
-				return
-			}
-		}
-		select {
-		case b = <-s.out:
-		default:
-			return
-		}
+// waiting takes what is to be written, and leaves a buffer for what comes next.
+func (s *streamEdge) waiting(spare []byte) []byte {
+	if cap(spare) > waitingKept {
+		spare = nil
 	}
+	s.outMu.Lock()
+	defer s.outMu.Unlock()
+	b := s.out
+	s.out = spare[:0]
+	return b
 }
 
 // Write is sipgo's way out. It never waits: a peer that does not read keeps nobody
@@ -328,13 +336,25 @@ func (s *streamEdge) Write(b []byte) (int, error) {
 	if isDone(s.done) {
 		return 0, net.ErrClosed
 	}
-	select {
-	case s.out <- bytes.Clone(b):
-		return len(b), nil
-	default:
+	most := waitingStranger
+	if s.known.Load() {
+		most = waitingKnown
+	}
+	s.outMu.Lock()
+	room := len(s.out)+len(b) <= most
+	if room {
+		s.out = append(s.out, b...)
+	}
+	s.outMu.Unlock()
+	if !room {
 		_ = s.Close()
 		return 0, net.ErrClosed
 	}
+	select {
+	case s.more <- struct{}{}:
+	default: // it knows
+	}
+	return len(b), nil
 }
 
 func (s *streamEdge) send(b []byte) error {

@@ -417,3 +417,25 @@ func TestACarrierAsksWhileWeClose(t *testing.T) {
 		}
 	})
 }
+
+// TestABurstOverOneConnection: a carrier's proxy sends everything over one
+// connection, and all at once after it was away.
+func TestABurstOverOneConnection(t *testing.T) {
+	h := newHouse(t, nil, func(_ *house, ctx context.Context, c *Call) { _ = c.Refuse(ctx, 486, 0) })
+	l := h.tcp()
+	const calls = 500
+	var all strings.Builder
+	for i := range calls {
+		l.seq, l.callID, l.tag = 1, fmt.Sprintf("burst-%d", i), fmt.Sprintf("t%d", i)
+		all.WriteString(l.request("INVITE", randomText(), "", l.offer("")))
+	}
+	l.write(all.String())
+	for n := 0; n < calls; {
+		switch m := l.read(); {
+		case m == "":
+			t.Fatalf("%d of %d calls were answered", n, calls)
+		case strings.HasPrefix(m, "SIP/2.0 486"):
+			n++
+		}
+	}
+}
