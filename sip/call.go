@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -265,7 +266,7 @@ func (c *Call) agree(g agreement) {
 	c.format = g.format
 	switch {
 	case g.crypto != nil:
-		c.crypto = &media.Crypto{Suite: g.crypto.suite, Ours: c.local.key.of(g.crypto.suite), Theirs: g.crypto.key}
+		c.crypto = &media.Crypto{Suite: g.crypto.suite, Ours: c.local.key.of(g.crypto.suite), Theirs: g.crypto.key, OurID: c.local.key.id, TheirsID: g.crypto.id}
 	case g.index != noMedia: // in clear; what may follow has another key, for nobody counts the packets of this one
 		c.crypto, c.local.key.made = nil, false
 	}
@@ -292,7 +293,7 @@ func (c *Call) response(req *sip.Request, status int, body []byte) *sip.Response
 	}
 	if status < 300 && status > 100 {
 		c.dlg.mu.Lock()
-		contact := ownURI("pronto", c.dlg.flow)
+		contact := c.dlg.contact(c.dlg.flow)
 		c.dlg.mu.Unlock()
 		res.AppendHeader(&sip.ContactHeader{Address: contact})
 		res.AppendHeader(sip.NewHeader("Allow", allow))
@@ -390,7 +391,7 @@ func (c *Call) takeDescription(s *sdp) error {
 	if err != nil {
 		return err
 	}
-	if g.crypto != nil && (g.crypto.tag != ownTag || g.crypto.suite != c.local.key.suite) {
+	if g.crypto != nil && (g.crypto.tag != cmp.Or(c.local.key.tag, ownTag) || g.crypto.suite != c.local.key.suite) {
 		return fmt.Errorf("%w: encrypted as we did not offer", ErrNoCodec) // RFC 4568 §5.1.3
 	}
 	if c.stream != nil && c.state != over {

@@ -21,14 +21,35 @@ func TestParseCrypto(t *testing.T) {
 		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey:                           true,
 		"999999999 AES_CM_128_HMAC_SHA1_32 inline:" + goodKey + "|2^20":         true,
 		"1 aes_cm_128_hmac_sha1_80 INLINE:" + goodKey + "|1048576 WSH=64":       true,
-		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|2^31|1:4":             false, // a master key identifier
-		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|1:4":                  false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|2^31|1:4":             true, // a master key identifier
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|1:4":                  true,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|255:1":                true,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|256:1":                false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|1:0":                  false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|1:128":                false, // the RFC's most: longer than the sound is worth
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|1:":                   false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|:1":                   false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|-1:1":                 false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|2^31|":                false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "||1:4":                 false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|1:4|2^31":             false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|2^31|1:4|1:4":         false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|2^49":                 false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|281474976710657":      false, // 2^48 + 1
 		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|2^10":                 false, // over in twenty seconds
 		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|":                     false,
 		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + ";inline:" + goodKey:    false,
 		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + " UNENCRYPTED_SRTP":     false,
 		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + " UNAUTHENTICATED_SRTP": false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + " UNENCRYPTED_SRTCP":    false,
 		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + " KDR=1":                false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + " FEC_ORDER=FEC_SRTP":   false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + " FEC_KEY=inline:x":     false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + " WSH=63":               false, // §6.3.6: 64 at the least
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + " WSH=":                 false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + " SOMETHING=1":          false,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + " -something=1 WSH=128": true,
+		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + " -":                    false,
 		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey[:39]:                      false,
 		"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "AAAA":                  false,
 		"1 AES_CM_128_HMAC_SHA1_80 inline:":                                     false,
@@ -63,7 +84,7 @@ func FuzzCrypto(f *testing.F) {
 			return
 		}
 		k := ownKey{made: true, suite: c.suite, key: c.key}
-		again, ok := parseCrypto(strings.TrimSuffix(strings.TrimPrefix(k.line(c.tag, c.suite), "a=crypto:"), "\r\n"))
+		again, ok := parseCrypto(strings.TrimSuffix(strings.TrimPrefix(k.line(c.tag, c.suite, c.id), "a=crypto:"), "\r\n"))
 		if !ok || again != c {
 			t.Fatalf("%q was read as %v, written, and read as %v", value, c.tag, again.tag)
 		}
@@ -172,6 +193,8 @@ func TestOffersOfSRTP(t *testing.T) {
 		status, want         string
 	}{
 		{"the first that we can do", "RTP/SAVP", line1 + line7, false, "200", "a=crypto:7 AES_CM_128_HMAC_SHA1_32 inline:"},
+		{"a key with a name", "RTP/SAVP", "a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|2^31|1:4 KDR=1\r\n" +
+			"a=crypto:4 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey + "|2^31|258:2\r\n" + line7, false, "200", "|258:2\r\n"},
 		{"beside sound in clear", "RTP/AVP", line1 + line7, false, "200", "a=crypto:7 AES_CM_128_HMAC_SHA1_32 inline:"},
 		{"none that we can do, beside sound in clear", "RTP/AVP", line1, false, "200", ""},
 		{"none that we can do", "RTP/SAVP", line1, false, "488", ""},
@@ -198,6 +221,39 @@ func TestOffersOfSRTP(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRekeyByReinvite: a new key of theirs gets a new one of ours, under the tag that
+// they offer; the same one changes nothing.
+func TestRekeyByReinvite(t *testing.T) {
+	h, whom := safeHouse(t, waitAnswer, func(_ *house, c *Config) { c.Trunks[0].SRTP = SRTPRequired })
+	l := h.safe(whom)
+	other := strings.Replace(goodKey, "d0Rm", "AAAA", 1)
+	var ours []string
+	for i, line := range []string{"1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey, "2 AES_CM_128_HMAC_SHA1_80 inline:" + other + "|1:1",
+		"2 AES_CM_128_HMAC_SHA1_80 inline:" + other + "|1:1", "3 AES_CM_128_HMAC_SHA1_32 inline:" + other} {
+		l.seq++
+		l.write(l.request("INVITE", randomText(), "", strings.Replace(l.offer("a=crypto:"+line+"\r\n"), "RTP/AVP", "RTP/SAVP", 1)))
+		answer := l.want("SIP/2.0 200")
+		l.toTag = tagOf(answer, "To")
+		l.write(l.request("ACK", randomText(), "", ""))
+		_, key, _ := strings.Cut(bodyOf(answer), "a=crypto:"+line[:strings.Index(line, ":")+1])
+		key, _, _ = strings.Cut(key, "\r\n")
+		key, name, _ := strings.Cut(key, "|")
+		if len(key) != len(goodKey) || strings.HasSuffix(line, "|1:1") != (name == "1:1") {
+			t.Fatalf("offer %d was answered %s", i, answer)
+		}
+		ours = append(ours, key)
+	}
+	if ours[0] == ours[1] || ours[1] != ours[2] || ours[2] == ours[3] {
+		t.Errorf("our keys: %q", ours)
+	}
+	if (<-h.calls).Stream() == nil {
+		t.Error("no sound")
+	}
+	l.seq++
+	l.write(l.request("BYE", randomText(), "", ""))
+	l.want("SIP/2.0 200")
 }
 
 // TestAnotherSuiteThanOffered ends the call: the answer must choose among ours.

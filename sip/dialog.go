@@ -26,6 +26,7 @@ type dialog struct {
 	a        *Agent
 	callID   string
 	localTag string
+	sips     bool // whoever began it wants TLS on every hop
 
 	mu        sync.Mutex // guards what follows
 	remoteTag string
@@ -55,7 +56,8 @@ func newServerDialog(a *Agent, req *sip.Request, f flow, localTag string) *dialo
 	if c := req.Contact(); c != nil && !c.Address.Wildcard {
 		d.target = *c.Address.Clone()
 	}
-	for _, h := range req.GetHeaders("record-route") { // RFC 3261 §12.1.1: in order
+	d.sips = req.Recipient.IsEncrypted() || d.target.IsEncrypted() // RFC 3261 §12.1.1
+	for _, h := range req.GetHeaders("record-route") {             // RFC 3261 §12.1.1: in order
 		if rr, ok := h.(*sip.RecordRouteHeader); ok {
 			d.routes = append(d.routes, *rr.Address.Clone())
 		}
@@ -67,6 +69,7 @@ func newServerDialog(a *Agent, req *sip.Request, f flow, localTag string) *dialo
 func newClientDialog(a *Agent, local sip.FromHeader, remote sip.ToHeader, target sip.Uri, f flow) *dialog {
 	d := &dialog{a: a, callID: randomText() + "@" + hostText(f.local.Addr()), localTag: randomText(), flow: f}
 	d.local, d.remote, d.target, d.seq = local, remote, target, randomSeq()
+	d.sips = target.IsEncrypted() // RFC 3261 §8.1.1.8
 	d.local.Params = sip.HeaderParams{{K: "tag", V: d.localTag}}
 	return d
 }
@@ -340,6 +343,15 @@ func ownURI(user string, f flow) sip.Uri {
 	u := sip.Uri{Scheme: "sip", User: user, Host: hostText(f.local.Addr()), Port: int(f.local.Port())}
 	if f.tcp {
 		u.UriParams = sip.HeaderParams{{K: "transport", V: strings.ToLower(f.network())}}
+	}
+	return u
+}
+
+// contact is our own address in a dialog.
+func (d *dialog) contact(f flow) sip.Uri {
+	u := ownURI("pronto", f)
+	if d.sips {
+		u.Scheme, u.UriParams = schemeSIPS, nil // RFC 5630 §3.1.4: transport=tls says no more
 	}
 	return u
 }

@@ -536,7 +536,7 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		a.reject(f, m, &fault{status: status, reason: reasonOf(status)})
 		return false
 	}
-	if fault := validate(m, method, uri, a.isOurs); fault != nil {
+	if fault := validate(m, method, uri, f.tls, a.isOurs); fault != nil {
 		a.reject(f, m, fault)
 		return false
 	}

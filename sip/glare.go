@@ -100,7 +100,7 @@ func (c *Call) reinvite(ctx context.Context, extra []sip.Header) (*sip.Response,
 	c.mu.Lock()
 	body := c.local.again()
 	c.mu.Unlock()
-	req.AppendHeader(&sip.ContactHeader{Address: ownURI("pronto", f)})
+	req.AppendHeader(&sip.ContactHeader{Address: c.dlg.contact(f)})
 	req.AppendHeader(sip.NewHeader("Allow", allow))
 	for _, h := range extra {
 		req.AppendHeader(h)

@@ -203,6 +203,7 @@ func (c *Call) renegotiate(req *sip.Request, offerBack bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.rekey(g)
 	answer := c.local.answer(offer, g)
 	c.agree(g)
 	return answer, nil

@@ -327,7 +327,7 @@ func (a *Agent) invite(ctx context.Context, c *Call, extra []sip.Header, late bo
 		c.mu.Lock()
 		c.ackSeq = req.CSeq().SeqNo
 		c.mu.Unlock()
-		req.AppendHeader(&sip.ContactHeader{Address: ownURI("pronto", f)})
+		req.AppendHeader(&sip.ContactHeader{Address: c.dlg.contact(f)})
 		req.AppendHeader(sip.NewHeader("Allow", allow))
 		for _, h := range slices.Concat(extra, more) {
 			req.AppendHeader(h)

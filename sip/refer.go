@@ -253,7 +253,7 @@ func (c *Call) notify(open *referral, status int, state string) bool {
 	if open.id != 0 {
 		event += ";id=" + strconv.FormatUint(uint64(open.id), 10)
 	}
-	req.AppendHeader(&sip.ContactHeader{Address: ownURI("pronto", f)})
+	req.AppendHeader(&sip.ContactHeader{Address: c.dlg.contact(f)})
 	req.AppendHeader(sip.NewHeader("Event", event))
 	req.AppendHeader(sip.NewHeader("Subscription-State", state))
 	req.AppendHeader(sip.NewHeader("Content-Type", fragment))
@@ -300,7 +300,7 @@ func (c *Call) Refer(ctx context.Context, to string) (told <-chan int, err error
 	c.told = list
 	c.mu.Unlock()
 	req, f := c.dlg.request(sip.REFER, 0)
-	req.AppendHeader(&sip.ContactHeader{Address: ownURI("pronto", f)})
+	req.AppendHeader(&sip.ContactHeader{Address: c.dlg.contact(f)})
 	req.AppendHeader(sip.NewHeader("Refer-To", to))
 	res, err := c.a.ask(ctx, req, f, reinviteWait)
 	switch {
@@ -351,7 +351,9 @@ func (a *Agent) onDialled(c *Call, extension string) {
 	if c.dlg.flow.tls {
 		c.srtp = a.cfg.SRTP
 	}
-	to, status := a.dialledIn(c.req.Recipient.String())
+	called := c.req.Recipient.Clone()
+	called.Scheme = "sip" // sips has come as it should
+	to, status := a.dialledIn(called.String())
 	if status != 0 {
 		_ = c.refuse(status, 0)
 		return

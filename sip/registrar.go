@@ -295,7 +295,7 @@ func readContacts(m *raw, extension, node string, f flow, now time.Time) (wish, 
 			}
 			scheme, _, host := uriParts(c.uri)
 			switch {
-			case scheme != "sip" || host == "" || len(c.uri) > maxContact || strings.ContainsAny(c.uri, " \t<>\""):
+			case scheme != "sip" && (scheme != schemeSIPS || !f.tls) || host == "" || len(c.uri) > maxContact || strings.ContainsAny(c.uri, " \t<>\""):
 				return w, bad("Contact")
 			case expires == 0:
 				w.remove = append(w.remove, c.uri)

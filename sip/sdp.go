@@ -432,7 +432,7 @@ func (l *local) offer(laws []uint8, dir direction, t terms) []byte {
 	}
 	fmt.Fprintf(&b, "a=rtpmap:%d telephone-event/8000\r\na=fmtp:%d 0-15\r\na=ptime:20\r\na=%s\r\n", ownKeyPT, ownKeyPT, dir)
 	if t.crypto {
-		b.WriteString(l.key.line(ownTag, l.key.suite))
+		b.WriteString(l.key.line(ownTag, l.key.suite, ""))
 	}
 	return l.write(b.String())
 }
@@ -475,7 +475,7 @@ func (l *local) answer(o *sdp, a agreement) []byte {
 		}
 		fmt.Fprintf(&b, "a=ptime:20\r\na=%s\r\n", a.dir)
 		if a.crypto != nil {
-			b.WriteString(l.key.line(a.crypto.tag, a.crypto.suite)) // RFC 4568 §5.1.2: the tag of the line that was chosen
+			b.WriteString(l.key.line(a.crypto.tag, a.crypto.suite, a.crypto.id)) // RFC 4568 §5.1.2: the tag of the line that was chosen
 		}
 	}
 	return l.write(b.String())

@@ -302,7 +302,7 @@ func (c *Call) refresh(ctx context.Context) error {
 func (c *Call) renewBy(ctx context.Context, method sip.RequestMethod, extra []sip.Header) (*sip.Response, error) {
 	if method == sip.UPDATE {
 		req, f := c.dlg.request(sip.UPDATE, 0)
-		req.AppendHeader(&sip.ContactHeader{Address: ownURI("pronto", f)})
+		req.AppendHeader(&sip.ContactHeader{Address: c.dlg.contact(f)})
 		req.AppendHeader(sip.NewHeader("Allow", allow))
 		for _, h := range extra {
 			req.AppendHeader(h)

@@ -86,6 +86,58 @@ func TestATelephoneRegistersAndRingsOverTLS(t *testing.T) {
 	}
 }
 
+// TestSIPS: an address that wants TLS on every hop is taken where it has come by TLS, and
+// answered with one; over TCP in clear it is refused. So is a telephone that registers so.
+func TestSIPS(t *testing.T) {
+	h, whom := safeHouse(t, waitAnswer)
+	for _, safe := range []bool{false, true} {
+		l := h.tcp()
+		if safe {
+			l = h.safe(whom)
+		}
+		l.seq++
+		l.write(strings.Replace(l.request("INVITE", randomText(), "", l.offer("")), "INVITE sip:", "INVITE sips:", 1))
+		if !safe {
+			l.want("SIP/2.0 416")
+			continue
+		}
+		ok := l.want("SIP/2.0 200")
+		if contact := headerOf(ok, "Contact"); contact != "<sips:pronto@"+h.a.TLSAddr().String()+">" {
+			t.Errorf("Contact: %s", contact)
+		}
+		l.toTag = tagOf(ok, "To")
+		for _, method := range []string{"ACK", "BYE"} {
+			if method == "BYE" {
+				l.seq++
+			}
+			l.write(strings.Replace(l.request(method, randomText(), "", ""), " sip:800000001@", " sips:pronto@", 1))
+		}
+		l.want("SIP/2.0 200")
+	}
+	for _, safe := range []bool{false, true} {
+		m, _ := scan([]byte("REGISTER sips:pronto SIP/2.0\r\nContact: <sips:1001@192.0.2.1>\r\n\r\n"))
+		if w, fault := readContacts(m, "1001", "", flow{tcp: true, tls: safe}, time.Now()); (fault == nil && len(w.add) == 1) != safe {
+			t.Errorf("by TLS %v: %+v, %v", safe, w, fault)
+		}
+	}
+	p := h.safe(whom)
+	_ = h.phones.Bind(t.Context(), Binding{Extension: "1001", Contact: "sips:1001@" + p.addr.String(), Source: p.addr, Transport: "tls", Expires: time.Now().Add(time.Hour)})
+	got := h.ring(t.Context(), "1001", Caller{})
+	invite := p.want("INVITE sips:1001@" + p.addr.String() + " ")
+	if contact := headerOf(invite, "Contact"); contact != "<sips:pronto@"+h.a.TLSAddr().String()+">" {
+		t.Errorf("Contact: %s", contact)
+	}
+	busy := "SIP/2.0 486 Busy Here\r\n"
+	for _, name := range []string{"Via", "From", "To", "Call-ID", "CSeq"} {
+		busy += name + ": " + headerOf(invite, name) + "\r\n"
+	}
+	p.write(busy + "Content-Length: 0\r\n\r\n")
+	p.want("ACK sips:1001@")
+	if r := <-got; !errors.Is(r.err, ErrDeclined) {
+		t.Errorf("rung: %v", r.err)
+	}
+}
+
 func TestATrunkOverTLS(t *testing.T) {
 	carrier, whom := safeHouse(t, waitAnswer)
 	desk, _ := safeHouse(t, ring)

@@ -36,8 +36,8 @@ func bad(why string) *fault {
 }
 
 // validate looks at a request as RFC 3261 §8.2 wants it looked at, in the order
-// in which RFC 4475 expects to be answered. nil: nothing is wrong.
-func validate(m *raw, method, uri string, ourHost func(string) bool) *fault {
+// in which RFC 4475 expects to be answered. safe: it came by TLS. nil: nothing is wrong.
+func validate(m *raw, method, uri string, safe bool, ourHost func(string) bool) *fault {
 	for _, name := range single {
 		if m.count(name) > 1 {
 			return bad("more than one " + name) // RFC 4475 §3.3.8
@@ -61,7 +61,7 @@ func validate(m *raw, method, uri string, ourHost func(string) bool) *fault {
 	if f := validateMethod(method); f != nil {
 		return f
 	}
-	if f := validateAddresses(m, method, uri); f != nil {
+	if f := validateAddresses(m, method, uri, safe); f != nil {
 		return f
 	}
 	if f := validateForwards(m, uri, ourHost); f != nil {
@@ -91,18 +91,18 @@ func validateMethod(method string) *fault {
 }
 
 // validateAddresses checks Request-URI, From, To and Contact.
-func validateAddresses(m *raw, method, uri string) *fault {
+func validateAddresses(m *raw, method, uri string, safe bool) *fault {
 	scheme, rest, ok := strings.Cut(uri, ":")
 	if !ok || !isScheme(scheme) {
 		return bad("Request-URI")
 	}
-	switch strings.ToLower(scheme) {
-	case "sip":
+	switch scheme = strings.ToLower(scheme); {
+	case scheme == "sip", scheme == schemeSIPS && safe:
 		if strings.Contains(rest, "?") {
 			return bad("headers in Request-URI") // RFC 4475 §3.1.2.11
 		}
-	case "tel":
-	default: // sips too: it would promise an encryption that is not there
+	case scheme == "tel":
+	default: // sips in clear too: it promises an encryption that is not there (RFC 3261 §26.2.2)
 		return &fault{status: sip.StatusRequestedRangeNotSatisfiable, reason: "Unsupported URI Scheme"}
 	}
 	for _, name := range []string{"from", "to", "contact"} {
@@ -122,7 +122,11 @@ func validateAddresses(m *raw, method, uri string) *fault {
 }
 
 // Schemes that may stand in From, To and Contact; sipgo parses the first two.
-var addressSchemes = []string{"sip", "sips", "tel"}
+var addressSchemes = []string{"sip", schemeSIPS, "tel"}
+
+// schemeSIPS is that of an address to which every hop is by TLS (RFC 3261 §19.1, RFC
+// 5630). We are the last one: what goes on from here is a call of ours.
+const schemeSIPS = "sips"
 
 func validateAddress(value, name string) *fault {
 	if name == "contact" && strings.TrimSpace(value) == "*" {

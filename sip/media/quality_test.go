@@ -25,6 +25,12 @@ func TestMOS(t *testing.T) {
 		{Quality{Jitter: 40 * ms, Trip: 0}, 4.41},     // 100 ms
 		{Quality{Jitter: 90 * ms, Trip: 0}, 4.34},     // 200 ms
 		{Quality{Lost: -3, Jitter: 0, Trip: 0}, 4.41}, // duplicates
+
+		{Quality{Wide: true}, 4.37},                 // R = 91.2: 1 + 0.035·91.2 + 91.2·31.2·8.8·7e-6 = 4.367
+		{Quality{Wide: true, Lost: 0.01}, 3.76},     // Ie,eff = 2 + 93·1/5.3 = 19.55, R = 73.65: 3.763
+		{Quality{Wide: true, Lost: 0.05}, 2.12},     // 52.00, 41.20: 2.123
+		{Quality{Wide: true, Trip: 360 * ms}, 4.29}, // Idd = 3.04 as above, R = 88.16: 4.291
+		{Quality{Wide: true, Lost: 1}, 1},           // 91.17, 2.03
 	} {
 		if got := c.q.MOS(); math.Abs(got-c.want) > 0.01 {
 			t.Errorf("%+v: MOS %.3f, want %.2f", c.q, got, c.want)

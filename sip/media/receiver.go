@@ -42,6 +42,7 @@ type arrival struct {
 	law     audio.Law // of sound
 	key     rune      // a key that was just pressed; 0: none, or a repetition
 	latched bool      // the latch closed with this packet: aim at its sender
+	rekeyed bool      // it is one of the first with a new key
 }
 
 // receiver is the incoming half of a stream: it decides which packets are the
@@ -51,6 +52,7 @@ type receiver struct {
 	agreed  bool
 	format  Format
 	cipher  *cipher // nil: what comes is in clear
+	before  *cipher // of the key before; nil: there was none, or its time is over
 	receive bool
 	latch   latch
 	source  source
@@ -62,6 +64,8 @@ type receiver struct {
 	inSec   int
 	packets uint64
 	dropped drops
+
+	beforeUntil time.Duration
 
 	// From the peer's reports.
 	lastSR   uint32        // middle 32 bits of its NTP time
@@ -104,7 +108,7 @@ func (r *receiver) judge(b []byte, src netip.AddrPort, at time.Duration) (a arri
 		return a, 0, 0, dropFlood
 	}
 	if r.cipher != nil {
-		if b, why = r.cipher.unseal(b); why != used {
+		if b, a.rekeyed, why = r.unseal(b, at); why != used {
 			return a, 0, 0, why
 		}
 	}

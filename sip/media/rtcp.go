@@ -54,6 +54,9 @@ func (r *reports) aim(p Peer) {
 // receiveReport handles one RTCP datagram, on the reader of the RTCP socket.
 func (s *Stream) receiveReport(b []byte, src netip.AddrPort) {
 	at := s.engine.now()
+	s.out.mu.Lock()
+	ours := s.out.ssrc
+	s.out.mu.Unlock()
 	r := &s.in
 	r.mu.Lock()
 	why := dropStranger
@@ -63,10 +66,10 @@ func (s *Stream) receiveReport(b []byte, src netip.AddrPort) {
 	case r.latch.permits(src.Addr()):
 		why = used
 		if r.cipher != nil {
-			b, why = r.cipher.unsealReport(b)
+			b, why = r.unsealReport(b, at)
 		}
 		if why == used {
-			why = r.readReport(b, s.out.ssrc, at)
+			why = r.readReport(b, ours, at)
 		}
 	}
 	if why != used {

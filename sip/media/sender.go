@@ -27,7 +27,9 @@ type sender struct {
 	mu     sync.Mutex // guards everything; held while a packet is written, so that the wire sees the order of the numbers. A leaf: no lock is taken under it but an ear's or a comfort's, which are.
 	conn   Conn
 	format Format
-	cipher *cipher        // nil: what is sent is in clear
+	cipher *cipher // nil: what is sent is in clear
+	heir   *cipher // of a new key that the peer has perhaps not heard of, until heirAt; nil: there is none
+	heirAt time.Duration
 	to     netip.AddrPort // where packets go
 	send   bool           // the peer wants them
 	closed bool           // the socket is gone; its descriptor may be somebody else's by now
@@ -125,6 +127,9 @@ func (o *sender) write(b []byte, h header, at time.Duration) {
 func (o *sender) tick(at time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.heir != nil && at >= o.heirAt {
+		o.rekey()
+	}
 	ahead := len(o.floor) == 0 && o.begun && int32(o.next-o.base-samples(at)) >= samplesPerFrame // the relay has sent more than the time that has passed
 	mixed := o.tickMix(ahead)                                                                    // whatever is sent, the others go on talking
 	if o.tickKeys(at) {
@@ -134,7 +139,9 @@ func (o *sender) tick(at time.Duration) {
 	switch {
 	case len(o.floor) > 0:
 		o.live = false
-		o.fill(payload, law)
+		if !o.settles() {
+			o.fill(payload, law)
+		}
 	case mixed != nil && ahead:
 		o.live = false
 		return // so that no change from relay to mix puts the clock off for good
@@ -165,6 +172,10 @@ func (o *sender) tick(at time.Duration) {
 	o.fresh = false
 	o.next = ts + samplesPerFrame
 }
+
+// settles says whether this frame is the silence that a peer of G.722 gets before what
+// we make (wideVoice): a clip waits for it, or its beginning would be lost.
+func (o *sender) settles() bool { return o.format.Law == audio.G722 && o.wide.astray && o.ready() }
 
 // fill puts the next frame of what has the floor into payload, in a law of G.711. A
 // clip that has sent its last frame leaves the floor.

@@ -38,11 +38,17 @@ func newFar(t testing.TB, c *Crypto) far {
 	if c.Suite == SHA1x32 {
 		profile = srtp.ProtectionProfileAes128CmHmacSha1_32
 	}
-	out, err := srtp.CreateContext(c.Theirs[:16], c.Theirs[16:], profile)
+	named := func(id string) (o []srtp.ContextOption) {
+		if id != "" {
+			o = append(o, srtp.MasterKeyIndicator([]byte(id)))
+		}
+		return o
+	}
+	out, err := srtp.CreateContext(c.Theirs[:16], c.Theirs[16:], profile, named(c.TheirsID)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := srtp.CreateContext(c.Ours[:16], c.Ours[16:], profile)
+	in, err := srtp.CreateContext(c.Ours[:16], c.Ours[16:], profile, named(c.OurID)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +110,153 @@ func TestAnEncryptedLegAndAClearOne(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRekey: each side gets a new key in the middle of a talk, after its numbers have
+// begun again (RFC 3711 §3.3.1). Nobody loses a frame, whatever was on its way or
+// overtaken, and whether or not the telephone then counts its rounds anew.
+func TestRekey(t *testing.T) {
+	for name, anew := range map[string]bool{"who counts on": false, "who begins anew": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRoom(t, aLawFormat(), aLawFormat())
+				first, second := testCrypto(SHA1x80), testCrypto(SHA1x80)
+				second.Ours[0]++
+				second.Theirs[0]++
+				second.OurID, second.TheirsID = "\x00\x01", "\x07"
+				r.rossi.seq = 1<<16 - 10
+				r.a.out.mu.Lock()
+				r.a.out.seq = 1<<16 - 10
+				r.a.out.mu.Unlock()
+				p := r.rossi.peer()
+				p.Crypto = first
+				r.a.Agree(aLawFormat(), p)
+				synctest.Wait()
+				r.rossi.forget()
+				end := r.bridge(t)
+				old := newFar(t, first)
+				var said, spoken [][]byte
+				next := func(f far) []byte {
+					said = append(said, frameOf(uint32(len(said)+1)))
+					b := f.seal(t, raw(header{pt: 8, seq: r.rossi.seq, ts: r.rossi.ts, ssrc: 7}, said[len(said)-1]))
+					r.rossi.seq++
+					r.rossi.ts += samplesPerFrame
+					return b
+				}
+				both := func(sealed []byte) {
+					r.rossi.send(r.a.Addr(), sealed)
+					spoken = append(spoken, frameOf(uint32(1000+len(spoken))))
+					r.anna.say(r.b.Addr(), spoken[len(spoken)-1])
+					<-time.After(audio.FrameTime)
+				}
+				for range 20 {
+					both(next(old))
+				}
+				p.Crypto = second
+				r.a.Agree(aLawFormat(), p)
+				for range 4 { // our answer is on its way
+					both(next(old))
+				}
+				again := newFar(t, second)
+				if !anew {
+					again.out.SetROC(7, 1)
+				}
+				again.in.SetROC(r.a.Stats().SSRC, 1)
+				before := len(spoken)
+				late := next(old)
+				both(next(again))
+				both(late)
+				for range 20 {
+					both(next(again))
+				}
+				synctest.Wait()
+				end()
+				heard := bodies(r.anna.packets(), aLawFormat())
+				for i, f := range said {
+					if n := len(slices.DeleteFunc(slices.Clone(heard), func(h []byte) bool { return !bytes.Equal(h, f) })); n != 1 {
+						t.Errorf("frame %d was heard %d times", i, n)
+					}
+				}
+				var told [][]byte
+				changed := -1
+				for _, p := range r.rossi.packets() {
+					b := raw(p.header, p.payload)
+					plain, err := old.in.DecryptRTP(nil, b, nil)
+					if err != nil {
+						if plain, err = again.in.DecryptRTP(nil, b, nil); changed < 0 {
+							changed = len(told)
+						}
+					}
+					if err != nil {
+						t.Fatalf("a packet that the telephone cannot read, after %d: %v", len(told), err)
+					}
+					if plain = plain[headerSize:]; slices.ContainsFunc(spoken, func(s []byte) bool { return bytes.Equal(s, plain) }) {
+						told = append(told, plain)
+					}
+				}
+				if !slices.EqualFunc(told, spoken, bytes.Equal) {
+					t.Errorf("the telephone heard %d frames of %d", len(told), len(spoken))
+				}
+				if changed < before || changed > before+1 {
+					t.Errorf("our new key is used from frame %d on, theirs from %d", changed, before)
+				}
+				if st := r.a.Stats(); st.Dropped["forged"] > 0 {
+					t.Errorf("%+v", st.Dropped)
+				}
+			})
+		})
+	}
+}
+
+// TestRekeyElsewhere: who says nothing is spoken to with the new key after a while; who
+// is somebody else is at once, and with numbers that they can begin to count.
+func TestRekeyElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(t, aLawFormat(), aLawFormat())
+		keys := [3]*Crypto{testCrypto(SHA1x80), testCrypto(SHA1x80), testCrypto(SHA1x32)}
+		keys[1].Ours[0]++
+		keys[2].Ours[1]++
+		r.a.out.mu.Lock()
+		r.a.out.seq = 1<<16 - 10
+		r.a.out.mu.Unlock()
+		readable := func(p *phone, c *Crypto, rounds uint32) (n, of int) {
+			f := newFar(t, c)
+			f.in.SetROC(r.a.Stats().SSRC, rounds)
+			for _, p := range p.packets() {
+				of++
+				if _, err := f.in.DecryptRTP(nil, raw(p.header, p.payload), nil); err == nil {
+					n++
+				}
+			}
+			return n, of
+		}
+		p := r.rossi.peer()
+		for i, c := range keys[:2] {
+			p.Crypto = c
+			r.a.Agree(aLawFormat(), p)
+			<-time.After(rekeyUnheard + audio.FrameTime)
+			synctest.Wait()
+			r.rossi.forget()
+			<-time.After(time.Second)
+			synctest.Wait()
+			if n, of := readable(r.rossi, c, 1); n != of || n < 40 {
+				t.Errorf("with key %d %d packets of %d can be read", i, n, of)
+			}
+		}
+		before := r.a.Stats().SSRC
+		other := newPhone(t, r.w.listen, netip.AddrPortFrom(rossiIP, 4400), aLawFormat())
+		p = other.peer()
+		p.Crypto = keys[2]
+		r.a.Agree(aLawFormat(), p)
+		<-time.After(time.Second)
+		synctest.Wait()
+		if n, of := readable(other, keys[2], 0); n != of || n < 40 {
+			t.Errorf("another telephone can read %d packets of %d", n, of)
+		}
+		if r.a.Stats().SSRC == before {
+			t.Error("it cannot know that the numbers of this source have begun again")
+		}
+	})
 }
 
 // TestForgedPackets: neither heard nor latched on, and counted.

@@ -100,7 +100,7 @@ func (e *Engine) begin(ip netip.Addr, port int, rtp, rtcp Conn) (*Stream, error)
 		closed:   make(chan struct{}),
 	}
 	s.out.conn = rtp
-	s.out.ssrc, s.out.base, s.out.seq = random32(), random32(), uint16(random32())>>1 // RFC 3711 §3.3.1: below 2^15, so that a first packet that is lost does not put the peer's count of rounds wrong
+	s.out.ssrc, s.out.base, s.out.seq = random32(), random32(), firstNumber()
 	s.out.fresh = true
 	s.reports.name = canonicalName()
 	for _, half := range []struct {
@@ -131,7 +131,8 @@ func (s *Stream) Addr() netip.AddrPort { return netip.AddrPortFrom(s.ip, uint16(
 // the first Agree on the stream sends a packet every 20 ms, silence at the least,
 // unless p says that the peer holds; and after 30 s without a packet it is lost
 // (WhenLost), unless it holds. With p.Crypto both directions are encrypted, RTCP too: what
-// does not authenticate is dropped, and shows nobody's port.
+// does not authenticate is dropped, and shows nobody's port. A key that takes over from
+// another loses no packet: see rekeyLongest.
 func (s *Stream) Agree(f Format, p Peer) {
 	sends := p.Send && reachable(p.RTP)
 	s.in.mu.Lock()
@@ -148,7 +149,7 @@ func (s *Stream) Agree(f Format, p Peer) {
 	} else if s.in.tones == nil {
 		s.in.tones = new(audio.Tones)
 	}
-	s.in.cipher = s.in.cipher.renewed(p.Crypto, theirs)
+	s.in.encrypt(p.Crypto.theirs(), s.engine.now())
 	s.in.mu.Unlock()
 
 	s.out.mu.Lock()
@@ -156,7 +157,7 @@ func (s *Stream) Agree(f Format, p Peer) {
 		s.out.wide = wideVoice{astray: s.out.begun}
 	}
 	s.out.format = f
-	s.out.cipher = s.out.cipher.renewed(p.Crypto, ours)
+	s.out.encrypt(p.Crypto.ours(), moved, s.engine.now())
 	if moved {
 		s.out.to = netip.AddrPortFrom(p.RTP.Addr().Unmap(), p.RTP.Port())
 	}
@@ -215,9 +216,14 @@ func (s *Stream) receive(b []byte, src netip.AddrPort) {
 		return
 	}
 	s.heard.Store(int64(at))
-	if a.latched {
+	if a.latched || a.rekeyed {
 		s.out.mu.Lock()
-		s.out.to = src
+		if a.latched {
+			s.out.to = src
+		}
+		if a.rekeyed { // they have our answer
+			s.out.rekey()
+		}
 		s.out.mu.Unlock()
 	}
 	switch a.kind {
@@ -415,13 +421,14 @@ func (s *Stream) Stats() StreamStats {
 	c := s.counts()
 	st := StreamStats{In: c.in, Out: c.out, Dropped: c.dropped.byName()}
 	s.in.mu.Lock()
+	wide := s.in.format.Law == audio.G722
 	st.Lost, st.Jitter, st.Trip, st.Latched = s.in.source.lost(), duration(s.in.source.jitter>>4), s.in.trip, s.in.latch.closed
-	st.Heard = Quality{Packets: s.in.source.expected(), Jitter: st.Jitter, Trip: st.Trip}
+	st.Heard = Quality{Packets: s.in.source.expected(), Jitter: st.Jitter, Trip: st.Trip, Wide: wide}
 	if st.Heard.Known() {
 		st.Heard.Lost = share(st.Lost, st.Heard.Packets)
 	}
 	if t := s.in.told; t.known && st.Out > 0 {
-		st.Told = Quality{Packets: st.Out, Lost: share(int64(t.lost), st.Out), Jitter: duration(min(t.jitter, samples(jitterLongest))), Trip: st.Trip}
+		st.Told = Quality{Packets: st.Out, Lost: share(int64(t.lost), st.Out), Jitter: duration(min(t.jitter, samples(jitterLongest))), Trip: st.Trip, Wide: wide}
 	}
 	s.in.mu.Unlock()
 	s.out.mu.Lock()

@@ -9,7 +9,7 @@ const wideGap = 3 * samplesPerFrame
 // Two memories of G.722 that hear the same are the same after a while. In samples.
 const (
 	wideSwell = 6 * samplesPerFrame           // over which sound swells up that was not heard from its beginning: what is expected of it may be wrong, and too loud
-	wideMeets = wideSwell + 4*samplesPerFrame // until what was encoded anew can go on as it came
+	wideMeets = wideSwell + 6*samplesPerFrame // until what was encoded anew can go on as it came
 )
 
 // wideEar is what a peer of G.722 is heard with. It belongs to the goroutine that reads

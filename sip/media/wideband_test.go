@@ -226,3 +226,36 @@ func TestWidebandFromTheMiddle(t *testing.T) {
 		t.Errorf("it is heard at %.1f dBFS in the end", l)
 	}
 }
+
+// What is played after two have heard each other's G.722 is heard from its first sample
+// on: the frame of silence that settles the peer comes before it.
+func TestWidebandClipAfterRelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(t, wideFormat(), wideFormat())
+		end := r.bridge(t)
+		r.rossi.speak(r.a.Addr(), encoded(new(audio.G722Encoder), audio.Tone(800, 1000, -10)))
+		synctest.Wait()
+		relayed := len(r.anna.packets())
+		clip := audio.Clip{ALaw: audio.Tone(500, 100, -10)}
+		ended := make(chan error, 1)
+		go func() { ended <- r.b.Play(t.Context(), clip) }()
+		synctest.Wait()
+		end()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		var heard []byte
+		for _, p := range r.anna.packets()[relayed:] {
+			heard = append(heard, p.payload...)
+		}
+		var e audio.G722Encoder
+		want := make([]byte, samplesPerFrame, samplesPerFrame+len(clip.ALaw))
+		e.Settle(want)
+		want = append(want, encoded(&e, clip.ALaw)...)
+		if !bytes.Contains(heard, want) {
+			t.Errorf("of %d octets %d are heard, and not the clip from its beginning", len(want), len(heard))
+		}
+		continuous(t, r.anna.packets(), audioSlack)
+	})
+}
