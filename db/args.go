@@ -9,7 +9,8 @@ import (
 )
 
 // Args are pgx.StrictNamedArgs that remember how a statement reads with numbers in
-// place of names: the same few are sent thousands of times a minute.
+// place of names: the same few are sent thousands of times a minute. What a Tx sends
+// is remembered in any case.
 type Args map[string]any
 
 // rewritten is a statement with numbers, and the names they stand for.
@@ -55,4 +56,14 @@ func (a Args) RewriteQuery(ctx context.Context, conn *pgx.Conn, sql string, rest
 		return pgx.StrictNamedArgs(a).RewriteQuery(ctx, conn, sql, rest) // and which is too many
 	}
 	return r.sql, values, nil
+}
+
+// remembered makes Args of a statement's named arguments, in their place.
+func remembered(args []any) []any {
+	if len(args) == 1 {
+		if named, ok := args[0].(pgx.StrictNamedArgs); ok {
+			args[0] = Args(named)
+		}
+	}
+	return args
 }

@@ -51,6 +51,9 @@ func (p *pipeline) plain() bool {
 
 // SendBatch sends BEGIN, what was left for later and b in one round.
 func (p *pipeline) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	for _, query := range b.QueuedQueries {
+		remembered(query.Arguments)
+	}
 	if p.plain() {
 		return p.tx.SendBatch(ctx, b)
 	}
@@ -62,6 +65,7 @@ func (p *pipeline) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 		all.BeginTx(pgx.TxOptions{})
 	}
 	for _, l := range ahead {
+		remembered(l.query.Arguments)
 		all.QueuedQueries = append(all.QueuedQueries, l.query)
 	}
 	all.QueuedQueries = append(all.QueuedQueries, b.QueuedQueries...)
@@ -108,7 +112,7 @@ func (p *pipeline) one(ctx context.Context, sql string, args []any) pgx.BatchRes
 
 func (p *pipeline) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	if p.plain() {
-		return p.tx.Exec(ctx, sql, args...)
+		return p.tx.Exec(ctx, sql, remembered(args)...)
 	}
 	results := p.one(ctx, sql, args)
 	tag, err := results.Exec()
@@ -120,7 +124,7 @@ func (p *pipeline) Exec(ctx context.Context, sql string, args ...any) (pgconn.Co
 
 func (p *pipeline) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	if p.plain() {
-		return p.tx.Query(ctx, sql, args...)
+		return p.tx.Query(ctx, sql, remembered(args)...)
 	}
 	results := p.one(ctx, sql, args)
 	rows, err := results.Query()
@@ -133,7 +137,7 @@ func (p *pipeline) Query(ctx context.Context, sql string, args ...any) (pgx.Rows
 
 func (p *pipeline) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	if p.plain() {
-		return p.tx.QueryRow(ctx, sql, args...)
+		return p.tx.QueryRow(ctx, sql, remembered(args)...)
 	}
 	results := p.one(ctx, sql, args)
 	return &batchRow{results.QueryRow(), results}
