@@ -270,8 +270,8 @@ func (h *house) run(ctx context.Context) error {
 	start("media", rest, h.engine.Run)
 	start("events", rest, h.web.Run)
 	start("telephone", calls, h.agent.Run)
-	if h.lines != nil && (len(h.lines.out.standby) > 0 || h.lines.out.host != "") { // with one switch there is nothing to choose
-		start("pings", calls, h.lines.ping)
+	for _, l := range h.pinged() {
+		start("pings", calls, l.ping)
 	}
 	for _, t := range h.trunks {
 		if t.register != "" { // until we close: then the carrier is to send calls elsewhere

@@ -30,7 +30,7 @@ func newRegs() *prometheus.GaugeVec {
 	}, []string{"trunk"})
 }
 
-// newUps says of each switch of a trunk with several whether it takes calls of ours.
+// newUps says of each switch that is asked whether it takes calls of ours.
 func newUps() *prometheus.GaugeVec {
 	return prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "pronto", Name: "trunk_target_up", Help: "1 while the carrier's switch answers our OPTIONS.",

@@ -104,6 +104,23 @@ func notTaken(err error) bool {
 // pingEvery is how long a switch that has died can cost a call five seconds.
 const pingEvery = 30 * time.Second
 
+// pinged are the trunks whose switches are asked by OPTIONS: the one that we dial by, if
+// it has several to choose from, and those that we register with. A NAT between us and
+// them forgets a way that nothing goes by long before the registration lapses.
+func (h *house) pinged() (list []*lines) {
+	for _, t := range h.trunks {
+		l := &lines{agent: h.agent, names: &h.names, out: t, ups: h.ups, log: h.log, silent: map[netip.AddrPort]bool{}}
+		dials := h.lines != nil && h.lines.out.name == t.name
+		if dials {
+			l = h.lines
+		}
+		if t.register != "" || dials && (len(t.standby) > 0 || t.host != "") {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
 // ping asks the switches whether they take calls, until ctx ends.
 func (l *lines) ping(ctx context.Context) error {
 	tick := time.NewTicker(pingEvery)
