@@ -97,6 +97,10 @@ type Config struct {
 	// talks: it has proved whose it is, and `to` is what was dialled, as in Referral.
 	// It runs like Handle. nil: such calls are a stranger's.
 	Dialled func(ctx context.Context, c *Call, extension, to string)
+	// Second conducts the second call of a telephone at another node, which that one has
+	// passed to us (Pass) for the talk that `what` names. It is answered; otherwise it runs
+	// like Handle. nil: such calls are refused.
+	Second func(ctx context.Context, c *Call, what string)
 	// Domains are the names, beside its addresses, by which telephones know this
 	// server.
 	Domains []string

@@ -693,7 +693,7 @@ func (a *Agent) trace(f flow, m *raw, trunk string, node bool, data []byte) {
 	leg := Way{CallID: callID, End: EndCarrier, Name: trunk, Network: f.network(), Remote: f.remote.String()}
 	if node {
 		leg.End = EndNode
-		leg.Name, _, _ = strings.Cut(m.get(strings.ToLower(nodeHeader)), " ")
+		leg.Name, _ = nodeAsks(m.get(strings.ToLower(nodeHeader)))
 	}
 	a.ladders.begin(leg)
 	a.ladders.saw(callID, false, data)

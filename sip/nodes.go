@@ -3,6 +3,7 @@ package sip
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -19,8 +20,17 @@ import (
 // once the handset is lifted. What the telephone says (486, 603), a CANCEL and a
 // BYE pass through by being those of the two calls.
 
+// A second call of a telephone goes the other way: the node that it has registered at
+// passes it to the one that has its talk, with an INVITE of the same kind.
+
+// What a call from one node asks of another.
 const (
-	nodeHeader   = "Pronto-Node"    // of an INVITE from one node to another: name, instant, proof
+	asksRing   = "ring"   // the telephones of an extension
+	asksSecond = "second" // a talk: to take it for the second call of its operator's telephone
+)
+
+const (
+	nodeHeader   = "Pronto-Node"    // of an INVITE from one node to another: name, instant, proof, and what it asks unless that is to ring
 	nodeFresh    = 60 * time.Second // clocks of two nodes may differ by so much; a proof is not accepted later
 	lifeEvery    = time.Second      // how often a talk for another node asks whether that one is still there
 	maxRelayed   = 4096             // calls remembered within that time: far more than telephones ring
@@ -68,24 +78,40 @@ func (r *relayed) first(callID string, now time.Time) bool {
 func (a *Agent) isPeer(ip netip.Addr) bool { return a.cfg.Peers != nil && a.cfg.Peers.Knows(ip) }
 
 // nodeLine is the header that makes an INVITE of ours known to another node.
-func (a *Agent) nodeLine(extension, callID, tag string, now time.Time) sip.Header {
+func (a *Agent) nodeLine(asks, user, callID, tag string, now time.Time) sip.Header {
 	at := strconv.FormatInt(now.Unix(), 10)
-	return sip.NewHeader(nodeHeader, a.cfg.Node+" "+at+" "+a.cfg.Peers.Prove("ring", a.cfg.Node, at, extension, callID, tag))
+	line := a.cfg.Node + " " + at + " " + a.cfg.Peers.Prove(asks, a.cfg.Node, at, user, callID, tag)
+	if asks != asksRing { // a node of before knows no other
+		line += " " + asks
+	}
+	return sip.NewHeader(nodeHeader, line)
+}
+
+// nodeAsks reads from such a header which node asks, and what.
+func nodeAsks(value string) (node, asks string) {
+	words := strings.Fields(value)
+	if len(words) == 4 {
+		return words[0], words[3]
+	}
+	node, _, _ = strings.Cut(strings.TrimSpace(value), " ")
+	return node, asksRing
 }
 
 // fromNode tells whether an INVITE is another node's: it comes from the address
 // of one that lives, and proves to know what only nodes know.
 func (a *Agent) fromNode(f flow, m *raw, uri string, now time.Time) bool {
-	words := strings.Fields(m.get(strings.ToLower(nodeHeader)))
-	if len(words) != 3 || !a.isPeer(f.remote.Addr()) {
+	line := m.get(strings.ToLower(nodeHeader))
+	words := strings.Fields(line)
+	_, asks := nodeAsks(line)
+	if n := len(words); n != 3 && (n != 4 || asks != asksSecond) || !a.isPeer(f.remote.Addr()) {
 		return false
 	}
 	at, err := strconv.ParseInt(words[1], 10, 64)
 	if err != nil || now.Sub(time.Unix(at, 0)).Abs() > nodeFresh {
 		return false
 	}
-	_, extension, _ := uriParts(uri)
-	return a.cfg.Peers.Proven(words[2], "ring", words[0], words[1], extension, m.get("call-id"), tag(m.get("from")))
+	_, user, _ := uriParts(uri)
+	return a.cfg.Peers.Proven(words[2], asks, words[0], words[1], user, m.get("call-id"), tag(m.get("from")))
 }
 
 // place tells how a binding is reached: through another node, from here, or not
@@ -101,20 +127,26 @@ func (a *Agent) place(b Binding) (node netip.AddrPort, through, ok bool) {
 	return netip.AddrPort{}, false, b.Transport == transportUDP
 }
 
-// callNode prepares the call to another node that is to ring an extension.
-func (a *Agent) callNode(node netip.AddrPort, extension string, who Caller) (*Call, []sip.Header, error) {
-	b := Binding{Extension: extension, Contact: "sip:" + extension + "@" + node.String(), Source: node, Transport: transportUDP}
+// callNode prepares the call to another node that is to ring an extension, or to take
+// the call for what asks says.
+func (a *Agent) callNode(node netip.AddrPort, asks, user string, who Caller) (*Call, []sip.Header, error) {
+	b := Binding{Extension: user, Contact: "sip:" + user + "@" + node.String(), Source: node, Transport: transportUDP}
 	c, extra, err := a.callTo(b, who)
 	if err != nil {
 		return nil, nil, err
 	}
 	c.far.End = EndNode
-	return c, append(extra, a.nodeLine(extension, c.dlg.callID, c.dlg.localTag, time.Now())), nil
+	return c, append(extra, a.nodeLine(asks, user, c.dlg.callID, c.dlg.localTag, time.Now())), nil
 }
 
 // relay rings a telephone of ours for another node, and joins the two sides until
 // one hangs up.
 func (a *Agent) relay(c *Call) {
+	node, asks := nodeAsks(header(c.req, strings.ToLower(nodeHeader)))
+	if asks == asksSecond {
+		a.second(c, node)
+		return
+	}
 	extension := c.req.Recipient.User
 	if !isExtension(extension) || !a.relayed.first(c.ID(), c.arrived) {
 		_ = c.refuse(sip.StatusForbidden, 0)
@@ -136,12 +168,48 @@ func (a *Agent) relay(c *Call) {
 		leg.Hangup(context.WithoutCancel(c.ctx))
 		return
 	}
-	node, _, _ := strings.Cut(strings.TrimSpace(header(c.req, strings.ToLower(nodeHeader))), " ")
 	a.later(func() { a.outlive(c, node) })
 	a.later(func() { c.mirror(leg.Stream()) })
 	if err := c.Bridge(c.ctx, leg); err != nil && c.Err() == nil {
 		a.log.Warn("sip: a talk for another node broke off", "call", c.ID(), "error", err)
 	}
+}
+
+// second takes the second call of a telephone from the node that it has registered at.
+func (a *Agent) second(c *Call, node string) {
+	if a.cfg.Second == nil || !a.relayed.first(c.ID(), c.arrived) {
+		_ = c.refuse(sip.StatusForbidden, 0)
+		return
+	}
+	if err := c.Answer(c.ctx); err != nil {
+		a.log.Info("sip: the second call of a telephone of another node could not be answered", "call", c.ID(), "error", err)
+		return
+	}
+	a.later(func() { a.outlive(c, node) })
+	a.cfg.Second(c.ctx, c, c.req.Recipient.User)
+}
+
+// Pass gives a call of a telephone of ours that Dialled conducts to the node that has its
+// talk, which `what` names to it: it is answered as soon as that one has, and the two
+// sides are joined until one hangs up. A call that was not passed is not answered.
+func (a *Agent) Pass(ctx context.Context, c *Call, node, what string) error {
+	at, lives := netip.AddrPort{}, false
+	if a.cfg.Peers != nil {
+		at, lives = a.cfg.Peers.Where(node)
+	}
+	if !lives {
+		return fmt.Errorf("pass a call to %s: %w", node, ErrUnreachable)
+	}
+	leg, err := a.ring(ctx, what, Caller{}, []way{{binding: Binding{Extension: what}, node: at, asks: asksSecond}})
+	if err != nil {
+		return fmt.Errorf("pass a call to %s: %w", node, err)
+	}
+	if err := c.Answer(ctx); err != nil {
+		leg.Hangup(context.WithoutCancel(ctx))
+		return fmt.Errorf("pass a call to %s: %w", node, err)
+	}
+	a.later(func() { a.outlive(c, node) })
+	return c.Bridge(ctx, leg)
 }
 
 // mirror holds a call as long as a telephone does: its caller is at another node, and

@@ -49,14 +49,14 @@ var (
 )
 
 // twoNodes are two agents that share their telephones, inside a bubble.
-func twoNodes(t *testing.T, test func(t *testing.T, north, south *house)) {
+func twoNodes(t *testing.T, test func(t *testing.T, north, south *house), change ...func(*house, *Config)) {
 	synctest.Test(t, func(t *testing.T) {
 		all := fellows{"north": northAt, "south": southAt}
 		w, phones := &wire{ends: map[netip.AddrPort]*wireEnd{}}, newMemory()
 		node := func(name string) *house {
-			return build(t, w, all[name], ring, func(h *house, c *Config) {
+			return build(t, w, all[name], ring, append([]func(*house, *Config){func(h *house, c *Config) {
 				h.phones, c.Phones, c.Node, c.Peers = phones, phones, name, all
-			})
+			}}, change...)...)
 		}
 		north := node("north")
 		defer north.stop()
@@ -133,6 +133,97 @@ func TestATelephoneOfAnotherNodeHolds(t *testing.T) {
 			}
 		}
 		p.byeFromPhone(invite, "a")
+	})
+}
+
+// The second call of a telephone is passed to the node that has its caller, and the two
+// are given to each other (Replaces) where the telephone is. Whoever of the two sides hangs
+// up, the other hears of it; a node that knows nothing of it leaves the talk alone.
+func TestASecondCallAtAnotherNode(t *testing.T) {
+	type passed struct {
+		c    *Call
+		what string
+	}
+	var south *house
+	came, failed, asked := make(chan passed, 1), make(chan error, 1), make(chan Referral, 1)
+	unknown := false
+	twoNodes(t, func(t *testing.T, north, there *house) {
+		south = there
+		p := south.phoneOf("south", "1001", "udp")
+		got := north.ring(t.Context(), "1001", Caller{})
+		invite := p.calling()
+		p.lift(invite, "a")
+		first := <-got
+		if first.err != nil {
+			t.Fatal(first.err)
+		}
+		p.seq, p.tag, p.toTag = 1, "a", tagOf(invite, "From")
+		begin := func() *peer {
+			second := south.peer(strangeIP)
+			second.dials("1001", "1002", "")
+			uri := "sip:1002@" + p.server.String()
+			second.dials("1001", "1002", challengeOf(t, second.expect("SIP/2.0 401")).lineFor("INVITE", uri, "1001", "secret", algorithmMD5, "00000001"))
+			return second
+		}
+
+		second := begin()
+		second.toTag = tagOf(second.expect("SIP/2.0 200"), "To")
+		second.ack(randomText(), "")
+		x := <-came
+		if x.what != "the-offer" || x.c.Stream() == nil {
+			t.Errorf("passed: %+v", x)
+		}
+		p.refer("Refer-To: <sip:1002@" + southAt.Addr().String() + "?Replaces=" + escapeUser(second.callID+";to-tag="+second.toTag+";from-tag="+second.tag) + ">\r\n")
+		p.expect("SIP/2.0 202")
+		if r := <-asked; !r.Joins || r.Extension != "1001" {
+			t.Errorf("the house hears %+v", r)
+		}
+		p.notified("200 OK")
+		p.notified("200 OK")
+		second.bye()
+		<-x.c.Done()
+		if err := <-failed; err != nil {
+			t.Errorf("passed: %v", err)
+		}
+
+		second = begin()
+		second.toTag = tagOf(second.expect("SIP/2.0 200"), "To")
+		second.ack(randomText(), "")
+		(<-came).c.Hangup(t.Context())
+		second.reply(second.expect("BYE"), "200 OK", "", "", "")
+		if err := <-failed; err != nil {
+			t.Errorf("passed: %v", err)
+		}
+
+		unknown = true
+		begin().expect("SIP/2.0 480")
+		if err := <-failed; !errors.Is(err, ErrUnreachable) {
+			t.Errorf("to nobody: %v", err)
+		}
+		if first.leg.(*Call).Err() != nil {
+			t.Error("the talk did not survive")
+		}
+		p.byeFromPhone(invite, "a")
+	}, func(_ *house, c *Config) {
+		c.Second = func(ctx context.Context, c *Call, what string) {
+			came <- passed{c, what}
+			<-ctx.Done()
+		}
+		c.Dialled = func(ctx context.Context, c *Call, extension, to string) {
+			node := "north"
+			if unknown {
+				node = "east"
+			}
+			err := south.a.Pass(ctx, c, node, "the-offer")
+			if err != nil {
+				_ = c.Refuse(ctx, 480, 0)
+			}
+			failed <- err
+		}
+		c.Refer = func(_ context.Context, r Referral) (func(context.Context) int, int) {
+			asked <- r
+			return func(context.Context) int { return 200 }, r.Refused
+		}
 	})
 }
 

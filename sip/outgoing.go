@@ -130,6 +130,7 @@ func (a *Agent) Ring(ctx context.Context, extension string, who Caller) (media.L
 type way struct {
 	binding Binding
 	node    netip.AddrPort // valid: through that node
+	asks    string         // of it
 }
 
 // ways are those of an extension; each other node is asked once.
@@ -139,7 +140,7 @@ func (a *Agent) ways(ctx context.Context, extension string) (list []way) {
 		if !ok || through && slices.ContainsFunc(list, func(w way) bool { return w.node == node }) {
 			continue
 		}
-		list = append(list, way{binding: b, node: node})
+		list = append(list, way{binding: b, node: node, asks: asksRing})
 	}
 	return list
 }
@@ -147,7 +148,7 @@ func (a *Agent) ways(ctx context.Context, extension string) (list []way) {
 // call prepares the call of a way.
 func (a *Agent) call(w way, who Caller) (*Call, []sip.Header, error) {
 	if w.node.IsValid() {
-		return a.callNode(w.node, w.binding.Extension, who)
+		return a.callNode(w.node, w.asks, w.binding.Extension, who)
 	}
 	return a.callTo(w.binding, who)
 }

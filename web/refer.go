@@ -51,25 +51,29 @@ func (s *Server) refer(ctx context.Context, extension string, in *talkInput) (Be
 }
 
 // Consult asks whom the operator of an extension has dialled in a second call, while
-// the caller waits: the talk, which must be on this node, is what the offer led to.
-func (s *Server) Consult(ctx context.Context, extension, dialled, node string) (offer uuid.UUID, err error) {
+// the caller waits: the talk, on the node that is returned, is what the offer led to.
+func (s *Server) Consult(ctx context.Context, extension, dialled string) (offer uuid.UUID, node string, err error) {
 	me, err := s.phoneOf(ctx, extension)
 	if err != nil {
-		return offer, err
+		return offer, node, err
 	}
 	in := &talkInput{}
 	in.Body.Wish = queue.Consult
 	if err := s.dialled(ctx, in, dialled); err != nil {
-		return offer, err
+		return offer, node, err
 	}
 	seat, err := s.Queue.Seat(ctx, me.ID)
 	switch {
 	case err != nil:
-		return offer, err
-	case seat.Node != node || !seat.Offer.Valid:
-		return offer, queue.ErrNotTalking // here
+		return offer, node, err
+	case !seat.Offer.Valid:
+		return offer, node, queue.ErrNotTalking
+	case seat.Node != s.Queue.Name():
+		if _, lives := s.Queue.Node(seat.Node); !lives {
+			return offer, node, queue.ErrNotTalking // any more
+		}
 	}
-	return seat.Offer.UUID, s.wish(ctx, me, in, true)
+	return seat.Offer.UUID, seat.Node, s.wish(ctx, me, in, true)
 }
 
 // phoneOf is whose telephone it is.

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +21,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pronto-desk/pronto/db/dbtest"
+	"github.com/pronto-desk/pronto/sip"
+	"github.com/pronto-desk/pronto/sip/siptest"
 	"github.com/pronto-desk/pronto/tickets"
 )
 
@@ -127,6 +131,66 @@ func TestTwoNodesCallerAndTelephone(t *testing.T) {
 	south.meets(1) // at once: it has said so
 	if strings.Contains(south.log.String(), "has died") {
 		t.Error("who departs in good order is taken for dead")
+	}
+}
+
+// TestTwoNodesConsult: anna's telephone has registered at the one node, her caller is at
+// the other. She asks bruno in a second call of her telephone, and gives him the caller
+// with its key (REFER with Replaces).
+func TestTwoNodesConsult(t *testing.T) {
+	north, south := twoNodes(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	secrets := south.secrets().Phones
+	phone := func(ip, extension string) *siptest.Phone {
+		p, err := siptest.NewRealPhone(netip.MustParseAddr(ip), netip.MustParseAddrPort(south.sip), nil, sip.SRTPOff)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Close)
+		if err := p.Register(ctx, extension, secrets[extension], time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	must := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	anna, bruno := phone("127.0.0.99", "1001"), phone("127.0.0.98", "1002")
+	south.declare("anna", "available")
+	c := asks(t, newRawTrunk(t, north.sip))
+	must("anna's telephone rings", anna.Rings(ctx, time.Minute))
+	must("anna lifts", anna.Lift(ctx))
+	south.contactOf(c.id, "the talk", func(c tickets.Record) bool { return c.Tc != nil })
+	south.declare("bruno", "available")
+	must("anna dials bruno", anna.Consult(ctx, "1002", "1001", secrets["1001"]))
+	must("bruno's telephone rings", bruno.Rings(ctx, time.Minute))
+	must("bruno lifts", bruno.Lift(ctx))
+	within(t, time.Minute, "anna to talk to bruno", func() error {
+		var seats struct {
+			Items []struct{ Operator, Talk string }
+		}
+		north.must("GET", "/operators", nil, &seats)
+		for _, seat := range seats.Items {
+			if seat.Operator == "anna" && seat.Talk == "consulting" {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", seats.Items)
+	})
+	if status, err := anna.Join(ctx); err != nil || status != http.StatusOK {
+		t.Fatalf("anna is told %d, %v", status, err)
+	}
+	must("anna's telephone is hung up", anna.Gone(ctx, time.Minute))
+	got := south.contactOf(c.id, "bruno to have the caller", func(c tickets.Record) bool { return c.Operator != nil && *c.Operator == "bruno" })
+	t.Log(timeline(got))
+	must("bruno hangs up", bruno.HangUp(ctx))
+	got = south.contactOf(c.id, "the ending", func(c tickets.Record) bool { return c.Ending != nil })
+	if endingOf(got) != "served" {
+		t.Errorf("ended %s: %s", endingOf(got), timeline(got))
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/pronto-desk/pronto/db/journal"
 	"github.com/pronto-desk/pronto/sip"
 	"github.com/pronto-desk/pronto/web"
@@ -19,6 +21,7 @@ const (
 // (RFC 3261 §21).
 const (
 	referGiven   = 200
+	referAway    = 480
 	referBusy    = 486
 	referEnded   = 487
 	referPending = 491
@@ -46,10 +49,10 @@ func (h *house) refer(ctx context.Context, r sip.Referral) (outcome func(context
 }
 
 // dialled conducts the second call of an operator's telephone: it is the wish to
-// consult whom it dials, and the operator's side of that.
+// consult whom it dials, and the operator's side of that, on the node that has the talk.
 func (h *house) dialled(ctx context.Context, c *sip.Call, extension, to string) {
 	asked, cancel := context.WithTimeout(ctx, askLongest)
-	offer, err := h.web.Consult(asked, extension, to, h.node)
+	offer, node, err := h.web.Consult(asked, extension, to)
 	cancel()
 	if err != nil {
 		status := web.StatusOf(err)
@@ -60,9 +63,37 @@ func (h *house) dialled(ctx context.Context, c *sip.Call, extension, to string) 
 		_ = c.Refuse(ctx, status, 0)
 		return
 	}
+	if node != h.node {
+		h.pass(ctx, c, extension, node, offer)
+		return
+	}
 	if err := c.Answer(ctx); err != nil {
 		h.log.Info("the second call of a telephone could not be answered", "extension", extension, "error", err)
 		return // the talk does not wait for it long
+	}
+	if h.desk.Second(ctx, offer, c) {
+		<-ctx.Done()
+	}
+}
+
+// pass gives the second call of a telephone to the node that has its talk. Where that
+// comes to nothing, both calls are as they were: the talk waits for the second one no
+// longer than ivr does.
+func (h *house) pass(ctx context.Context, c *sip.Call, extension, node string, offer uuid.UUID) {
+	err := h.agent.Pass(ctx, c, node, offer.String())
+	if err == nil || c.Err() != nil {
+		return
+	}
+	h.log.Warn("the second call of a telephone could not be passed to the node of its talk", "extension", extension, "node", node, "error", err)
+	h.noteRefused(ctx, extension, "", referAway)
+	_ = c.Refuse(ctx, referAway, 0)
+}
+
+// second is the second call of a telephone at another node, for a talk of ours.
+func (h *house) second(ctx context.Context, c *sip.Call, what string) {
+	offer, err := uuid.Parse(what)
+	if err != nil { // no node says so
+		return
 	}
 	if h.desk.Second(ctx, offer, c) {
 		<-ctx.Done()
