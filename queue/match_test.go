@@ -117,6 +117,19 @@ func TestPlainPairsStand(t *testing.T) {
 	})
 }
 
+// TestMovedIsNotPlain: who makes way for somebody else would not have to, if a seat
+// further on were theirs.
+func TestMovedIsNotPlain(t *testing.T) {
+	callers := []caller{{topic: 1}, {topic: 2}}
+	seats := []free{knows(1, 2), knows(1), knows(2)}
+	if p := pair(callers, seats[:2], morning); !slices.Equal(p.has, []int{1, 0}) || p.plain() {
+		t.Errorf("of two seats %v, plain: %v", p.has, p.plain())
+	}
+	if p := pair(callers, seats, morning); !slices.Equal(p.has, []int{0, -1, 1}) || !p.plain() {
+		t.Errorf("of three seats %v, plain: %v", p.has, p.plain())
+	}
+}
+
 // TestMatchReadsOn: who fits is found also behind many who have been idle for longer.
 func TestMatchReadsOn(t *testing.T) {
 	d := newDesk(t)

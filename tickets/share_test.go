@@ -110,12 +110,12 @@ func TestCallsShareATransaction(t *testing.T) {
 // alone, whatever is the matter with it.
 func TestOneBadFactHarmsNobody(t *testing.T) {
 	d := newDesk(t)
-	contacts := make([]*Contact, 6)
+	contacts := make([]*Contact, 8)
 	for i := range contacts {
 		contacts[i] = d.call("", monday)
 	}
 	must(t, d.End(t.Context(), contacts[0], AbandonedIVR, monday, nil))
-	_, err := d.Open(t.Context(), &Contact{ID: contacts[1].ID}, Matter{Channel: Phone, At: monday}, nil) // contacts[1] does not know
+	theirs, err := d.Open(t.Context(), &Contact{ID: contacts[1].ID}, Matter{Channel: Phone, At: monday}, nil) // contacts[1] does not know
 	must(t, err)
 	results := make([]error, 7)
 	end := func(i int, c *Contact, e Ending) func() {
@@ -160,7 +160,33 @@ func TestOneBadFactHarmsNobody(t *testing.T) {
 	if results[5] == nil || results[6] != nil {
 		t.Errorf("a step without a topic: %v; the ending beside it: %v", results[5], results[6])
 	}
-	for i, want := range [][]string{{"begun", "ended"}, {"begun", "opened", "ended"}, {"begun", "ended"}, {"begun", "ended"}, {"begun"}, {"begun", "ended"}} {
+	opened, err := d.Open(t.Context(), &Contact{ID: contacts[6].ID}, Matter{Channel: Phone, At: monday}, nil) // contacts[6] does not know
+	must(t, err)
+	step := func(i int, s Step) func() {
+		return func() {
+			s.Kind, s.At = journal.Classified, monday
+			if err := d.Note(context.Background(), contacts[i], s); err != nil {
+				t.Errorf("a step of call %d: %v", i, err)
+			}
+		}
+	}
+	d.together(3, step(6, Step{Urgency: Blocking}), step(7, Step{Urgency: Blocking}), step(7, Step{Topic: d.topics[1].ID})) // two about one contact
+	for i := 6; i < 8; i++ {
+		var urgency int
+		var topic, ticket int64
+		must(t, d.db.Pool.QueryRow(t.Context(), `select c.urgency, coalesce(c.topic_id, 0), coalesce(max(j.ticket_id), 0)
+			from contacts c join journal j on j.contact_id = c.id and j.kind = 'classified' where c.id = $1 group by c.id`, contacts[i].ID).Scan(&urgency, &topic, &ticket))
+		if urgency != Blocking || i == 6 && ticket != opened.ID || i == 7 && topic != d.topics[1].ID {
+			t.Errorf("call %d: urgency %d, topic %d, a line with ticket %d", i, urgency, topic, ticket)
+		}
+	}
+	var ended int64
+	must(t, d.db.Pool.QueryRow(t.Context(), `select coalesce(max(ticket_id), 0) from journal where contact_id = $1 and kind = 'ended'`, contacts[1].ID).Scan(&ended))
+	if ended != theirs.ID {
+		t.Errorf("the ending of a call with a ticket names %d, not %d", ended, theirs.ID)
+	}
+	for i, want := range [][]string{{"begun", "ended"}, {"begun", "opened", "ended"}, {"begun", "ended"}, {"begun", "ended"}, {"begun"}, {"begun", "ended"},
+		{"begun", "opened", "classified"}, {"begun", "classified", "classified"}} {
 		if r := d.record(contacts[i]); !slices.Equal(kinds(r), want) && !(i == 1 && slices.Equal(kinds(r), append(want, "closed"))) {
 			t.Errorf("call %d: %v, want %v", i, kinds(r), want)
 		}
