@@ -20,12 +20,12 @@ import (
 )
 
 const (
-	readLines   = 200                   // journal lines at once
-	readWork    = 5 * time.Second       // for one look at the journal, and for one value
-	readSafety  = 2 * time.Second       // between two looks when nobody wakes us
-	ringsEvery  = time.Second / 2       // telephones that came or went are looked for at most so often, and each readSafety when nothing else happens
-	readRetry   = time.Second           // while the database is away
-	nobodyLooks = 50 * time.Millisecond // between two looks while no page is open on this node
+	readLines   = 200                    // journal lines at once
+	readWork    = 5 * time.Second        // for one look at the journal, and for one value
+	readSafety  = 2 * time.Second        // between two looks when nobody wakes us
+	ringsEvery  = time.Second / 2        // telephones that came or went are looked for at most so often, and each readSafety when nothing else happens
+	readRetry   = time.Second            // while the database is away
+	nobodyLooks = 250 * time.Millisecond // between two looks while no page is open on this node: who opens one takes a snapshot
 	heldFirst   = 2 * time.Millisecond
 	heldLongest = 50 * time.Millisecond
 )
