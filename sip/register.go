@@ -115,6 +115,19 @@ func leastExpires(res *sip.Response) time.Duration {
 // after five seconds, and more rarely as they go on failing. So it does when the
 // connection that we registered by ends: by it the registrar would reach us.
 func (a *Agent) KeepRegistered(ctx context.Context, o RegisterOptions, tell func(error)) {
+	if !a.begin() { // Run waits for the goodbye too
+		return
+	}
+	defer a.work.Done()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() { // ends with ctx
+		select {
+		case <-a.quit:
+			stop()
+		case <-ctx.Done():
+		}
+	}()
 	defer func() {
 		if !o.Registrar.IsValid() {
 			return // its name was never found
