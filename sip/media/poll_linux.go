@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -15,8 +16,8 @@ import (
 	"github.com/pronto-desk/pronto/sip/audio"
 )
 
-// This file reads the sockets of an engine in rounds, with an epoll of its own and
-// two goroutines. The runtime's poller would wake a goroutine for each packet, and
+// This file reads the sockets of an engine in rounds, with epolls of its own and a
+// goroutine for each. The runtime's poller would wake a goroutine for each packet, and
 // look for other work before and after; at the rates of a help desk that costs
 // more than twice as much as moving the packets. Other systems, and sockets that
 // Config.Listen makes, have a goroutine each.
@@ -40,8 +41,15 @@ const (
 )
 
 // sockets reads an engine's sockets: those of bridges promptly, the rest with
-// patience.
-type sockets struct{ prompt, patient poller }
+// patience. What is prompt is shared among as many pollers as there are processors,
+// up to promptMost: while the system lets one of them wait for its processor, the
+// others read on, and what has piled up is read by all.
+type sockets struct {
+	prompt  []poller
+	patient poller
+}
+
+const promptMost = 4 // each looks every millisecond
 
 // poller reads sockets; its goroutine lives as long as there are any.
 type poller struct {
@@ -122,7 +130,7 @@ func (s *socket) hurry(on bool) error {
 	case s.closed || s.handle == nil || is == was:
 		return nil
 	case is:
-		return s.move(&s.sockets.prompt)
+		return s.move(s.sockets.promptOf(s.fd))
 	default:
 		return s.move(&s.sockets.patient)
 	}
@@ -190,8 +198,16 @@ func receive(fd int, b []byte) (int, netip.AddrPort, error) {
 }
 
 func newSockets() *sockets {
-	return &sockets{prompt: poller{breath: breathPrompt, rounds: roundsPrompt}, patient: poller{breath: breathPatient, rounds: roundsPatient}}
+	p := &sockets{prompt: make([]poller, min(runtime.GOMAXPROCS(0), promptMost)), patient: poller{breath: breathPatient, rounds: roundsPatient}}
+	for i := range p.prompt {
+		p.prompt[i].breath, p.prompt[i].rounds = breathPrompt, roundsPrompt
+	}
+	return p
 }
+
+// promptOf is the poller that reads a descriptor promptly. A leg has two descriptors
+// in a row, for sound and for reports: legs take turns.
+func (p *sockets) promptOf(fd int) *poller { return &p.prompt[fd/2%len(p.prompt)] }
 
 // address is a sockaddr_in or sockaddr_in6, which is the larger.
 type address struct {

@@ -38,7 +38,7 @@ func TestSocketsHurryForBridges(t *testing.T) {
 	over, end := context.WithCancel(t.Context())
 	bridged, heard := make(chan error), make(chan error)
 	go func() { bridged <- Bridge(over, a, b) }()
-	until(&s.sockets.prompt)
+	until(s.sockets.promptOf(s.fd))
 	go func() { heard <- a.Hear(t.Context(), func([]byte) bool { return over.Err() == nil }) }()
 	end()
 	<-bridged
@@ -47,8 +47,8 @@ func TestSocketsHurryForBridges(t *testing.T) {
 		t.Error("the hurry outlives the bridge")
 	}
 	go func() { heard <- a.Hear(t.Context(), func([]byte) bool { return true }) }()
-	until(&s.sockets.prompt)
-	goroutines := []chan struct{}{s.sockets.prompt.done, s.sockets.patient.done}
+	until(s.sockets.promptOf(s.fd))
+	goroutines := []chan struct{}{s.sockets.promptOf(s.fd).done, s.sockets.patient.done}
 	a.Close()
 	<-heard
 	b.Close()
