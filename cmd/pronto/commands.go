@@ -314,7 +314,7 @@ type serviceAddCommand struct {
 	Hours        []string `help:"A window of opening; may be repeated." placeholder:"mon-fri 08:00-20:00" sep:"none"`
 	Always       bool     `help:"Open day and night, holidays too."`
 	OpenHolidays bool     `help:"Italian public holidays are days like others."`
-	Menu         []string `required:"" help:"A key of the menu, its topic's code and name; the first is what silence gets." placeholder:"1=software=Cartella clinica" sep:"none"`
+	Menu         []string `required:"" help:"A key of the menu, its topic's code and, for a new topic, its name; the first is what silence gets." placeholder:"1=software=Cartella clinica" sep:"none"`
 }
 
 // Run adds the service.
@@ -331,7 +331,7 @@ func (c serviceAddCommand) Run(ctx context.Context) error {
 	if len(c.Hours) == 0 && !c.Always {
 		return fmt.Errorf("%w: say when it is open: --hours, or --always", errConfig)
 	}
-	choices, err := parseMenu(c.Menu) // whole, before the first topic changes its name
+	choices, err := parseMenu(c.Menu)
 	if err != nil {
 		return fmt.Errorf("%w: --menu: %w", errConfig, err)
 	}
@@ -341,17 +341,17 @@ func (c serviceAddCommand) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		topics, err := topicsOf(ctx, book, choices)
+		if err != nil {
+			return err
+		}
 		hours.Patron, hours.Exceptional = service.Hours.Patron, service.Hours.Exceptional
 		service.Name, service.Hours = c.Name, hours
 		service.Menu = slices.DeleteFunc(slices.Clone(service.Menu), func(m tickets.MenuItem) bool {
 			return m.Action != tickets.ActionState || slices.ContainsFunc(choices, func(c choice) bool { return c.key == m.Key })
 		})
 		for i, choice := range choices {
-			topic, err := book.PutTopic(ctx, choice.code, choice.name)
-			if err != nil {
-				return err
-			}
-			service.Menu = append(service.Menu, tickets.MenuItem{Key: choice.key, Topic: topic, Default: i == 0})
+			service.Menu = append(service.Menu, tickets.MenuItem{Key: choice.key, Topic: topics[choice.code], Default: i == 0})
 		}
 		if _, err := book.PutService(ctx, service); err != nil {
 			return err
@@ -377,23 +377,52 @@ func (c serviceAddCommand) known(ctx context.Context, book *tickets.Book) (ticke
 // choice is a line of a menu as the command line writes it.
 type choice struct {
 	key        rune
-	code, name string
+	code, name string // without a name: a topic that is there
 }
 
-// parseMenu reads choices like "1=software=Cartella clinica".
+// topicsOf are the topics of choices, by code; new ones are made, once it is sure
+// that all can be. A topic is of all numbers: no menu gives it another name.
+func topicsOf(ctx context.Context, book *tickets.Book, choices []choice) (map[string]tickets.Topic, error) {
+	list, err := book.Topics(ctx)
+	if err != nil {
+		return nil, err
+	}
+	topics := map[string]tickets.Topic{}
+	for _, t := range list {
+		topics[t.Code] = t
+	}
+	for _, c := range choices {
+		switch t, there := topics[c.code]; {
+		case !there && c.name == "":
+			return nil, fmt.Errorf("%w: --menu: there is no topic %q yet: give it a name, %c=%s=NAME", errConfig, c.code, c.key, c.code)
+		case there && c.name != "" && c.name != t.Name:
+			return nil, fmt.Errorf("%w: --menu: topic %q is called %q, on all numbers: write %c=%s, or rename it on the console's page Argomenti", errConfig, c.code, t.Name, c.key, c.code)
+		}
+	}
+	for _, c := range choices {
+		if _, there := topics[c.code]; !there {
+			if topics[c.code], err = book.PutTopic(ctx, c.code, c.name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return topics, nil
+}
+
+// parseMenu reads choices like "1=software=Cartella clinica" and "1=software".
 func parseMenu(menu []string) ([]choice, error) {
 	var choices []choice
 	keys := map[string]bool{}
 	for _, m := range menu {
 		part := strings.SplitN(m, "=", 3)
-		if len(part) != 3 || len(part[0]) != 1 || part[0] < "1" || part[0] > "9" || part[1] == "" || part[2] == "" {
-			return nil, fmt.Errorf("%q is not KEY=CODE=NAME with a key from 1 to 9", m)
+		if len(part) < 2 || len(part[0]) != 1 || part[0] < "1" || part[0] > "9" || slices.Contains(part, "") {
+			return nil, fmt.Errorf("%q is not KEY=CODE=NAME or KEY=CODE with a key from 1 to 9", m)
 		}
 		if keys[part[0]] {
 			return nil, fmt.Errorf("%q: key %s is there already", m, part[0])
 		}
 		keys[part[0]] = true
-		choices = append(choices, choice{rune(part[0][0]), part[1], part[2]})
+		choices = append(choices, choice{rune(part[0][0]), part[1], strings.Join(part[2:], "")})
 	}
 	return choices, nil
 }

@@ -287,6 +287,9 @@ func TestCommands(t *testing.T) {
 		{[]string{"service", "add", "800555001", "--name", "Prova", "--hours", "mon 08:00-13:00", "--hours", "mon 12:00-18:00", "--menu", "1=software=Cartella"}, "", exitConfig, "overlaps"},
 		{[]string{"service", "add", "800555002", "--name", "Prova", "--always", "--menu", "1=software=Nuovo", "--menu", "1=altro=Doppio"}, "", exitConfig, "key 1"},
 		{[]string{"service", "add", "800555003", "--name", "Prova", "--menu", "1=software=Nuovo"}, "", exitConfig, "--hours"},
+		{[]string{"service", "add", "800555004", "--name", "Prova", "--always", "--menu", "1=nuova=Nuova", "--menu", "2=software=Nuovo"}, "", exitConfig, `is called "Cartella clinica", on all numbers: write 2=software`},
+		{[]string{"service", "add", "800555005", "--name", "Prova", "--always", "--menu", "1=nuova"}, "", exitConfig, `there is no topic "nuova" yet`}, // nor made by the line before
+		{[]string{"service", "add", "800555006", "--name", "Prova", "--always", "--menu", "1=software"}, "", 0, "800555006"},
 		{[]string{"service", "list"}, "", 0, "    mon-fri 08:00-13:00, 14:00-18:00\n    1  Cartella clinica (software)\n"}, // as before the refused menus
 		{[]string{"customers", "import", filepath.Join(s.dir, "bad.csv")}, "", exitFault, "nothing was imported"},
 		{[]string{"customers", "import", filepath.Join(s.dir, "good.csv")}, "", 0, "1 new"},
