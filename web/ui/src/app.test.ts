@@ -208,7 +208,7 @@ test('who holds a caller is not told to hang up: that sends the caller back to t
   talk()
   expect(await screen.findByText('Per chiudere, riaggancia la cornetta.')).toBeTruthy()
   tell('seat', seat({ doing: 'talking', talk: 'held', version: 3, doing_until: soon(3600) }))
-  expect(await screen.findByText(/Se riagganci, chi ha chiamato torna in coda/)).toBeTruthy()
+  expect(await screen.findByText(/Se riagganci, chi è in linea torna in coda/)).toBeTruthy()
   expect(screen.queryByText('Per chiudere, riaggancia la cornetta.')).toBeNull()
 })
 

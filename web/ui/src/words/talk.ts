@@ -57,7 +57,7 @@ const en: typeof it = {
   hold: 'Hold',
   resume: 'Resume',
   heldByTelephone: 'Held by the key of the telephone: resume there.',
-  heldHangUp: 'If you hang up, the caller goes back to the queue.',
+  heldHangUp: 'If you hang up, whoever is on the line goes back to the queue.',
   transfer: 'Transfer',
   to: 'To whom',
   choose: 'Choose…',
