@@ -163,8 +163,9 @@ const (
 	allSeats = math.MaxInt32
 )
 
-// How many wait, as far as it matters.
-const waitingSQL = `select count(*) from (select from places where state = 'waiting' limit @most) w`
+// How many wait, as far as it matters: whether there is anybody beside as many as
+// those seats can serve.
+const waitingSQL = `select count(*) from (select from places where state = 'waiting' limit @most::bigint + 1) w`
 
 const routesSQL = `select id, relax_2, relax_3, coalesce(overflow_id, 0), overflow_after from topics`
 

@@ -149,7 +149,7 @@ func TestSticky(t *testing.T) {
 // offers as if it had read all of them.
 func TestMatchReadsEnough(t *testing.T) {
 	d := newDesk(t)
-	checks(t, 25)
+	checks(t, 60)
 	for _, r := range []Route{{Topic: "a", Second: time.Minute, Third: 2 * time.Minute, Overflow: "b", After: 3 * time.Minute}, {Topic: "b"}, {Topic: "c", Third: time.Minute}} {
 		d.route(r)
 	}
