@@ -10,9 +10,9 @@ import (
 	"github.com/pronto-desk/pronto/db/dbtest"
 )
 
-// TestTxRemembersArgs: in a transaction named arguments are as strict, whichever way
-// the statement goes.
-func TestTxRemembersArgs(t *testing.T) {
+// TestTxArgsAreStrict: in a transaction, which remembers how a statement reads, named
+// arguments are as strict as pgx's, whichever way the statement goes.
+func TestTxArgsAreStrict(t *testing.T) {
 	d := dbtest.New(t)
 	const sql = `select @one::text || @two::text || @one::text`
 	for range 2 {
