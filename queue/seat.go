@@ -74,6 +74,7 @@ type Seat struct {
 	Topics     []int64       // that the operator has skills for
 	Active     bool          // false: was let go; a talk goes on to its end
 	Talk       Talk          // where the talk stands
+	TalkAt     *time.Time    // since when it stands so; nil: as long as there is a talk
 	TalkWhy    string        // why what was asked of it last came to nothing, one of our words; "": it did not
 
 	Supervisor      string     // who takes part in the talk, as they sign in; "": nobody

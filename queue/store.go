@@ -121,10 +121,10 @@ func (w *work) seat(s Seat) {
 	w.batch.Queue(`
 		update seats set declared = @declared, reason = @reason, declared_at = @declared_at, declared_by = nullif(@by, 0::bigint), doing = @doing, doing_at = @doing_at,
 			doing_until = @doing_until, idle_since = @idle_since, offer_id = @offer, contact_id = @contact, node = @node,
-			talk = @talk, talk_why = @talk_why, version = version + 1
+			talk = @talk, talk_at = case when talk = @talk then talk_at else @at end, talk_why = @talk_why, version = version + 1
 		where user_id = @user`,
 		args{"user": s.User, "declared": s.Declared, "reason": s.Reason, "declared_at": s.DeclaredAt, "by": s.DeclaredBy, "doing": s.Doing, "doing_at": s.DoingAt,
-			"doing_until": s.DoingUntil, "idle_since": s.IdleSince, "offer": s.Offer, "contact": s.Contact, "node": s.Node, "talk": s.Talk, "talk_why": s.TalkWhy})
+			"doing_until": s.DoingUntil, "idle_since": s.IdleSince, "offer": s.Offer, "contact": s.Contact, "node": s.Node, "talk": s.Talk, "talk_why": s.TalkWhy, "at": w.at})
 }
 
 // place moves a place.
@@ -197,7 +197,7 @@ func (w *work) offer(o Offer, callback bool) {
 const seatColumns = `u.id, u.name, u.display_name, coalesce(u.extension, ''), u.wrap_up,
 	coalesce(s.declared, 'off'), coalesce(s.reason, ''), coalesce(s.declared_at, u.created_at),
 	coalesce(s.declared_by, 0), coalesce((select f.display_name from users f where f.id = s.declared_by), ''), coalesce(s.doing, 'idle'), coalesce(s.doing_at, u.created_at),
-	s.doing_until, coalesce(s.idle_since, u.created_at), s.offer_id, s.contact_id, coalesce(t.number, ''), coalesce(s.node, ''), coalesce(s.version, 0), u.active, coalesce(s.talk, ''), coalesce(s.talk_why, ''),
+	s.doing_until, coalesce(s.idle_since, u.created_at), s.offer_id, s.contact_id, coalesce(t.number, ''), coalesce(s.node, ''), coalesce(s.version, 0), u.active, coalesce(s.talk, ''), case when s.talk <> '' then s.talk_at end, coalesce(s.talk_why, ''),
 	coalesce(v.name, ''), coalesce(v.display_name, ''), coalesce(v.supervises_as, ''), v.supervises_since,
 	case when ` + supervisingSQL + ` then s.supervises end, coalesce(s.supervises_why, ''),
 	array(select topic_id from user_topics k where k.user_id = u.id order by topic_id)`
@@ -217,7 +217,7 @@ func scanSeat(row pgx.CollectableRow) (Seat, error) {
 func (s *Seat) fields(wrapUp *int) []any {
 	return []any{
 		&s.User, &s.Operator, &s.DisplayName, &s.Extension, wrapUp, &s.Declared, &s.Reason, &s.DeclaredAt, &s.DeclaredBy, &s.ForcedBy, &s.Doing, &s.DoingAt,
-		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &s.Active, &s.Talk, &s.TalkWhy,
+		&s.DoingUntil, &s.IdleSince, &s.Offer, &s.Contact, &s.Ticket, &s.Node, &s.Version, &s.Active, &s.Talk, &s.TalkAt, &s.TalkWhy,
 		&s.Supervisor, &s.SupervisorName, &s.SupervisorPart, &s.SupervisorSince, &s.Supervises, &s.SupervisesWhy, &s.Topics,
 	}
 }

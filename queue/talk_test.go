@@ -21,6 +21,31 @@ func (d *desk) wants(user int64, c Command, at time.Time) {
 	}
 }
 
+// TestSinceWhenATalkStands: not since it began, nor since it was last told of; and
+// nobody's who talks as two do.
+func TestSinceWhenATalkStands(t *testing.T) {
+	d := newDesk(t)
+	anna, _ := d.talks(d, "anna", after(0))
+	offer := d.seat(anna).Offer.UUID
+	since := func(want *time.Time) {
+		t.Helper()
+		got := d.seat(anna).TalkAt
+		if (got == nil) != (want == nil) || got != nil && !got.Equal(*want) {
+			t.Errorf("it stands so since %v, not %v", got, want)
+		}
+	}
+	since(nil)
+	held := after(5)
+	d.ok(d.Stands(background, offer, Held, "", journal.OnHold, Target{}, held))
+	d.ok(d.Stands(background, offer, Held, "telephone", journal.OnHold, Target{}, after(6)))
+	since(&held)
+	d.ok(d.Stands(background, offer, Together, "", journal.Resumed, Target{}, after(8)))
+	since(nil)
+	again := after(9)
+	d.ok(d.Stands(background, offer, Asking, "", journal.Asked, Target{}, again))
+	since(&again)
+}
+
 // TestCommand: only who talks has an inbox; it holds one wish, which is taken once
 // and not after its time.
 func TestCommand(t *testing.T) {

@@ -410,7 +410,7 @@ func (s *Server) postClose(ctx context.Context, me User, in *closeInput) (*ticke
 // --- contacts, messages, calls to ring back
 
 func (s *Server) contactsAPI(a *operations) {
-	provide(a, operation{at: "GET /contacts", id: "listContacts", does: "Contacts with their journals, newest first."}, s.getContacts)
+	provide(a, operation{at: "GET /contacts", id: "listContacts", does: "Contacts with their journals, newest first. Whose talks they were is told by Call-ID and one by one only: with their times a list would be figures of workers."}, s.getContacts)
 	provide(a, operation{at: "GET /contacts/{id}", id: "getContact", does: "One contact with its journal."},
 		func(ctx context.Context, _ User, in *IDPath) (*tickets.Record, error) {
 			return s.Book.ContactOf(ctx, in.ID)
@@ -440,7 +440,24 @@ type contactsInput struct {
 }
 
 func (s *Server) getContacts(ctx context.Context, _ User, in *contactsInput) (list[tickets.Record], error) {
-	return listed(s.Book.Contacts(ctx, tickets.ContactFilter{CallID: in.CallID, Limit: in.Limit}))
+	all, err := s.Book.Contacts(ctx, tickets.ContactFilter{CallID: in.CallID, Limit: in.Limit})
+	if in.CallID == "" {
+		unnamed(all)
+	}
+	return listed(all, err)
+}
+
+// unnamed takes out of a list of talks whose they were: beside their times and their
+// quality that is remote monitoring of workers, which needs an agreement that nothing
+// here knows of (art. 4 of law 300/1970; docs/decisions/0045).
+func unnamed(all []tickets.Record) {
+	for i := range all {
+		all[i].Operator = nil
+		for _, line := range all[i].Journal {
+			delete(line.Data, "operator")
+			delete(line.Data, "by")
+		}
+	}
 }
 
 // pathID reads the {id} of a path that is plain chi.

@@ -215,7 +215,9 @@ func TestListOfTickets(t *testing.T) {
 func TestContacts(t *testing.T) {
 	d := newDesk(t)
 	anna := d.bearer("anna")
-	call := d.rings("+390551234567")
+	call, offer := d.offered("anna", "+390551234567")
+	must(t, d.Queue.Accept(t.Context(), offer.ID, d.now()))
+	must(t, d.Queue.Give(t.Context(), offer.ID, queue.Target{Topic: d.topic.ID}, "", d.now()))
 	d.pass(time.Second)
 	d.rings("")
 	got := decoded[list[map[string]any]](t, anna.get("/api/v1/contacts?call_id="+call.contact.CallID).want(t, http.StatusOK).body).Items
@@ -232,6 +234,9 @@ func TestContacts(t *testing.T) {
 	all := decoded[list[tickets.Record]](t, anna.get("/api/v1/contacts").want(t, http.StatusOK).body).Items
 	if len(all) != 2 || all[0].Caller != "" || all[1].ID != call.contact.ID {
 		t.Errorf("all contacts, newest first: %+v", all)
+	}
+	if got[0]["operator"] != "anna" || all[1].Operator != nil {
+		t.Errorf("a call is %v's, and in a list of talks %v's", got[0]["operator"], all[1].Operator)
 	}
 	if one := decoded[list[tickets.Record]](t, anna.get("/api/v1/contacts?limit=1").want(t, http.StatusOK).body).Items; len(one) != 1 {
 		t.Errorf("limit=1 gives %d", len(one))

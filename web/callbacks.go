@@ -99,9 +99,17 @@ func (s *Server) callbacksAPI(a *operations) {
 			}
 			return s.call(ctx, me, e)
 		})
-	provide(a, operation{at: "GET /callbacks", id: "listCallbacks", does: "Who is to be rung back, with each attempt and its outcome."},
+	provide(a, operation{at: "GET /callbacks", id: "listCallbacks", does: "Who is to be rung back, with each attempt and its outcome; as long as they are, also whose attempt it was."},
 		func(ctx context.Context, _ User, in *callbacksInput) (list[tickets.Callback], error) {
-			return listed(s.Book.Callbacks(ctx, tickets.CallbackFilter{Open: in.State != "all", From: in.From, To: in.To, Limit: in.Limit}, s.Now()))
+			all, err := s.Book.Callbacks(ctx, tickets.CallbackFilter{Open: in.State != "all", From: in.From, To: in.To, Limit: in.Limit}, s.Now())
+			for _, c := range all {
+				if c.Outcome != nil { // who has tried matters to whoever tries next; later it would be a figure of theirs (unnamed)
+					for i := range c.Attempts {
+						c.Attempts[i].By = ""
+					}
+				}
+			}
+			return listed(all, err)
 		})
 	provide(a, operation{at: "POST /callbacks/{id}/cancel", id: "cancelCallback", does: "Takes a callback back: the matter is settled otherwise."},
 		func(ctx context.Context, me User, in *IDPath) (nothing, error) {

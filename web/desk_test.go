@@ -211,9 +211,7 @@ func (d *desk) seed() {
 	service.Hours.Always = true
 	_, err = d.Book.PutService(ctx, service)
 	must(d.t, err)
-	for _, name := range []string{"anna", "bruno"} {
-		must(d.t, d.users.SetSkills(ctx, name, "software"))
-	}
+	d.exec(`insert into user_topics (user_id, topic_id, level) select id, @topic, 1 from users where extension is not null`, pgx.StrictNamedArgs{"topic": d.topic.ID})
 	_, err = d.Book.PutCustomer(ctx, tickets.Customer{
 		Code: "1042", Name: "Mario Rossi", Practice: "Studio Rossi", Authority: "ASL Toscana Centro", Numbers: []string{"+390551234567"},
 	}, noon)

@@ -213,6 +213,40 @@ func TestATelephoneThatComesAndGoesIsTold(t *testing.T) {
 	}
 }
 
+// TestAPersonOfTheCommandLineIsFollowed: who is added beside the running server has a
+// telephone that pages see come and go, without anybody loading them anew.
+func TestAPersonOfTheCommandLineIsFollowed(t *testing.T) {
+	d := newDesk(t)
+	bruno, _ := d.browser("bruno").open()
+	told := func(cannot string) {
+		t.Helper()
+		for { // until it is told: skills are, too
+			seat := decoded[seatView](t, string(bruno.event("seat").Data))
+			if seat.Operator == "giulia" && seat.CanRing == (cannot == "") && seat.CannotRingWhy == cannot {
+				return
+			}
+		}
+	}
+	const off = "Il telefono 1900 non è registrato."
+	rings := func(user int64, cannot string) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.cannot[user] = cannot; cannot == "" {
+			delete(d.cannot, user)
+		}
+	}
+	giulia, err := d.users.Add(t.Context(), "giulia", "Giulia Neri", Supervisor, testPassword, "1900")
+	must(t, err)
+	must(t, d.users.SetSkills(t.Context(), "giulia", "software"))
+	rings(giulia.ID, off)
+	told(off)
+	rings(giulia.ID, "")
+	told("")
+	if got := strings.Join(kinds(d, journal.SeatStream(giulia.ID)), " "); got != "user_added user_edited" {
+		t.Errorf("the journal says %q", got)
+	}
+}
+
 func TestLinesThatNoScreenShowsAreNotTold(t *testing.T) {
 	lines := []journal.Entry{
 		{Stream: "seat:1", Kind: journal.SignedIn, User: 1}, {Stream: "seat:1", Kind: journal.SignedOut, User: 1}, {Stream: "seat:1", Kind: signInFailed, User: 1},

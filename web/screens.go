@@ -39,6 +39,7 @@ type seatView struct {
 	Version       int64          `json:"version"`
 	Active        bool           `json:"active" doc:"false: was let go, and leaves the lists once idle."`
 	Talk          queue.Talk     `json:"talk" enum:",held,asking,consulting,conference,advising" doc:"How the talk stands; empty: the two hear each other."`
+	TalkAt        *time.Time     `json:"talk_at" doc:"Since when it stands so; null: as long as there is a talk."`
 	TalkWhy       string         `json:"talk_why" doc:"Why what was asked of the talk last came to nothing; empty: it did not."`
 
 	Supervision   *supervisionView `json:"supervision" doc:"Who takes part in the talk as a supervisor; null: nobody."`
@@ -58,7 +59,7 @@ func (s *Server) seatView(seat *queue.Seat) seatView {
 		Operator: seat.Operator, DisplayName: seat.DisplayName, Extension: seat.Extension,
 		Declared: seat.Declared, Reason: seat.Reason, DeclaredAt: seat.DeclaredAt.UTC(), ForcedBy: seat.ForcedBy,
 		Doing: seat.Doing, DoingAt: seat.DoingAt.UTC(), DoingUntil: seat.DoingUntil, Topics: seat.Topics, Version: seat.Version, Active: seat.Active,
-		Talk: seat.Talk, TalkWhy: seat.TalkWhy, SupervisedWhy: seat.SupervisesWhy,
+		Talk: seat.Talk, TalkAt: seat.TalkAt, TalkWhy: seat.TalkWhy, SupervisedWhy: seat.SupervisesWhy,
 	}
 	if seat.Supervisor != "" {
 		v.Supervision = &supervisionView{Name: seat.Supervisor, DisplayName: seat.SupervisorName, Part: seat.SupervisorPart, Since: seat.SupervisorSince}

@@ -67,7 +67,7 @@ func (s *Server) postSupervision(ctx context.Context, me User, in *supervisionIn
 	case errors.Is(err, queue.ErrSeatBusy):
 		return nothing{}, problemf(http.StatusConflict, "Hai una chiamata: ascolta quando è finita.")
 	case errors.Is(err, queue.ErrNotNow):
-		return nothing{}, problemf(http.StatusConflict, "Chi ha chiamato è in attesa, o %s consulta qualcuno: riprova quando si parlano.", u.DisplayName)
+		return nothing{}, problemf(http.StatusConflict, "La chiamata è in attesa, o %s consulta qualcuno: riprova quando si parlano.", u.DisplayName)
 	}
 	return nothing{}, err
 }

@@ -101,7 +101,10 @@ func scanUser(row pgx.CollectableRow) (u User, err error) {
 	return u, err
 }
 
-// Add adds a person. Names are lower-case ASCII, extensions 2 to 10 digits or
+// byCommand is who does what is done on the server's command line.
+const byCommand = 0
+
+// Add adds a person, and tells the open pages: a telephone is followed from there on. Names are lower-case ASCII, extensions 2 to 10 digits or
 // "" for nobody's telephone, passwords 10 characters at least.
 func (s *Users) Add(ctx context.Context, name, display string, role Role, password, extension string) (User, error) {
 	display = strings.TrimSpace(display)
@@ -119,13 +122,19 @@ func (s *Users) Add(ctx context.Context, name, display string, role Role, passwo
 	if err != nil {
 		return User{}, err
 	}
-	rows, err := s.db.Pool.Query(ctx, `insert into users (name, display_name, role, password_hash, extension, created_at)
-		values (@name, @display, @role, @hash, nullif(@extension, ''), @at) returning `+userColumns,
-		pgx.StrictNamedArgs{"name": name, "display": display, "role": role, "hash": hash, "extension": extension, "at": s.now()})
-	if err != nil {
-		return User{}, fmt.Errorf("add user: %w", err)
-	}
-	u, err := pgx.CollectExactlyOneRow(rows, scanUser)
+	var u User
+	err = s.db.Tx(ctx, func(tx *db.Tx) error {
+		rows, err := tx.Query(ctx, `insert into users (name, display_name, role, password_hash, extension, created_at)
+			values (@name, @display, @role, @hash, nullif(@extension, ''), @at) returning `+userColumns,
+			pgx.StrictNamedArgs{"name": name, "display": display, "role": role, "hash": hash, "extension": extension, "at": s.now()})
+		if err != nil {
+			return err
+		}
+		if u, err = pgx.CollectExactlyOneRow(rows, scanUser); err != nil {
+			return err
+		}
+		return s.noteIn(ctx, tx, u.ID, userAdded, Profile{Role: role}.noted(byCommand))
+	})
 	if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.Code == "23505" {
 		return User{}, ErrUserExists
 	}
@@ -160,7 +169,8 @@ func (s *Users) update(ctx context.Context, sql, name string, value any) error {
 func (s *Users) SetSkills(ctx context.Context, name string, topics ...string) error {
 	return s.db.Tx(ctx, func(tx *db.Tx) error {
 		var user int64
-		err := tx.QueryRow(ctx, `update users set version = version + 1 where name = @name returning id`, pgx.StrictNamedArgs{"name": name}).Scan(&user)
+		var p Profile
+		err := tx.QueryRow(ctx, `update users set version = version + 1 where name = @name returning id, role`, pgx.StrictNamedArgs{"name": name}).Scan(&user, &p.Role)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrNoUser
 		}
@@ -183,9 +193,12 @@ func (s *Users) SetSkills(ctx context.Context, name string, topics ...string) er
 			if done.RowsAffected() == 0 {
 				return fmt.Errorf("skills: %q is no topic of this desk, or stands here twice", code)
 			}
+			p.Skills = append(p.Skills, Skill{code, levels[i]})
 		}
 		tx.Wake("queue", queue.TopicMatch)
-		return nil
+		data := p.noted(byCommand)
+		data["fields"] = []string{"skills"}
+		return s.noteIn(ctx, tx, user, userEdited, data)
 	})
 }
 

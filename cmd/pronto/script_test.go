@@ -1171,6 +1171,7 @@ func (s *stage) ladder(caller string, w []string) error {
 	}
 	var drawn strings.Builder
 	draw(&drawn, got.Items[0], true)
+	sounded(&drawn, c.Items[i].Legs)
 	for _, number := range []string{callerNumbers[caller][1:], callerNumbers[caller][3:], "Rossi"} {
 		if strings.Contains(drawn.String(), number) {
 			return fmt.Errorf("%q is kept:\n%s", number, &drawn)

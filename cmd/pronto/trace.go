@@ -30,14 +30,12 @@ func (c traceCommand) Run(ctx context.Context) error {
 	}
 	return reachDatabase(ctx, s, func(d *db.DB) error {
 		callID, at := c.Call, time.Time{}
-		if id, err := uuid.Parse(c.Call); err == nil {
-			contact, err := tickets.NewBook(d, "", nil, nil).ContactAlone(ctx, id)
-			switch {
-			case err == nil:
-				callID, at = contact.CallID, contact.T0
-			case !errors.Is(err, tickets.ErrNotFound): // a Call-ID may look like one
-				return err
-			}
+		contact, err := contactFor(ctx, tickets.NewBook(d, "", nil, nil), c.Call)
+		if err != nil {
+			return err
+		}
+		if contact != nil {
+			callID, at = contact.CallID, contact.T0
 		}
 		traces, err := sip.NewTraces(d, nil).Of(ctx, callID, at)
 		if err != nil {
@@ -52,8 +50,51 @@ func (c traceCommand) Run(ctx context.Context) error {
 			}
 			draw(os.Stdout, t, c.Full)
 		}
+		if contact != nil {
+			sounded(os.Stdout, contact.Legs)
+		}
 		return nil
 	})
+}
+
+// contactFor is the contact of an id, or of the Call-ID of its own way; nil: there is
+// none, as of a telephone's way.
+func contactFor(ctx context.Context, book *tickets.Book, call string) (*tickets.Record, error) {
+	if id, err := uuid.Parse(call); err == nil {
+		contact, err := book.ContactAlone(ctx, id)
+		if !errors.Is(err, tickets.ErrNotFound) { // a Call-ID may look like one
+			return contact, err
+		}
+	}
+	list, err := book.Contacts(ctx, tickets.ContactFilter{CallID: call, Limit: 1})
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return &list[0], nil
+}
+
+// sounded writes how each leg sounded, both ways, once it has ended.
+func sounded(w io.Writer, legs []tickets.Leg) {
+	if len(legs) == 0 {
+		return
+	}
+	const row = "%10s  %-9s %9s %8s %8s %11s %5s\n"
+	fmt.Fprintf(w, "\n"+row, "leg", "way", "packets", "lost", "jitter", "round trip", "MOS")
+	for _, leg := range legs {
+		for _, d := range []struct {
+			way string
+			q   *tickets.Direction
+		}{{"received", leg.Heard}, {"sent", leg.Reached}} {
+			if d.q == nil {
+				continue
+			}
+			trip := "-"
+			if d.q.TripMS > 0 {
+				trip = fmt.Sprint(d.q.TripMS, " ms")
+			}
+			fmt.Fprintf(w, row, leg.Who, d.way, fmt.Sprint(d.q.Packets), fmt.Sprintf("%.2f %%", 100*d.q.Lost), fmt.Sprint(d.q.JitterMS, " ms"), trip, fmt.Sprintf("%.2f", d.q.MOS))
+		}
+	}
 }
 
 // ladderWidth is the columns between two sides of a ladder: a request line or a

@@ -36,7 +36,6 @@ test('a supervisor listens to an operator who reads it, speaks to them, takes pa
   await expect(listen).toBeDisabled()
   await expect(listen).toHaveAccessibleDescription(/1900 non è registrato/)
   const mine = await desk.telephone('1900', '1s')
-  await page.reload() // who was added by the command has no seat yet whose telephone would be followed
   await expect(listen).toBeEnabled()
   await listen.click()
   const part = page.getByRole('region', { name: 'Conversazione di Anna' })

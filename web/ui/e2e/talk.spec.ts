@@ -13,6 +13,7 @@ test('an operator holds a caller, asks a colleague, talks with both, and hands t
   await expect(here.phone).toContainText('In conversazione')
   await page.keyboard.press('F9')
   await expect(here.phone).toContainText('In attesa: chi ha chiamato sente la musica')
+  await expect(page.getByRole('button', { name: 'Cambia stato' })).toContainText('In attesa (dalla pagina)')
   await here.phone.getByRole('button', { name: /Riprendi/ }).click()
   await expect(here.phone.getByRole('button', { name: /Attesa/ })).toBeVisible()
 

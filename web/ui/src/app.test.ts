@@ -3,7 +3,7 @@ import { fireEvent, render, screen, waitFor, within } from '@testing-library/sve
 import App from './App.svelte'
 import { desk } from './desk.svelte'
 import { nothing } from './reducer'
-import type { FromServer, State, Ticket, ToServer } from './contract'
+import type { Callback, FromServer, State, Ticket, ToServer } from './contract'
 import { contact, me, pop, seat, state, ticket } from './testing/samples'
 
 /** The server's end: what was asked over HTTP, and a socket to speak through. */
@@ -210,6 +210,63 @@ test('who holds a caller is not told to hang up: that sends the caller back to t
   tell('seat', seat({ doing: 'talking', talk: 'held', version: 3, doing_until: soon(3600) }))
   expect(await screen.findByText(/Se riagganci, chi è in linea torna in coda/)).toBeTruthy()
   expect(screen.queryByText('Per chiudere, riaggancia la cornetta.')).toBeNull()
+})
+
+test('a talk that is held says so in the bar, with what holds it, and since when', async () => {
+  await start()
+  talk()
+  const bar = await screen.findByRole('button', { name: /Cambia stato/ })
+  expect(bar.textContent).toContain('In conversazione')
+  const held = { doing: 'talking', talk: 'held', doing_at: soon(-304), talk_at: soon(-64), doing_until: soon(3600) } as const
+  tell('seat', seat({ ...held, version: 3 }))
+  await waitFor(() => expect(bar.textContent).toContain('In attesa (dalla pagina)'))
+  expect(bar.textContent).not.toContain('In conversazione')
+  expect(bar.textContent).toMatch(/1:0\d/)
+  tell('seat', seat({ ...held, talk_why: 'telephone', version: 4 }))
+  await waitFor(() => expect(bar.textContent).toContain('In attesa (dal telefono)'))
+  expect(screen.queryByRole('button', { name: /Riprendi/ })).toBeNull()
+  tell('seat', seat({ doing: 'talking', doing_at: soon(-304), version: 5, doing_until: soon(3600) }))
+  await waitFor(() => expect(bar.textContent).toContain('In conversazione'))
+  expect(bar.textContent).toMatch(/5:0\d/)
+})
+
+test('who consults is told what hanging up does: it gives the call on', async () => {
+  await start()
+  talk()
+  await screen.findByText('Per chiudere, riaggancia la cornetta.')
+  tell('seat', seat({ doing: 'talking', talk: 'consulting', version: 3, doing_until: soon(3600) }))
+  await screen.findByText('Se riagganci, la chiamata passa a chi hai consultato.')
+  expect(screen.queryByText('Per chiudere, riaggancia la cornetta.')).toBeNull()
+  expect(screen.getByText('Parli con chi hai consultato; intanto chi ha chiamato sente la musica.')).toBeTruthy()
+})
+
+describe('somebody who was rung back', () => {
+  const callback: Callback = {
+    id: 'b1', contact_id: 'c0', ticket: '2026-1', origin: 'lost', number: '+390551234567', name: 'Mario Rossi', service: 'Assistenza', topic: null, urgency: 2, t0: soon(-600),
+    asked_at: soon(-500), booked_at: soon(-500), booked_by: null, state: 'ended', next_at: null, attempts: [{ contact_id: 'c1', at: soon(-60), by: 'Anna Martini', outcome: 'reached' }],
+    outcome: 'reached', ended_at: soon(-50), within_an_hour: true, out_of_time: false,
+  }
+  const attempt = contact({ direction: 'outbound', outcome: 'reached', tc: soon(-50) })
+
+  test('hears the music, and did not ring', async () => {
+    await start()
+    tell('seat', seat({ doing: 'talking', talk: 'held', version: 2, doing_until: soon(3600) }))
+    tell('call.talking', pop({ offer: null, contact: attempt, callback }))
+    expect(await screen.findByText('In attesa: chi è stato richiamato sente la musica e non ti sente.')).toBeTruthy()
+    expect(document.body.textContent).not.toMatch(/chi ha chiamato/i)
+    tell('seat', seat({ doing: 'talking', talk: 'consulting', version: 3, doing_until: soon(3600) }))
+    expect(await screen.findByRole('button', { name: 'Torna a chi è stato richiamato' })).toBeTruthy()
+    expect(document.body.textContent).not.toMatch(/chi ha chiamato/i)
+  })
+
+  test('and is given on is on the line: nobody is dialled once the handset is lifted', async () => {
+    await start()
+    tell('call.offered', ringing({ contact: attempt, callback }))
+    expect(await screen.findByText('Solleva la cornetta del telefono 1001')).toBeTruthy()
+    expect(document.body.textContent).not.toContain('poi chiamiamo noi')
+    tell('call.offered', ringing({ offer: { id: 'o2', offered_at: soon(0), expires_at: soon(20) }, contact: contact({ id: 'c0' }), callback }))
+    expect(await screen.findByText('Solleva la cornetta del telefono 1001: poi chiamiamo noi.')).toBeTruthy()
+  })
 })
 
 describe('the form', () => {

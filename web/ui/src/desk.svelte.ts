@@ -4,7 +4,7 @@
 import { alertRing, askToAlert, hushRing } from './alert'
 import { api, Refused, socketURL, type TicketFilter } from './http'
 import { Link, type Light, type Wire } from './link'
-import { nothing, phase, withSeat, withTicket, type Model, type Phase } from './reducer'
+import { nothing, phase, toDial, withSeat, withTicket, type Model, type Phase } from './reducer'
 import { Draft, type Answer, type Store } from './draft'
 import { ServerClock } from './clock'
 import { words, type Words } from './words'
@@ -56,7 +56,7 @@ export interface Notice {
 function unseated(state: State): Seat {
   return {
     operator: state.me.name, display_name: state.me.display_name, extension: state.me.extension, declared: 'off', reason: '', declared_at: '', forced_by: '',
-    doing: 'idle', doing_at: '', doing_until: null, contact_id: null, ticket: null, talk: '', talk_why: '', supervision: null, supervised_why: '', can_ring: true, cannot_ring_why: '', topics: [], version: 0, active: true,
+    doing: 'idle', doing_at: '', doing_until: null, contact_id: null, ticket: null, talk: '', talk_at: null, talk_why: '', supervision: null, supervised_why: '', can_ring: true, cannot_ring_why: '', topics: [], version: 0, active: true,
   }
 }
 
@@ -586,7 +586,7 @@ export class Desk {
     this.announce(before?.pop ?? null, phase(before), after.pop, phase(after))
     const seat = after.seat
     if (seat?.supervision?.since && before?.seat && (before.seat.supervision?.part !== seat.supervision.part || !before.seat.supervision.since)) {
-      this.assertive = supervision[this.language].attended(seat.supervision.part, seat.supervision.display_name)
+      this.assertive = supervision[this.language].attended(seat.supervision.part, seat.supervision.display_name, talk[this.language].far[after.pop?.contact.direction ?? 'inbound'])
     }
     if (seat?.forced_by && before?.seat && seat.declared_at !== before.seat.declared_at) this.assertive = room[this.language].forcedYou(seat.forced_by, declaredWords(seat, this.w))
     const number = after.pop?.ticket?.number
@@ -613,13 +613,13 @@ export class Desk {
       const customer = pop.match.sure === 'certain' ? pop.match.customers[0] : undefined
       const topic = pop.ticket?.topic?.name ?? nameOf(pop.contact.topic)
       this.assertive = w.phone.ringingSpoken([
-        pop.callback ? w.callback.mark : '',
+        toDial(pop) ? w.callback.mark : '',
         this.who(pop),
         pop.match.sure === 'none' ? phone(pop.contact.caller) : '',
         customer?.practice ?? '',
         topic,
         (pop.ticket?.urgency ?? pop.contact.urgency) === 1 ? w.urgent : '',
-        pop.callback ? w.callback.lift(this.me?.extension ?? '') : w.phone.lift(this.me?.extension ?? ''),
+        toDial(pop) ? w.callback.lift(this.me?.extension ?? '') : w.phone.lift(this.me?.extension ?? ''),
         `${w.phone.decline}: ${w.phone.declineKeys}`,
       ])
       alertRing(`${w.phone.ringing}: ${this.who(pop)}`, [pop.match.sure === 'none' ? phone(pop.contact.caller) : '', topic].filter(Boolean).join(' · '))

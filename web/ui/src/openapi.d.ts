@@ -45,7 +45,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Who is to be rung back, with each attempt and its outcome. */
+        /** Who is to be rung back, with each attempt and its outcome; as long as they are, also whose attempt it was. */
         get: operations["listCallbacks"];
         put?: never;
         post?: never;
@@ -96,7 +96,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Contacts with their journals, newest first. */
+        /** Contacts with their journals, newest first. Whose talks they were is told by Call-ID and one by one only: with their times a list would be figures of workers. */
         get: operations["listContacts"];
         put?: never;
         post?: never;
@@ -1886,6 +1886,11 @@ export interface components {
              * @enum {string}
              */
             talk: "" | "held" | "asking" | "consulting" | "conference" | "advising";
+            /**
+             * Format: date-time
+             * @description Since when it stands so; null: as long as there is a talk.
+             */
+            talk_at: string | null;
             /** @description Why what was asked of the talk last came to nothing; empty: it did not. */
             talk_why: string;
             ticket: string | null;

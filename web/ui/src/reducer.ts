@@ -113,6 +113,11 @@ export function withTicket(state: State, ticket: Ticket): State {
   }
 }
 
+/** While a telephone rings: we dial once it is lifted. Who was rung back and given on is on the line already. */
+export function toDial(pop: Pop | null): boolean {
+  return pop !== null && pop.callback !== null && pop.callback.contact_id === pop.contact.id
+}
+
 export type Phase = 'idle' | 'ringing' | 'talking' | 'wrapping'
 
 /** What the operator is in. Pop and seat come as two events: either order gives the same. */

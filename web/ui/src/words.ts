@@ -71,6 +71,15 @@ const it = {
     talking: 'In conversazione',
     wrapping: 'Lavorazione post-chiamata',
   },
+  /** A talk that is not of the two. */
+  talks: {
+    held: 'In attesa (dalla pagina)',
+    heldByTelephone: 'In attesa (dal telefono)',
+    asking: 'In consultazione',
+    consulting: 'In consultazione',
+    conference: 'Conversazione in tre',
+    advising: 'In consultazione',
+  },
   then: (state: string) => `poi: ${state}`,
   nextState: 'Al termine della chiamata',
 
@@ -508,6 +517,7 @@ const en: Words = {
   reasons: { Pausa: 'Break', Pranzo: 'Lunch', Formazione: 'Training', Riunione: 'Meeting' },
   pausedBy: { missed: 'Missed call', phone_unreachable: 'Telephone unreachable' },
   doing: { idle: 'Waiting for calls', offered: 'Ringing', talking: 'Talking', wrapping: 'Wrap-up' },
+  talks: { held: 'On hold (by the page)', heldByTelephone: 'On hold (by the telephone)', asking: 'Consulting', consulting: 'Consulting', conference: 'Talk of three', advising: 'Consulting' },
   then: (state) => `then: ${state}`,
   nextState: 'After the call',
 

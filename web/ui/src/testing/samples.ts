@@ -7,7 +7,7 @@ export const me: Me = { id: 1, name: 'anna', display_name: 'Anna Martini', role:
 export function seat(more: Partial<Seat> = {}): Seat {
   return {
     operator: 'anna', display_name: 'Anna Martini', extension: '1001', declared: 'available', reason: '', declared_at: '2026-03-02T08:00:00Z', forced_by: '',
-    doing: 'idle', doing_at: '2026-03-02T08:00:00Z', doing_until: null, contact_id: null, ticket: null, talk: '', talk_why: '', supervision: null, supervised_why: '', can_ring: true, cannot_ring_why: '', topics: [1, 2], version: 1, active: true, ...more,
+    doing: 'idle', doing_at: '2026-03-02T08:00:00Z', doing_until: null, contact_id: null, ticket: null, talk: '', talk_at: null, talk_why: '', supervision: null, supervised_why: '', can_ring: true, cannot_ring_why: '', topics: [1, 2], version: 1, active: true, ...more,
   }
 }
 

@@ -13,7 +13,7 @@ const it = {
   parts: { listen: 'Solo ascolto', whisper: 'Parla all’operatore', barge: 'Parla a entrambi' } as Record<Part, string>,
   means: {
     listen: 'Senti entrambi; nessuno sente te.',
-    whisper: 'Ti sente solo l’operatore: chi ha chiamato no.',
+    whisper: 'Ti sente solo l’operatore: l’altra persona no.',
     barge: 'Vi sentite tutti e tre.',
   } as Record<Part, string>,
   choose: 'Come partecipi',
@@ -37,10 +37,10 @@ const it = {
     taken: (who: string) => `${who} partecipa già a questa conversazione.`,
     apart: 'Adesso non si parlano: riprova quando riprendono.',
   },
-  attended: (part: Part, who: string) =>
+  attended: (part: Part, who: string, far: string) =>
     ({
       listen: `${who} sta ascoltando questa conversazione.`,
-      whisper: `${who} ascolta e ti parla: chi ha chiamato non sente la sua voce.`,
+      whisper: `${who} ascolta e ti parla: ${far} non sente la sua voce.`,
       barge: `${who} partecipa alla conversazione: sentite entrambi la sua voce.`,
     })[part],
 }
@@ -55,7 +55,7 @@ const en: typeof it = {
   parts: { listen: 'Listen only', whisper: 'Speak to the operator', barge: 'Speak to both' },
   means: {
     listen: 'You hear both; nobody hears you.',
-    whisper: 'Only the operator hears you: the caller does not.',
+    whisper: 'Only the operator hears you: the other person does not.',
     barge: 'All three hear each other.',
   },
   choose: 'How you take part',
@@ -79,10 +79,10 @@ const en: typeof it = {
     taken: (who) => `${who} takes part in this talk already.`,
     apart: 'They do not hear each other now: try again when they do.',
   },
-  attended: (part, who) =>
+  attended: (part, who, far) =>
     ({
       listen: `${who} is listening to this talk.`,
-      whisper: `${who} listens and speaks to you: the caller does not hear their voice.`,
+      whisper: `${who} listens and speaks to you: ${far} does not hear their voice.`,
       barge: `${who} takes part in the talk: you both hear their voice.`,
     })[part],
 }

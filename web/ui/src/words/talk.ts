@@ -1,12 +1,22 @@
 // The words of a talk's buttons: hold, transfer, consult, conference.
 
+import type { Contact } from '../contract'
 import type { Language } from '../format'
+
+type Direction = Contact['direction']
 
 const it = {
   hold: 'Attesa',
   resume: 'Riprendi',
   heldByTelephone: 'In attesa dal tasto del telefono: si riprende da lì.',
-  heldHangUp: 'Se riagganci, chi è in linea torna in coda.',
+  /** What hanging up does while the two are apart, or are three. */
+  hangUp: {
+    held: 'Se riagganci, chi è in linea torna in coda.',
+    asking: 'Se riagganci, chi è in linea torna in coda.',
+    consulting: 'Se riagganci, la chiamata passa a chi hai consultato.',
+    conference: 'Se riagganci, la chiamata passa a chi hai consultato.',
+    advising: 'Se riagganci, la chiamata resta al collega.',
+  } as Record<string, string>,
   transfer: 'Trasferisci',
   to: 'A chi',
   choose: 'Scegli…',
@@ -19,23 +29,26 @@ const it = {
   consult: 'Parlane prima',
   cancel: 'Annulla',
   recorded: 'La conversazione è registrata.',
+  notNow: 'Adesso non si registra: riprende quando vi parlate.',
   pausedNow: 'Registrazione sospesa: quello che dite non resta.',
   pause: 'Sospendi registrazione',
   goOn: 'Riprendi registrazione',
   complete: 'Passa la chiamata',
   confer: 'Parlate in tre',
-  takeBack: 'Torna a chi ha chiamato',
+  takeBack: (who: string) => `Torna a ${who}`,
   letGo: 'Saluta il collega e continua',
+  /** Who is on the line, in the middle of a sentence: we have rung whoever was to be rung back. */
+  far: { inbound: 'chi ha chiamato', outbound: 'chi è stato richiamato' } as Record<Direction, string>,
   stands: {
-    held: 'In attesa: chi ha chiamato sente la musica e non ti sente.',
-    asking: 'Squilla a chi vuoi consultare. Chi ha chiamato sente la musica.',
-    consulting: 'Parli con chi hai consultato. Chi ha chiamato sente la musica.',
-    conference: 'Siete in tre: vi sentite tutti.',
-    advising: 'Un collega ti sta consultando su questa chiamata.',
-  } as Record<string, string>,
+    held: (who) => `In attesa: ${who} sente la musica e non ti sente.`,
+    asking: (who) => `Squilla a chi vuoi consultare; intanto ${who} sente la musica.`,
+    consulting: (who) => `Parli con chi hai consultato; intanto ${who} sente la musica.`,
+    conference: () => 'Siete in tre: vi sentite tutti.',
+    advising: () => 'Un collega ti sta consultando su questa chiamata.',
+  } as Record<string, (who: string) => string>,
   asked: {
     hold: 'Chiamata in attesa', resume: 'Conversazione ripresa', transfer: 'Trasferimento in corso', consult: 'Chiamata a chi vuoi consultare',
-    complete: 'Chiamata passata', take_back: 'Di nuovo con chi ha chiamato', conference: 'Conversazione in tre',
+    complete: 'Chiamata passata', take_back: 'Conversazione ripresa', conference: 'Conversazione in tre',
   } as Record<string, string>,
   why: {
     held_long: 'L’attesa è durata troppo: siete di nuovo in conversazione.',
@@ -57,7 +70,13 @@ const en: typeof it = {
   hold: 'Hold',
   resume: 'Resume',
   heldByTelephone: 'Held by the key of the telephone: resume there.',
-  heldHangUp: 'If you hang up, whoever is on the line goes back to the queue.',
+  hangUp: {
+    held: 'If you hang up, whoever is on the line goes back to the queue.',
+    asking: 'If you hang up, whoever is on the line goes back to the queue.',
+    consulting: 'If you hang up, the call goes to who you asked.',
+    conference: 'If you hang up, the call goes to who you asked.',
+    advising: 'If you hang up, the call stays with the colleague.',
+  },
   transfer: 'Transfer',
   to: 'To whom',
   choose: 'Choose…',
@@ -70,23 +89,25 @@ const en: typeof it = {
   consult: 'Talk to them first',
   cancel: 'Cancel',
   recorded: 'The talk is recorded.',
+  notNow: 'Nothing is recorded now: it goes on when you talk.',
   pausedNow: 'The recording is paused: what you say is not kept.',
   pause: 'Pause the recording',
   goOn: 'Go on recording',
   complete: 'Hand the call over',
   confer: 'Talk all three',
-  takeBack: 'Back to the caller',
+  takeBack: (who) => `Back to ${who}`,
   letGo: 'Let the colleague go',
+  far: { inbound: 'the caller', outbound: 'the person called back' },
   stands: {
-    held: 'On hold: the caller hears music and does not hear you.',
-    asking: 'It rings. The caller hears music.',
-    consulting: 'You talk to who you asked. The caller hears music.',
-    conference: 'You are three: everybody hears everybody.',
-    advising: 'A colleague asks you about this call.',
+    held: (who) => `On hold: ${who} hears music and does not hear you.`,
+    asking: (who) => `It rings; meanwhile ${who} hears music.`,
+    consulting: (who) => `You talk to who you asked; meanwhile ${who} hears music.`,
+    conference: () => 'You are three: everybody hears everybody.',
+    advising: () => 'A colleague asks you about this call.',
   },
   asked: {
     hold: 'The call is held', resume: 'You are talking again', transfer: 'Being transferred', consult: 'It rings',
-    complete: 'Handed over', take_back: 'Back with the caller', conference: 'All three talk',
+    complete: 'Handed over', take_back: 'You are talking again', conference: 'All three talk',
   },
   why: {
     held_long: 'It was held for too long: you are talking again.',
