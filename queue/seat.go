@@ -211,7 +211,7 @@ func (q *Queue) Dismiss(ctx context.Context, tx *db.Tx, user int64, at time.Time
 		err = q.declareIn(ctx, tx, seat, Off, "", 0, at)
 	}
 	if err == nil && seat.Supervises.Valid {
-		err = q.excluded(ctx, tx, seat, at)
+		err = q.excluded(ctx, tx, seat, "dismissed", at)
 	}
 	if err != nil {
 		return fmt.Errorf("dismiss: %w", err)

@@ -242,16 +242,32 @@ func (q *Queue) supervised(ctx context.Context, by int64, asked *time.Time, reas
 	return nil
 }
 
-// excluded ends the supervision of somebody who is let go, whose seat is locked; the
-// operator's is not, and stands as it stood.
-func (q *Queue) excluded(ctx context.Context, tx *db.Tx, seat Seat, at time.Time) error {
+// Demote ends the part in a talk of somebody who may not supervise any more, in the
+// transaction that takes the right away. Whoever takes part in nothing is left alone.
+func (q *Queue) Demote(ctx context.Context, tx *db.Tx, user int64, at time.Time) error {
+	seat, err := lockSeat(ctx, tx, user)
+	switch {
+	case errors.Is(err, ErrNoSeat):
+		return nil
+	case err == nil && seat.Supervises.Valid:
+		err = q.excluded(ctx, tx, seat, "demoted", at)
+	}
+	if err != nil {
+		return fmt.Errorf("demote: %w", err)
+	}
+	return nil
+}
+
+// excluded ends the supervision of somebody who is let go, or may not supervise any
+// more, whose seat is locked; the operator's is not, and stands as it stood.
+func (q *Queue) excluded(ctx context.Context, tx *db.Tx, seat Seat, reason string, at time.Time) error {
 	o, err := readOffer(ctx, tx, seat.Supervises.UUID)
 	if err != nil {
 		return err
 	}
 	w := q.work(tx, at)
 	w.batch.Queue(`update seats set supervises = null, supervises_as = '', supervises_since = null where user_id = @by`, args{"by": seat.User})
-	w.supervision(journal.SupervisionEnded, o, seat.User, why("dismissed"))
+	w.supervision(journal.SupervisionEnded, o, seat.User, why(reason))
 	return w.done(ctx)
 }
 

@@ -191,8 +191,9 @@ func (s *Users) addAccount(ctx context.Context, name string, p Profile, by int64
 }
 
 // editAccount gives a person another profile. version is the one that was edited:
-// errEdited when it is no longer the one that stands.
-func (s *Users) editAccount(ctx context.Context, name string, version int64, p Profile, by int64) (a Account, err error) {
+// errEdited when it is no longer the one that stands. demoted is called in the same
+// transaction for who may not supervise any more.
+func (s *Users) editAccount(ctx context.Context, name string, version int64, p Profile, by int64, demoted func(ctx context.Context, tx *db.Tx, user int64) error) (a Account, err error) {
 	p = p.settled()
 	if err := p.check(); err != nil {
 		return a, err
@@ -218,6 +219,11 @@ func (s *Users) editAccount(ctx context.Context, name string, version int64, p P
 		}
 		if slices.Contains(fields, "skills") {
 			if err := setSkills(ctx, tx, was.id, p.Skills); err != nil {
+				return err
+			}
+		}
+		if was.Role.supervises() && !p.Role.supervises() {
+			if err := demoted(ctx, tx, was.id); err != nil {
 				return err
 			}
 		}
@@ -388,7 +394,9 @@ type editUserInput struct {
 }
 
 func (s *Server) putUser(ctx context.Context, me User, in *editUserInput) (Account, error) {
-	return s.users.editAccount(ctx, in.Name, in.Body.Version, in.Body.Profile, me.ID)
+	return s.users.editAccount(ctx, in.Name, in.Body.Version, in.Body.Profile, me.ID, func(ctx context.Context, tx *db.Tx, user int64) error {
+		return s.Queue.Demote(ctx, tx, user, s.Now())
+	})
 }
 
 func (s *Server) setActive(ctx context.Context, me User, name string, active bool) (a Account, err error) {

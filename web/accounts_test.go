@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
 	"github.com/pronto-desk/pronto/queue"
 )
@@ -262,7 +264,7 @@ func TestOneAdministratorStays(t *testing.T) {
 					_, _ = d.setActive(t.Context(), by, name, false)
 					return
 				}
-				_, _ = d.users.editAccount(t.Context(), name, version[name], Profile{DisplayName: name, Role: Operator, WrapUp: 60}, by.ID)
+				_, _ = d.users.editAccount(t.Context(), name, version[name], Profile{DisplayName: name, Role: Operator, WrapUp: 60}, by.ID, func(context.Context, *db.Tx, int64) error { return nil })
 			})
 		}
 		wg.Wait()
@@ -343,6 +345,38 @@ func TestWhoLeavesWhileItRings(t *testing.T) {
 	must(t, d.Queue.Declare(t.Context(), d.user("bruno").ID, string(queue.Available), "", d.now()))
 	if o := d.match(call); o.Operator != d.user("bruno").ID {
 		t.Errorf("the caller is offered to %d", o.Operator)
+	}
+}
+
+// TestWhoIsDemotedHearsNoMore: the right to take part in operators' talks ends in the
+// middle of one, too, and the history says why.
+func TestWhoIsDemotedHearsNoMore(t *testing.T) {
+	d, dora := administered(t)
+	call, offer := d.offered("anna", "+390551234567")
+	must(t, d.Queue.Accept(t.Context(), offer.ID, d.now()))
+	must(t, d.Queue.Supervise(t.Context(), d.user("carla").ID, offer.ID, queue.Listen, d.now()))
+	listens, err := d.Queue.AwaitSupervision(t.Context(), offer.ID, nil)
+	must(t, err)
+	must(t, d.Queue.Supervises(t.Context(), listens, d.now()))
+
+	was := dora.account("carla")
+	edit := func(role Role, version int64) {
+		dora.ask(http.MethodPut, usersPath+"/carla", map[string]any{"version": version, "display_name": was.DisplayName, "role": role, "extension": was.Extension, "wrap_up": was.WrapUp, "skills": was.Skills}).want(t, http.StatusOK)
+	}
+	edit(Admin, was.Version) // who administers may listen, too
+	if seat, err := d.Queue.Seat(t.Context(), d.user("anna").ID); err != nil || seat.Supervisor != "carla" {
+		t.Errorf("promoted in the talk: %+v, %v", seat, err)
+	}
+	edit(Operator, was.Version+1)
+	if now, err := d.Queue.AwaitSupervision(t.Context(), offer.ID, listens); err != nil || now != nil {
+		t.Errorf("the conversation is told %+v, %v", now, err)
+	}
+	got := strings.Join(kinds(d, journal.ContactStream(call.contact.ID)), " ")
+	if !strings.HasSuffix(got, "supervision_asked supervision_began supervision_ended") {
+		t.Errorf("the journal says %q", got)
+	}
+	if why := one[string](d, `select data->>'reason' from journal where kind = 'supervision_ended' and stream = $1`, journal.ContactStream(call.contact.ID)); why != "demoted" {
+		t.Errorf("it ended because of %q", why)
 	}
 }
 
