@@ -130,6 +130,13 @@ func (l *lowerBand) follow(step int32, code byte) {
 	l.signal = saturate(saturate(l.poles[0]*saturate(2*l.heard[0])>>15+l.poles[1]*saturate(2*l.heard[1])>>15) + l.zeros)
 }
 
+// hear goes on by what was encoded by another.
+func (l *lowerBand) hear(g722 []byte) {
+	for _, b := range g722 {
+		l.follow(l.step(), b)
+	}
+}
+
 // saturate keeps a value within 16 bits.
 func saturate(v int32) int32 { return min(max(v, math.MinInt16), math.MaxInt16) }
 
@@ -160,6 +167,10 @@ func (e *G722Encoder) Encode(dst, alaw []byte) {
 	}
 }
 
+// Follow goes on to where a decoder is that stood where the encoder does, and has heard
+// this.
+func (e *G722Encoder) Follow(g722 []byte) { e.lower.hear(g722) }
+
 // Settle writes silence to dst, and begins anew with it: whatever a decoder has heard
 // before, from another encoder perhaps, it goes on without a click. Nothing but the
 // smallest code brings the largest step to the smallest in 156 samples (LOGSCL), so dst
@@ -186,3 +197,6 @@ func (d *G722Decoder) Decode(dst, g722 []byte) {
 		d.lower.follow(step, b)
 	}
 }
+
+// Follow hears g722 without a sound.
+func (d *G722Decoder) Follow(g722 []byte) { d.lower.hear(g722) }

@@ -160,7 +160,7 @@ func (o *sender) tick(at time.Duration) {
 		}
 	}
 	if !o.ready() {
-		o.wide.astray = o.begun
+		o.wide.lose(o.begun)
 		return
 	}
 	if o.format.Law == audio.G722 {
@@ -175,7 +175,7 @@ func (o *sender) tick(at time.Duration) {
 
 // settles says whether this frame is the silence that a peer of G.722 gets before what
 // we make (wideVoice): a clip waits for it, or its beginning would be lost.
-func (o *sender) settles() bool { return o.format.Law == audio.G722 && o.wide.astray && o.ready() }
+func (o *sender) settles() bool { return o.format.Law == audio.G722 && o.wide.settles() && o.ready() }
 
 // fill puts the next frame of what has the floor into payload, in a law of G.711. A
 // clip that has sent its last frame leaves the floor.
@@ -249,7 +249,8 @@ func (o *sender) relay(leg *Stream, a arrival, b []byte, from, to int, at time.D
 	case len(o.floor) > 0 || len(o.keying) > 0 || o.mixed():
 		return dropCovered
 	case !o.ready():
-		o.live, o.wide.astray = false, o.begun
+		o.live = false
+		o.wide.lose(o.begun)
 		return dropUnsent
 	}
 	switch a.kind {
@@ -318,7 +319,10 @@ func (o *sender) relay(leg *Stream, a arrival, b []byte, from, to int, at time.D
 // convert writes the sound of a joined leg, in place, as the peer wants it.
 func (o *sender) convert(leg *Stream, a arrival, sound []byte, begins bool) {
 	switch both := a.law == o.format.Law; {
-	case both && a.law != audio.G722, both && o.wide.passes(len(sound), begins):
+	case both && a.law != audio.G722:
+		return
+	case both && o.wide.passes(sound, begins):
+		leg.in.ear().passed.add(a.header, sound)
 		return
 	}
 	plain, law := leg.in.plain(a, sound)

@@ -154,7 +154,7 @@ func (s *Stream) Agree(f Format, p Peer) {
 
 	s.out.mu.Lock()
 	if moved || f.Law != s.out.format.Law {
-		s.out.wide = wideVoice{astray: s.out.begun}
+		s.out.wide = wideVoice{astray: s.out.begun, lost: s.out.begun}
 	}
 	s.out.format = f
 	s.out.encrypt(p.Crypto.ours(), moved, s.engine.now())
