@@ -194,6 +194,7 @@ type Agent struct {
 	signing  signing
 	grumbles grumbles
 	relayed  relayed
+	reached  reached
 	ladders  ladders
 
 	mu       sync.Mutex // guards what follows
@@ -253,6 +254,7 @@ func New(c Config) (*Agent, error) {
 		guesses:  guesses{left: map[guesser]*bucket{}},
 		signing:  signing{answers: map[string]*signed{}},
 		relayed:  relayed{since: map[string]time.Time{}},
+		reached:  reached{ways: map[netip.AddrPort]reach{}},
 		grumbles: grumbles{last: map[string]time.Time{}, less: map[string]int{}},
 		conns:    map[netip.AddrPort]*streamEdge{},
 		invites:  map[string]*invitation{}, requests: map[string]string{}, cancels: map[string]time.Time{},
@@ -393,6 +395,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	serving.Go(func() { _ = a.server.ServeTCP(a.dialled) })
 	a.reading.Wait()
 	close(a.ready)
+	if a.cfg.Phones != nil {
+		a.later(a.keepReached)
+	}
 
 	<-ctx.Done()
 	a.mu.Lock()
@@ -563,14 +568,26 @@ func (a *Agent) line(c *Call, trunk string) bool {
 	return true
 }
 
-// remove is the end of a call, its handler included.
-func (a *Agent) remove(c *Call) {
+// unline gives a call's line back before its end.
+func (a *Agent) unline(c *Call) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.unlined(c)
+}
+
+// unlined is unline. a.mu is held.
+func (a *Agent) unlined(c *Call) {
 	if c.line != "" {
 		a.lines[c.line]--
 		c.line = ""
 	}
+}
+
+// remove is the end of a call, its handler included.
+func (a *Agent) remove(c *Call) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unlined(c)
 	if _, ok := a.calls[c]; !ok {
 		return
 	}
@@ -834,6 +851,8 @@ func reasonOf(status int) string {
 		return "Service Unavailable"
 	case 505:
 		return "Version Not Supported"
+	case tooLarge:
+		return "Message Too Large"
 	case 600:
 		return "Busy Everywhere"
 	case 603:

@@ -37,10 +37,11 @@ type Call struct {
 	a        *Agent
 	identity identity
 	trunk    string
-	phone    bool    // a telephone of ours that we ring
-	beyond   bool    // came when all lines of the trunk were in use
-	line     string  // the trunk one of whose lines it has; guarded by a.mu
-	account  Account // answers the challenge to our INVITE
+	phone    bool          // a telephone of ours that we ring
+	beyond   bool          // came when all lines of the trunk were in use
+	line     string        // the trunk one of whose lines it has; guarded by a.mu
+	progress time.Duration // without any sign of ringing after so long it is withdrawn; 0: it waits
+	account  Account       // answers the challenges to what we send
 	arrived  time.Time
 	dlg      *dialog
 	laws     []uint8 // what we offer
@@ -68,7 +69,8 @@ type Call struct {
 	rseq     uint32             // of our 180, where it must be acknowledged
 	pracked  chan struct{}      // closed then; nil: it need not
 	early    bool               // the dialog is known before the answer
-	branches map[string]*branch // who acknowledges what to our INVITE, by their tag
+	branches map[string]*branch // of our INVITE that is not answered yet, by their tag
+	signed   []sip.Header       // the proofs in our INVITE
 	ack      *sip.Request
 	ackFlow  flow
 	ackSeq   uint32
@@ -213,6 +215,8 @@ func (c *Call) Alert() error {
 	if has(c.req, reliably, "require") {
 		return c.alertReliably()
 	}
+	c.early = true // RFC 3261 §12.1.1: who calls may speak in it from now on
+	c.a.enrol(c)
 	return c.tx.Respond(c.response(c.req, sip.StatusRinging, nil))
 }
 
@@ -528,18 +532,7 @@ func (c *Call) bye(w *waiting) {
 		}
 	}
 	c.parting()
-	req, f := c.dlg.request(sip.BYE, 0)
-	res, err := c.a.ask(c.a.ctx, req, f, byeWait)
-	if err != nil || !challenges(res) || c.account.User == "" {
-		return
-	}
-	answer, err := authorize(res, c.account, sip.BYE, req.Recipient.String())
-	if err != nil {
-		return
-	}
-	req, f = c.dlg.request(sip.BYE, 0)
-	req.AppendHeader(answer)
-	_, _ = c.a.ask(c.a.ctx, req, f, byeWait)
+	_, _ = c.insist(func() (*sip.Request, flow) { return c.dlg.request(sip.BYE, 0) }, byeWait)
 }
 
 // gone is why the call is over.

@@ -44,12 +44,15 @@ func digestHash(algorithm, s string) string {
 	return hex.EncodeToString(h[:])
 }
 
-// credentials are what an Authorization says.
+// credentials are what an Authorization says, or a challenge.
 type credentials struct {
 	username, realm, nonce, uri, response, algorithm, qop, nc, cnonce, opaque string
+
+	stale bool // of a challenge: only the nonce was too old
 }
 
-// parseCredentials reads a Digest Authorization; ok is false for other schemes.
+// parseCredentials reads a Digest Authorization or challenge; ok is false for other
+// schemes.
 func parseCredentials(value string) (c credentials, ok bool) {
 	scheme, rest, _ := strings.Cut(strings.TrimSpace(value), " ")
 	if !strings.EqualFold(scheme, "digest") {
@@ -79,6 +82,8 @@ func parseCredentials(value string) (c credentials, ok bool) {
 			c.cnonce = v
 		case "opaque":
 			c.opaque = v
+		case "stale":
+			c.stale = strings.EqualFold(v, "true")
 		}
 	}
 	if c.algorithm == "" {

@@ -376,7 +376,7 @@ func (s *streamEdge) Read(b []byte) (int, error) {
 			return 0, net.ErrClosed
 		}
 		if frame != nil {
-			if len(frame) <= len(b) && s.a.inspect(s.flow, frame) {
+			if s.a.inspect(s.flow, frame) { // what is too long for b has gone no further
 				return copy(b, frame), nil
 			}
 			continue
@@ -467,8 +467,12 @@ func (s *streamEdge) frame() ([]byte, error) {
 			continue
 		}
 		n, err := strconv.ParseUint(h.value, 10, 31)
-		if err != nil || n > tcpFrame || length > 0 && int(n) != length {
+		switch {
+		case err != nil, length > 0 && int(n) != length:
 			s.a.reject(s.flow, m, bad("Content-Length")) // RFC 4475 §3.1.2.3, §3.3.9
+			return nil, errFraming
+		case n > tcpFrame:
+			s.a.reject(s.flow, m, &fault{status: tooLarge, reason: reasonOf(tooLarge)})
 			return nil, errFraming
 		}
 		length = int(n)
@@ -507,8 +511,12 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 	if a.deaf.Load() || len(bytes.Trim(data, "\r\n\x00 ")) == 0 {
 		return false // keep-alive
 	}
+	large := len(data) > maxMessage
+	if large {
+		data = data[:maxHead] // what it is, and whose, is said there; nothing else of it is looked at
+	}
 	m, ok := scan(data)
-	if !ok {
+	if !ok || large && !answerable(m) {
 		a.grumble("garbage", f.remote, "")
 		return false
 	}
@@ -529,8 +537,12 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		if isScanner(m.get("user-agent")) || !a.limits.take(f.remote.Addr(), time.Now()) {
 			return false // TELEPHONY trap 17: no answer at all
 		}
-	} else {
+	} else if !large {
 		a.ladders.saw(m.get("call-id"), false, data)
+	}
+	if large { // after the limits of strangers; the answer is never longer than what came
+		a.reject(f, m, &fault{status: tooLarge, reason: reasonOf(tooLarge)})
+		return false
 	}
 	if status != 0 {
 		a.reject(f, m, &fault{status: status, reason: reasonOf(status)})
@@ -586,6 +598,15 @@ func (a *Agent) onQuestion(f flow, m *raw) {
 		return
 	}
 	a.reply(f, m, sip.StatusOK, "OK", "Allow: "+allow, "Accept: "+acceptBodies, "Supported: timer, "+reliably)
+}
+
+// answerable tells whether a message that was not read to its end is a request that an
+// answer can be made of.
+func answerable(m *raw) bool {
+	if _, _, _, ok := m.requestLine(); !ok {
+		return false
+	}
+	return !slices.ContainsFunc(needed, func(name string) bool { return m.get(name) == "" })
 }
 
 // complete tells whether the parser found what sipgo's transactions rely on.

@@ -273,6 +273,8 @@ func TestGarbageOverTCP(t *testing.T) {
 		{"GET / HTTP/1.1\r\nHost: x\r\n\r\nINVITE", ""}, // passed over
 		{strings.Repeat("x", tcpFrame+5000), "closed"},
 		{"OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/TCP x;branch=z9hG4bK1\r\nContent-Length: -1\r\n\r\n", "400"},
+		{"OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/TCP x;branch=z9hG4bK1\r\nContent-Length: 100000\r\n\r\n", "513"},
+		{"OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/TCP x;branch=z9hG4bK1\r\nFrom: <sip:a@x>;tag=1\r\nTo: <sip:x>\r\nCall-ID: large\r\nCSeq: 1 OPTIONS\r\nContent-Length: 65000\r\n\r\n" + strings.Repeat("x", 65000), "513"},
 		{"OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/TCP x;branch=z9hG4bK1\r\nContent-Length: 3\r\nl: 5\r\n\r\nabc", "400"},
 	} {
 		l := h.tcp()
@@ -438,4 +440,61 @@ func TestABurstOverOneConnection(t *testing.T) {
 			n++
 		}
 	}
+}
+
+// TestAMessageThatIsTooLarge: it is told so (RFC 3261 §21.5.7), as far as it says what it
+// is; never with more than came, within the limits of strangers, and nothing of it stays.
+func TestAMessageThatIsTooLarge(t *testing.T) {
+	both(t, ring, func(h *house) {
+		p := h.peer(strangeIP)
+		padding := strings.Repeat("a=x\r\n", maxMessage/5+1)
+		large := func(method, head string) string {
+			p.seq++
+			return p.request(method, randomText(), head, padding[:maxMessage-len(head)])
+		}
+		answered := func(m string) {
+			h.t.Helper()
+			p.send(m)
+			got := p.expect("SIP/2.0 513 Message Too Large")
+			if headerOf(got, "Call-ID") != p.callID || tagOf(got, "To") == "" || len(got) > 1000 {
+				h.t.Errorf("%q", got)
+			}
+		}
+		answered(large("INVITE", ""))
+		answered(large("OPTIONS", "X-Long: "+strings.Repeat("x", maxHead-1000)+"\r\n"))
+		for name, m := range map[string]string{
+			"an ACK":             large("ACK", ""),
+			"a head without end": large("INVITE", "X-Long: "+strings.Repeat("x", maxHead)+"\r\n"),
+			"no Call-ID":         strings.Replace(large("INVITE", ""), "Call-ID", "X-ID", 1),
+			"an answer":          p.answer(large("INVITE", ""), "200 OK", "a", "", padding),
+			"garbage":            strings.Repeat("x", maxMessage+100),
+			"a scanner":          large("OPTIONS", "User-Agent: friendly-scanner\r\n"),
+		} {
+			p.send(m)
+			if got := p.within(200 * time.Millisecond); got != "" {
+				h.t.Errorf("%s gets %q", name, got)
+			}
+		}
+		if h.wire != nil { // where no time passes meanwhile
+			n := 0
+			for range 2 * strangerBurst {
+				p.send(large("OPTIONS", ""))
+			}
+			for p.within(time.Second) != "" {
+				n++
+			}
+			if n == 0 || n > strangerBurst {
+				h.t.Errorf("of a flood %d are answered", n)
+			}
+		}
+		h.a.mu.Lock()
+		if len(h.a.invites) != 0 || len(h.a.dialogs) != 0 {
+			h.t.Errorf("%d INVITEs, %d dialogs are remembered", len(h.a.invites), len(h.a.dialogs))
+		}
+		h.a.mu.Unlock()
+		p = h.peer(trunkIP) // a carrier has no limit
+		for range 2 * strangerBurst {
+			answered(large("OPTIONS", ""))
+		}
+	})
 }

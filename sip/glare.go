@@ -94,8 +94,9 @@ func (c *Call) release() {
 
 // reinvite sends the session as it stands in a re-INVITE and gives the final
 // answer; a 2xx has been acknowledged. Whatever is refused leaves the session as it
-// was (RFC 3261 §14.1). The caller has reserved the right to it.
-func (c *Call) reinvite(ctx context.Context, extra []sip.Header) (*sip.Response, error) {
+// was (RFC 3261 §14.1). The caller has reserved the right to it, and releases it unless
+// there is a 2xx: who has our ACK may offer at once.
+func (c *Call) reinvite(ctx context.Context, extra []sip.Header, p *proofs) (*sip.Response, error) {
 	req, f := c.dlg.request(sip.INVITE, 0)
 	c.mu.Lock()
 	body := c.local.again()
@@ -107,6 +108,7 @@ func (c *Call) reinvite(ctx context.Context, extra []sip.Header) (*sip.Response,
 	}
 	req.AppendHeader(sip.NewHeader("Content-Type", sdpType))
 	req.SetBody(body)
+	signed := p.sign(req)
 	tx, err := c.a.start(ctx, req, f)
 	if err != nil {
 		return nil, err
@@ -121,7 +123,7 @@ func (c *Call) reinvite(ctx context.Context, extra []sip.Header) (*sip.Response,
 			case res.IsProvisional():
 				provisional = true
 			case res.IsSuccess():
-				c.rejoined(res)
+				c.rejoined(res, signed)
 				tx.Terminate() // further ones come as strays, and are acknowledged
 				return res, nil
 			default:
@@ -156,13 +158,16 @@ func (c *Call) Hold(ctx context.Context, on bool) error {
 	if on {
 		dir = sendOnly
 	}
+	proofs := proofs{account: c.account}
 	for range holdTries {
-		res, err := c.turn(ctx, dir)
+		res, err := c.turn(ctx, dir, &proofs)
 		switch {
 		case err != nil:
 			return fmt.Errorf("hold: %w", err)
 		case res.IsSuccess():
 			return nil
+		case proofs.learn(res) == nil:
+			continue
 		case res.StatusCode != sip.StatusRequestPending:
 			return fmt.Errorf("hold: %w", statusError(res.StatusCode, res.Reason))
 		}
@@ -175,30 +180,30 @@ func (c *Call) Hold(ctx context.Context, on bool) error {
 }
 
 // turn offers the session as it stands in another direction.
-func (c *Call) turn(ctx context.Context, dir direction) (*sip.Response, error) {
+func (c *Call) turn(ctx context.Context, dir direction, p *proofs) (*sip.Response, error) {
 	for !c.reserve() {
 		pause(ctx, renewPause)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 	}
-	defer c.release()
 	c.mu.Lock()
 	before := c.local.last
 	c.local.write(direct(before, dir))
 	c.mu.Unlock()
-	res, err := c.reinvite(ctx, nil)
+	res, err := c.reinvite(ctx, nil, p)
 	if err != nil || !res.IsSuccess() {
 		c.mu.Lock()
 		c.local.write(before)
 		c.mu.Unlock()
+		c.release()
 	}
 	return res, err
 }
 
 // rejoined acknowledges the 2xx of a re-INVITE of ours and agrees to what it says.
 // One that says nothing we understand leaves the sound as it is.
-func (c *Call) rejoined(res *sip.Response) {
+func (c *Call) rejoined(res *sip.Response, signed []sip.Header) {
 	c.dlg.refresh(res)
 	if s, err := parseSDP(sessionBody(header(res, "content-type", "c"), res.Body())); err == nil {
 		if err := c.takeDescription(s); err != nil {
@@ -206,8 +211,10 @@ func (c *Call) rejoined(res *sip.Response) {
 		}
 	}
 	ack, f := c.dlg.request(sip.ACK, res.CSeq().SeqNo)
+	signAlike(ack, signed)
 	c.mu.Lock()
 	c.ack, c.ackFlow, c.ackSeq = ack, f, res.CSeq().SeqNo
+	c.offering = false
 	c.mu.Unlock()
 	c.sendAck()
 }

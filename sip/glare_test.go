@@ -103,7 +103,7 @@ func TestHoldInAllItsSpellings(t *testing.T) {
 			{strings.Replace(p.offer("a=inactive\r\n"), "c=IN IP4 127.0.0.1", "c=IN IP6 ::", 1), port, "a=inactive"},
 			{none, "0", ""},
 			{p.offer(video), port, "a=sendrecv"},
-			{none + video, "0", ""},
+			{none + "m=video 5000 RTP/AVP 96\r\n", "0", ""},
 			{p.offer("a=recvonly\r\n"), port, "a=sendonly"},
 			{p.offer(""), port, "a=sendrecv"},
 		} {
@@ -134,6 +134,9 @@ func TestHoldInAllItsSpellings(t *testing.T) {
 				version = now
 			}
 		}
+		branch := p.invite("", none+"m=image 6000 udptl t38\r\n") // a fax, which would have neither sound nor picture
+		p.expect("SIP/2.0 488")
+		p.ack(branch, "")
 		p.bye()
 	})
 }

@@ -206,6 +206,9 @@ func (c *Call) renegotiate(req *sip.Request, offerBack bool) ([]byte, error) {
 	c.rekey(g)
 	answer := c.local.answer(offer, g)
 	c.agree(g)
+	if b := c.ringsBy(req); b != nil {
+		b.agreed = &g
+	}
 	return answer, nil
 }
 
@@ -225,11 +228,25 @@ func (a *Agent) inDialog(req *sip.Request, tx sip.ServerTransaction) *Call {
 		a.respond(req, tx, sip.StatusCallTransactionDoesNotExists)
 		return nil
 	}
-	if status := c.dlg.accepts(req, a.flowOf(req)); status != 0 {
+	if status := c.dialogOf(req).accepts(req, a.flowOf(req)); status != 0 {
 		a.respond(req, tx, status)
 		return nil
 	}
 	return c
+}
+
+// dialogOf is the dialog that a request counts in. While a call of ours rings, who rings
+// may change how (RFC 3311) or ask; only the answer, or a refusal, ends it.
+func (c *Call) dialogOf(req *sip.Request) *dialog {
+	switch req.Method {
+	case sip.UPDATE, sip.INFO, sip.OPTIONS:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if b := c.ringsBy(req); b != nil {
+			return b.dlg
+		}
+	}
+	return c.dlg
 }
 
 // onBye ends a call. Both sides may say BYE at once: each gets its 200 (trap 19).
@@ -257,6 +274,9 @@ func (a *Agent) onUpdate(req *sip.Request, tx sip.ServerTransaction) {
 	}
 	c.mu.Lock()
 	busy := c.busy()
+	if b := c.ringsBy(req); b != nil && b.settled {
+		busy = 0
+	}
 	c.mu.Unlock()
 	if len(req.Body()) > 0 && busy != 0 {
 		a.putOff(req, tx, busy) // RFC 3311 §5.2

@@ -12,6 +12,7 @@ import (
 // Limits of one message.
 const (
 	maxMessage = 60 << 10 // octets; what fits a datagram and the parser's buffer
+	maxHead    = 16 << 10 // octets of a longer one, in which its headers must end: it gets 513
 	maxHeaders = 256      // lines; a call through 34 proxies has some 60
 	maxNumber  = 1<<31 - 1
 )

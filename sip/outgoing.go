@@ -24,8 +24,9 @@ const (
 )
 
 var (
-	defaultLaws  = []uint8{uint8(audio.PCMA), uint8(audio.PCMU), uint8(audio.G722)}
-	errElsewhere = errors.New("sip: answered elsewhere")
+	defaultLaws   = []uint8{uint8(audio.PCMA), uint8(audio.PCMU), uint8(audio.G722)}
+	errElsewhere  = errors.New("sip: answered elsewhere")
+	errNoProgress = fmt.Errorf("%w: it tries, and says no more", ErrUnreachable)
 )
 
 // Caller is what an operator's telephone shows while it rings.
@@ -52,6 +53,7 @@ type DialOptions struct {
 	LateOffer bool           // no SDP in the INVITE: the answer goes in the ACK
 	Trunk     string         // the trunk whose line it takes; "": nobody's
 	Account   Account        // for a carrier that challenges INVITEs; zero: it is refused then
+	Progress  time.Duration  // how long a switch may say nothing but that it tries; 0: as long as it rings
 }
 
 // Dial makes a call and returns when it is answered; `to` is a number or a user
@@ -96,7 +98,7 @@ func (a *Agent) Dial(ctx context.Context, to string, o DialOptions) (*Call, erro
 	if !a.line(c, o.Trunk) {
 		return nil, ErrNoLine
 	}
-	c.account, c.srtp, c.far = o.Account, o.SRTP, Way{End: EndCarrier, Name: o.Trunk}
+	c.account, c.srtp, c.far, c.progress = o.Account, o.SRTP, Way{End: EndCarrier, Name: o.Trunk}, o.Progress
 	if err := a.invite(ctx, c, extra, o.LateOffer, &decided, results); err != nil {
 		a.remove(c)
 		return nil, err
@@ -323,16 +325,17 @@ func (a *Agent) invite(ctx context.Context, c *Call, extra []sip.Header, late bo
 	c.stream = stream
 	c.local = local{id: uint64(c.arrived.Unix()), version: 1, addr: stream.Addr()}
 	a.enrol(c)
-	write := func(more ...sip.Header) (*sip.Request, flow, sip.ClientTransaction, error) {
+	write := func(r *retry) (attempt, error) {
 		req, f := c.dlg.request(sip.INVITE, 0)
-		c.mu.Lock()
-		c.ackSeq = req.CSeq().SeqNo
-		c.mu.Unlock()
 		req.AppendHeader(&sip.ContactHeader{Address: c.dlg.contact(f)})
 		req.AppendHeader(sip.NewHeader("Allow", allow))
-		for _, h := range slices.Concat(extra, more) {
+		for _, h := range slices.Concat(extra, r.headers()) {
 			req.AppendHeader(h)
 		}
+		signed := r.sign(req)
+		c.mu.Lock()
+		c.ackSeq, c.signed, c.branches = req.CSeq().SeqNo, signed, nil // a refusal has ended what rang before
+		c.mu.Unlock()
 		if !late {
 			req.AppendHeader(sip.NewHeader("Content-Type", sdpType))
 			req.SetBody(c.local.offer(c.laws, sendRecv, c.terms()))
@@ -341,22 +344,23 @@ func (a *Agent) invite(ctx context.Context, c *Call, extra []sip.Header, late bo
 		if err == nil {
 			tx.OnRetransmission(func(res *sip.Response) { a.onStray(res) }) // another 2xx: a fork
 		}
-		return req, f, tx, err
+		return attempt{req, f, tx}, err
 	}
-	req, f, tx, err := write(new(retry).headers()...)
+	learned := &retry{proofs: proofs{account: c.account}}
+	first, err := write(learned)
 	if err != nil {
 		c.finish(ErrUnreachable, false)
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	if !a.begin() {
-		tx.Terminate()
+		first.tx.Terminate()
 		c.finish(errStopping, false)
 		return errStopping
 	}
 	go func() {
 		defer a.work.Done()
 		defer a.caught("INVITE")
-		a.follow(ctx, c, attempt{req, f, tx}, write, late, decided, results)
+		a.follow(ctx, c, first, learned, write, late, decided, results)
 	}()
 	return nil
 }
@@ -369,10 +373,11 @@ type attempt struct {
 }
 
 // follow reads what comes back for an INVITE. A refusal that tells what to do
-// otherwise is followed by another one, that write makes.
-func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(...sip.Header) (*sip.Request, flow, sip.ClientTransaction, error), late bool, decided *atomic.Bool, results chan<- error) {
-	req, f, tx := first.req, first.f, first.tx
-	var learned retry
+// otherwise is followed by another one, that write makes. A switch that only says that it
+// tries is left for the next one where c.progress says so: it is sent a CANCEL, and who
+// asked is told when it has answered that, or five seconds later, so that no two lines
+// ring at once. What is lifted in that instant counts, what is lifted later is hung up.
+func (a *Agent) follow(ctx context.Context, c *Call, now attempt, learned *retry, write func(*retry) (attempt, error), late bool, decided *atomic.Bool, results chan<- error) {
 	told := false
 	tell := func(err error) {
 		if !told {
@@ -384,9 +389,13 @@ func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(.
 		tell(err)
 		c.finish(err, false)
 	}
-	limit := time.NewTimer(firstAnswer)
+	limit, progress := time.NewTimer(firstAnswer), time.NewTimer(c.progress)
 	defer limit.Stop()
-	var canceled, provisional bool
+	defer progress.Stop()
+	if c.progress == 0 {
+		progress.Stop()
+	}
+	var canceled, left, provisional bool // left: withdrawn, but who asked has not been told
 	unwanted, gone, quit := ctx.Done(), c.ctx.Done(), a.quit
 	cancel := func(reason error) {
 		if canceled {
@@ -399,22 +408,29 @@ func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(.
 			limit.Reset(byeLongest)
 		}
 		tell(reason)
-		if provisional {
-			a.cancelInvite(ctx, req, f, reason)
+		if provisional && !left {
+			a.cancelInvite(ctx, now.req, now.f, reason)
 		}
 	}
 	for {
 		select {
-		case res := <-tx.Responses():
+		case res := <-now.tx.Responses():
 			switch {
 			case res.IsProvisional():
-				if !provisional && canceled {
-					a.cancelInvite(ctx, req, f, context.Cause(ctx)) // RFC 3261 §9.1: held back until now
+				if !provisional && (canceled || left) {
+					a.cancelInvite(ctx, now.req, now.f, context.Cause(ctx)) // RFC 3261 §9.1: held back until now
 				}
-				if !provisional && !canceled {
+				switch {
+				case provisional, canceled:
+				case left:
+					limit.Reset(firstAnswer)
+				default:
 					limit.Reset(ringLongest)
 				}
 				provisional = true
+				if res.StatusCode != sip.StatusTrying {
+					progress.Stop()
+				}
 				c.provisional(res, late)
 				continue
 			case res.IsSuccess():
@@ -431,14 +447,20 @@ func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(.
 					c.finish(errElsewhere, true)
 				}
 				return
-			case !canceled && learned.learn(c, req, res):
+			case !canceled && !left && learned.learn(c, res):
 				var err error
-				if req, f, tx, err = write(learned.headers()...); err != nil {
+				if now, err = write(learned); err != nil {
 					fail(fmt.Errorf("%w: %w", ErrUnreachable, err))
 					return
 				}
 				provisional = false
 				limit.Reset(firstAnswer)
+				if c.progress > 0 {
+					progress.Reset(c.progress)
+				}
+			case left && res.StatusCode == sip.StatusRequestTerminated:
+				fail(errNoProgress)
+				return
 			default:
 				fail(statusError(res.StatusCode, res.Reason))
 				return
@@ -447,6 +469,15 @@ func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(.
 			cancel(context.Cause(ctx))
 		case <-gone:
 			cancel(c.gone())
+		case <-progress.C:
+			if canceled {
+				continue
+			}
+			left = true
+			if provisional {
+				a.cancelInvite(ctx, now.req, now.f, nil)
+				limit.Reset(firstAnswer)
+			}
 		case <-quit:
 			quit = nil
 			if canceled { // before we began to stop
@@ -455,20 +486,24 @@ func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(.
 		case <-limit.C:
 			switch {
 			case canceled: // neither 487 nor anything else
-				tx.Terminate()
+				now.tx.Terminate()
 				fail(ErrUnreachable)
 				return
 			case !provisional:
-				tx.Terminate()
+				now.tx.Terminate()
 				fail(fmt.Errorf("%w: no response", ErrUnreachable))
 				return
+			case left:
+				a.unline(c) // the next switch needs it
+				cancel(errNoProgress)
+				continue
 			}
 			cancel(ErrNoAnswer)
-		case <-tx.Done():
-			fail(fmt.Errorf("%w: %w", ErrUnreachable, tx.Err()))
+		case <-now.tx.Done():
+			fail(fmt.Errorf("%w: %w", ErrUnreachable, now.tx.Err()))
 			return
 		case <-a.stopped:
-			tx.Terminate()
+			now.tx.Terminate()
 			fail(errStopping)
 			return
 		}
@@ -478,11 +513,16 @@ func (a *Agent) follow(ctx context.Context, c *Call, first attempt, write func(.
 // joined acknowledges a 2xx and agrees to what it says.
 func (c *Call) joined(res *sip.Response, late bool) error {
 	c.dlg.confirm(res)
-	said, done := c.described(res)
+	said, agreed := c.described(res)
 	s, err := parseSDP(said)
 	var body []byte
-	if done {
+	if agreed != nil {
 		err = nil
+		c.mu.Lock()
+		if c.state != over {
+			c.agree(*agreed) // of several that rang another one may have been the last to agree
+		}
+		c.mu.Unlock()
 	} else if err == nil && late {
 		var g agreement
 		if g, err = s.agree(c.source(), c.terms()); err == nil {
@@ -499,7 +539,7 @@ func (c *Call) joined(res *sip.Response, late bool) error {
 	c.mu.Lock()
 	ended := c.state == over
 	if !ended {
-		c.state = talking
+		c.state, c.branches = talking, nil
 		c.granted(res)
 	}
 	ack, f := c.dlg.request(sip.ACK, c.ackSeq)
@@ -507,6 +547,7 @@ func (c *Call) joined(res *sip.Response, late bool) error {
 		ack.AppendHeader(sip.NewHeader("Content-Type", sdpType))
 		ack.SetBody(body)
 	}
+	signAlike(ack, c.signed)
 	c.ack, c.ackFlow = ack, f
 	c.mu.Unlock()
 	c.sendAck()
@@ -581,11 +622,14 @@ func (a *Agent) onStray(res *sip.Response) {
 		return
 	}
 	second := c.dlg.branchOf(res, res.CSeq().SeqNo)
+	c.mu.Lock()
+	signed := c.signed
+	c.mu.Unlock()
 	a.later(func() {
 		ack, f := second.request(sip.ACK, res.CSeq().SeqNo)
+		signAlike(ack, signed)
 		_ = a.post(a.ctx, ack, f)
-		bye, f := second.request(sip.BYE, 0)
-		_, _ = a.ask(a.ctx, bye, f, byeWait)
+		_, _ = c.insist(func() (*sip.Request, flow) { return second.request(sip.BYE, 0) }, byeWait)
 	})
 }
 

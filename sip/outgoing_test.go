@@ -3,6 +3,7 @@ package sip
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -49,9 +50,19 @@ func (p *peer) lift(invite, toTag string) string {
 // byeFromPhone hangs up from the telephone's side.
 func (p *peer) byeFromPhone(invite, toTag string) {
 	p.h.t.Helper()
-	p.send("BYE sip:pronto@" + p.server.String() + " SIP/2.0\r\nVia: SIP/2.0/UDP " + p.addr.String() + ";branch=z9hG4bK" + randomText() +
-		"\r\nFrom: " + headerOf(invite, "To") + ";tag=" + toTag + "\r\nTo: " + headerOf(invite, "From") + "\r\nCall-ID: " + p.callID + "\r\nCSeq: 77 BYE\r\nContent-Length: 0\r\n\r\n")
+	p.fromPhone("BYE", invite, toTag, 77, "")
 	p.expect("SIP/2.0 200")
+}
+
+// fromPhone sends a request of the telephone's side.
+func (p *peer) fromPhone(method, invite, toTag string, seq int, body string) {
+	p.h.t.Helper()
+	head := ""
+	if body != "" {
+		head = "Content-Type: application/sdp\r\n"
+	}
+	p.send(fmt.Sprintf("%s sip:pronto@%s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s\r\nFrom: %s;tag=%s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %d %s\r\n%sContent-Length: %d\r\n\r\n%s",
+		method, p.server, p.addr, randomText(), headerOf(invite, "To"), toTag, headerOf(invite, "From"), p.callID, seq, method, head, len(body), body))
 }
 
 func TestATelephoneRings(t *testing.T) {
@@ -450,4 +461,105 @@ func TestDialIdentity(t *testing.T) {
 			t.Errorf("%+v: %q %q %q", x.o, c.From(), c.Source(), c.To())
 		}
 	}
+}
+
+// TestASwitchThatOnlyTries: one that says 100 and no more is sent a CANCEL in time for
+// another, and not before it has answered that: no two lines ring at once. Who lifts in
+// that very instant is talked to; who lifts later is hung up.
+func TestASwitchThatOnlyTries(t *testing.T) {
+	const patience = 12 * time.Second
+	bubble(t, waitAnswer, func(h *house) {
+		p := h.peer(trunkIP)
+		type dialled struct {
+			call *Call
+			err  error
+		}
+		dial := func(wait time.Duration) (invite string, got chan dialled) {
+			got = make(chan dialled, 1)
+			go func() {
+				c, err := h.a.Dial(h.t.Context(), "0551234567", DialOptions{Via: p.addr, Progress: wait})
+				got <- dialled{c, err}
+			}()
+			invite = p.calling()
+			p.reply(invite, "100 Trying", "", "", "")
+			return invite, got
+		}
+		waited := func(began time.Time, want time.Duration) {
+			h.t.Helper()
+			if took := time.Since(began).Round(time.Second); took != want {
+				h.t.Errorf("after %s, not %s", took, want)
+			}
+		}
+		due := func(start string) string { // it may take longer than a test waits
+			h.t.Helper()
+			m := p.within(time.Minute)
+			if !strings.HasPrefix(m, start) {
+				h.t.Fatalf("expected %q, got %q", start, m)
+			}
+			return m
+		}
+		failed := func(got chan dialled) {
+			h.t.Helper()
+			if d := <-got; !errors.Is(d.err, errNoProgress) || !errors.Is(d.err, ErrUnreachable) {
+				h.t.Errorf("dialled %v", d.err)
+			}
+		}
+
+		began := time.Now() // it answers the CANCEL after a second
+		invite, got := dial(patience)
+		p.reply(due("CANCEL"), "200 OK", "a", "", "")
+		waited(began, patience)
+		<-time.After(time.Second)
+		if len(got) != 0 {
+			h.t.Error("given up while it may still ring")
+		}
+		p.reply(invite, "487 Request Terminated", "a", "", "")
+		p.expect("ACK")
+		failed(got)
+
+		invite, got = dial(patience) // it is lifted as we give up
+		p.reply(due("CANCEL"), "200 OK", "a", "", "")
+		p.lift(invite, "a")
+		d := <-got
+		if d.err != nil {
+			h.t.Fatalf("lifted: %v", d.err)
+		}
+		d.call.Hangup(h.t.Context())
+		p.reply(p.expect("BYE"), "200 OK", "", "", "")
+
+		began = time.Now() // it does not even answer that, and then somebody lifts
+		invite, got = dial(patience)
+		due("CANCEL")
+		failed(got)
+		waited(began, patience+firstAnswer)
+		for p.within(time.Second) != "" { // the CANCEL again
+		}
+		p.send(p.answer(invite, "200 OK", "late", p.contact(), p.offer("")))
+		for m := ""; !strings.HasPrefix(m, "BYE"); { // after the ACK; between them the CANCEL again
+			if m = due(""); strings.HasPrefix(m, "BYE") {
+				p.reply(m, "200 OK", "", "", "")
+			}
+		}
+		if err := h.a.Drained(h.t.Context()); err != nil {
+			h.t.Error(err)
+		}
+		for p.within(cancelWait) != "" { // until we have given up on the CANCEL
+		}
+
+		for _, status := range []string{"180 Ringing", "183 Session Progress"} { // it rings: that is all we wanted to know
+			invite, got = dial(patience)
+			p.reply(invite, status, "a", "", "")
+			p.nothing(3 * patience)
+			p.lift(invite, "a")
+			d = <-got
+			d.call.Hangup(h.t.Context())
+			p.reply(p.expect("BYE"), "200 OK", "", "", "")
+		}
+		invite, got = dial(0) // and without another one there is nothing better
+		p.nothing(3 * patience)
+		p.lift(invite, "a")
+		d = <-got
+		d.call.Hangup(h.t.Context())
+		p.reply(p.expect("BYE"), "200 OK", "", "", "")
+	})
 }

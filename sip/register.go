@@ -18,7 +18,7 @@ import (
 
 const (
 	registerLongest = 8 * time.Second // a registrar may take to answer one REGISTER
-	registerTries   = 4               // a challenge, one more because the nonce was stale, a time that was too short, and once to spare
+	registerTries   = 8               // challenges of two proxies and the registrar, one more because a nonce was stale, a time that was too short, and some to spare
 	registerMost    = time.Hour       // asked of a registrar that finds our time too short
 	registerSpare   = 10 * time.Second
 	registerAgain   = 5 * time.Second // after the first failure, doubled with each up to
@@ -40,6 +40,15 @@ type RegisterOptions struct {
 	TCP     bool
 	TLS     *tls.Config   // over TLS, with whom it names; nil: not
 	Expires time.Duration // 0 takes the binding away
+
+	series *series // of KeepRegistered
+}
+
+// series is what all the registrations of an account have in common (RFC 3261 §10.2.4): a
+// registrar tells by it which of two is the newer.
+type series struct {
+	callID string
+	seq    uint32
 }
 
 // Register says where an account is reached. It gives the time after which the
@@ -61,14 +70,19 @@ func (a *Agent) Register(ctx context.Context, o RegisterOptions) (time.Duration,
 		target.Port = int(o.Registrar.Port())
 	}
 	d := newClientDialog(a, sip.FromHeader{Address: own}, sip.ToHeader{Address: own}, target, f)
-	var answer sip.Header // to a challenge
+	if s := o.series; s != nil {
+		if s.callID == "" {
+			s.callID, s.seq = d.callID, d.seq
+		}
+		d.callID, d.seq = s.callID, s.seq
+		defer func() { s.seq = d.seq }()
+	}
+	proofs := proofs{account: o.account()}
 	for try := 1; ; try++ {
 		req, f := d.request(sip.REGISTER, 0)
 		req.AppendHeader(&sip.ContactHeader{Address: ownURI(own.User, f)})
 		req.AppendHeader(sip.NewHeader("Expires", strconv.Itoa(int(o.Expires/time.Second))))
-		if answer != nil {
-			req.AppendHeader(answer)
-		}
+		proofs.sign(req)
 		res, err := a.ask(ctx, req, f, registerLongest)
 		if err != nil {
 			return 0, fmt.Errorf("register: %w", err)
@@ -84,10 +98,7 @@ func (a *Agent) Register(ctx context.Context, o RegisterOptions) (time.Duration,
 				return 0, fmt.Errorf("register: %w", statusError(res.StatusCode, res.Reason))
 			}
 			o.Expires = longer
-		case challenges(res) && (answer == nil || stale(res)):
-			if answer, err = authorize(res, o.account(), sip.REGISTER, req.Recipient.String()); err != nil {
-				return 0, fmt.Errorf("register: %w", err)
-			}
+		case proofs.learn(res) == nil:
 		default:
 			return 0, fmt.Errorf("register: %w", statusError(res.StatusCode, res.Reason))
 		}
@@ -119,6 +130,7 @@ func (a *Agent) KeepRegistered(ctx context.Context, o RegisterOptions, tell func
 		return
 	}
 	defer a.work.Done()
+	o.series = new(series)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() { // ends with ctx
@@ -259,73 +271,4 @@ func isContact(text string, own sip.Uri) bool {
 		return u.Port
 	}
 	return uri.User == own.User && strings.EqualFold(strings.Trim(uri.Host, "[]"), strings.Trim(own.Host, "[]")) && port(uri) == port(own)
-}
-
-var errNoChallenge = errors.New("no challenge that we can answer")
-
-// Account answers challenges.
-type Account struct {
-	User, Password string
-}
-
-// challenges says whether a response asks for credentials.
-func challenges(res *sip.Response) bool {
-	return res.StatusCode == sip.StatusUnauthorized || res.StatusCode == sip.StatusProxyAuthRequired
-}
-
-// stale says whether only the nonce was too old, not the password wrong (RFC 7616
-// §3.3).
-func stale(res *sip.Response) bool {
-	for _, name := range []string{"www-authenticate", "proxy-authenticate"} {
-		for _, h := range res.GetHeaders(name) {
-			_, params, _ := strings.Cut(strings.TrimSpace(h.Value()), " ")
-			for _, p := range splitQuoted(params) {
-				k, v, _ := strings.Cut(p, "=")
-				if strings.EqualFold(strings.TrimSpace(k), "stale") && strings.EqualFold(unquote(strings.TrimSpace(v)), "true") {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-// authorize answers the strongest challenge (RFC 8760 §2.4) of a 401 with
-// Authorization, of a 407 with Proxy-Authorization (RFC 3261 §22.3).
-func authorize(res *sip.Response, o Account, method sip.RequestMethod, uri string) (sip.Header, error) {
-	asks, answers := "www-authenticate", "Authorization"
-	if res.StatusCode == sip.StatusProxyAuthRequired {
-		asks, answers = "proxy-authenticate", "Proxy-Authorization"
-	}
-	var best credentials
-	for _, h := range res.GetHeaders(asks) {
-		c, ok := parseCredentials(h.Value())
-		if !ok || c.algorithm != algorithmMD5 && c.algorithm != algorithmSHA256 {
-			continue
-		}
-		if best.nonce == "" || c.algorithm == algorithmSHA256 {
-			best = c
-		}
-	}
-	if best.nonce == "" {
-		return nil, errNoChallenge
-	}
-	best.username, best.uri = o.User, uri
-	if best.qop != "" { // "auth" or a list with it
-		best.qop, best.nc, best.cnonce = "auth", "00000001", randomText()
-	}
-	ha1, ha1Long := HA1(o.User, best.realm, o.Password)
-	if best.algorithm == algorithmSHA256 {
-		ha1 = ha1Long
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "Digest username=%s, realm=%s, nonce=%s, uri=%s, response=%q, algorithm=%s",
-		quote(best.username), quote(best.realm), quote(best.nonce), quote(best.uri), best.digestResponse(ha1, string(method)), best.algorithm)
-	if best.qop != "" {
-		fmt.Fprintf(&b, ", qop=auth, nc=%s, cnonce=%q", best.nc, best.cnonce)
-	}
-	if best.opaque != "" {
-		fmt.Fprintf(&b, ", opaque=%s", quote(best.opaque))
-	}
-	return sip.NewHeader(answers, b.String()), nil
 }

@@ -3,6 +3,7 @@ package sip
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -49,6 +50,7 @@ func TestKeepRegistered(t *testing.T) {
 				Registrar: p.addr, Domain: "voip.example.it", Expires: time.Minute}, func(err error) { tries <- err })
 		}()
 		m := p.expect("REGISTER sip:voip.example.it SIP/2.0")
+		first := m
 		if to := headerOf(m, "To"); !strings.Contains(to, "<sip:0551234567@voip.example.it>") || headerOf(m, "Authorization") != "" {
 			h.t.Errorf("registers %q", m)
 		}
@@ -92,6 +94,13 @@ func TestKeepRegistered(t *testing.T) {
 		m = p.expect("REGISTER")
 		if headerOf(m, "Expires") != "0" {
 			h.t.Errorf("the goodbye is %q", m)
+		}
+		number := func(m string) (n int) {
+			_, _ = fmt.Sscanf(headerOf(m, "CSeq"), "%d", &n)
+			return n
+		}
+		if headerOf(m, "Call-ID") != headerOf(first, "Call-ID") || number(m) != number(first)+6 { // RFC 3261 §10.2.4
+			h.t.Errorf("%q, after %q", m, first)
 		}
 		p.reply(m, "200 OK", "r", "", "")
 		<-ended

@@ -169,6 +169,7 @@ func (a *Agent) register(f flow, m *raw, now time.Time) (status int, reason stri
 		return status, reasonOf(status), true, nil
 	}
 	a.moved(extension, f.remote.Addr())
+	a.reached.note(f, wanted)
 	bindings, err := a.cfg.Phones.Bindings(ctx, extension, now)
 	if err != nil {
 		return sip.StatusServiceUnavailable, reasonOf(sip.StatusServiceUnavailable), true, []string{"Retry-After: 5"}
@@ -303,11 +304,15 @@ func readContacts(m *raw, extension, node string, f flow, now time.Time) (wish, 
 			case expires < minExpires:
 				return w, &fault{status: sip.StatusIntervalToBrief, extra: []string{"Min-Expires: " + strconv.Itoa(minExpires)}}
 			}
+			longest := maxExpires
+			if behindNAT(f, c.uri) {
+				longest = reachLasts
+			}
 			transport := strings.ToLower(f.network())
 			w.add = append(w.add, Binding{
 				Extension: extension, Contact: c.uri, Source: f.remote, Transport: transport, Node: node,
 				CallID: m.get("call-id"), CSeq: seq, UserAgent: clip(m.get("user-agent"), 80),
-				Expires: now.Add(time.Duration(min(expires, maxExpires)) * time.Second),
+				Expires: now.Add(time.Duration(min(expires, longest)) * time.Second),
 			})
 		}
 	}

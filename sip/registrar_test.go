@@ -140,7 +140,7 @@ func TestContactsOfATelephone(t *testing.T) {
 			h.t.Errorf("got %q", m)
 		}
 		try("Contact: <sip:a@192.0.2.1>;expires=0\r\n", "200")
-		if m := try("Contact: <sip:c@192.0.2.1>;expires=99999\r\n", "200"); !strings.Contains(m, "<sip:c@192.0.2.1>;expires=7200") {
+		if m := try("Contact: <sip:c@"+p.addr.String()+">;expires=99999\r\n", "200"); !strings.Contains(m, "<sip:c@"+p.addr.String()+">;expires=7200") {
 			h.t.Errorf("got %q", m)
 		}
 		try("Contact: *\r\nExpires: 30\r\n", "400")
@@ -159,6 +159,35 @@ func TestContactsOfATelephone(t *testing.T) {
 		if m := try("", "503"); headerOf(m, "Retry-After") == "" {
 			h.t.Errorf("got %q", m)
 		}
+	})
+}
+
+// TestATelephoneBehindANAT is asked something often enough that it can be rung, as long as
+// it is signed in; one whose address is its own is left alone.
+func TestATelephoneBehindANAT(t *testing.T) {
+	bubble(t, ring, func(h *house) {
+		p, q := h.peer(strangeIP), h.peer(strangeIP)
+		for phone, contact := range map[*peer]string{p: "sip:1001@192.168.7.9:5062;x=1", q: "sip:1002@" + q.addr.String()} {
+			extension := contact[len("sip:"):][:4]
+			c := challengeOf(h.t, phone.register(extension, ""))
+			m := phone.register(extension, "Contact: <"+contact+">;expires=7200\r\n"+c.line(extension, "secret", algorithmMD5, "00000001"))
+			if want := map[*peer]string{p: ";expires=600", q: ";expires=7200"}[phone]; !strings.HasSuffix(headerOf(m, "Contact"), want) {
+				h.t.Errorf("registered until %q", m)
+			}
+		}
+		asked := 0
+		for began := time.Now(); time.Since(began) < 5*time.Minute; asked++ {
+			since := time.Now()
+			m := p.within(time.Minute)
+			if !strings.HasPrefix(m, "OPTIONS sip:1001@192.168.7.9:5062;x=1 SIP/2.0\r\n") || time.Since(since) > 29*time.Second {
+				h.t.Fatalf("after %s: %q", time.Since(since), m)
+			}
+			p.reply(m, "200 OK", "a", "", "")
+		}
+		c := challengeOf(h.t, p.register("1001", ""))
+		p.register("1001", "Contact: *\r\nExpires: 0\r\n"+c.line("1001", "secret", algorithmMD5, "00000001"))
+		p.nothing(time.Minute)
+		q.nothing(time.Millisecond)
 	})
 }
 

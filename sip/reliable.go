@@ -15,11 +15,14 @@ import (
 
 const reliably = "100rel"
 
-// branch is one of the telephones that our INVITE makes ring.
+// branch is one of the telephones that our INVITE makes ring: a dialog of its own (RFC
+// 3261 §12.1), until one is lifted.
 type branch struct {
-	rseq     uint32 // of the last answer that was taken
-	body     []byte // the session it described, if it did
-	answered bool   // which was an offer, and our PRACK had the answer
+	dlg     *dialog
+	rseq    uint32     // of the last answer that was acknowledged; 0: none
+	body    []byte     // the session that such a one described, if it did
+	settled bool       // with that, offer and answer are through: theirs may come
+	agreed  *agreement // to an offer of theirs, which has our answer
 }
 
 const branchesMost = 16 // of one INVITE; more are not acknowledged, and give up
@@ -91,44 +94,53 @@ func (a *Agent) onPrack(req *sip.Request, tx sip.ServerTransaction) {
 	a.respond(req, tx, sip.StatusOK)
 }
 
-// provisional acknowledges an answer of the far side's that wants it, in its order
-// (RFC 3262 §4); one that comes again has a PRACK on its way.
+// provisional notes who rings, and acknowledges an answer of the far side's that wants
+// it, in its order (RFC 3262 §4); one that comes again has a PRACK on its way.
 func (c *Call) provisional(res *sip.Response, late bool) {
 	to := rawParam(res.To().Params, "tag")
-	n, err := strconv.ParseUint(strings.TrimSpace(header(res, "rseq")), 10, 32)
-	if res.StatusCode == sip.StatusTrying || err != nil || n == 0 || to == "" || !has(res, reliably, "require") {
+	if res.StatusCode == sip.StatusTrying || to == "" {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.branches[to]
 	switch {
-	case b == nil && len(c.branches) == branchesMost, b != nil && uint32(n) != b.rseq+1, c.state != ringing:
+	case c.state != ringing, b == nil && len(c.branches) == branchesMost:
 		return
 	case b == nil:
-		b = &branch{}
+		b = &branch{dlg: c.dlg.branchOf(res, 0)}
 		if c.branches == nil {
 			c.branches = map[string]*branch{}
 		}
 		c.branches[to] = b
 	}
+	n, err := strconv.ParseUint(strings.TrimSpace(header(res, "rseq")), 10, 32)
+	if err != nil || n == 0 || b.rseq != 0 && uint32(n) != b.rseq+1 || !has(res, reliably, "require") {
+		return
+	}
 	b.rseq = uint32(n)
-	prack, f := c.dlg.branchOf(res, 0).request(sip.PRACK, c.dlg.number())
-	prack.AppendHeader(sip.NewHeader("RAck", fmt.Sprintf("%d %d %s", n, res.CSeq().SeqNo, sip.INVITE)))
+	var answer []byte
 	if body := sessionBody(header(res, "content-type", "c"), res.Body()); len(body) > 0 && b.body == nil {
 		b.body = append([]byte{}, body...)
-		if answer := c.early183(b, late); answer != nil {
+		answer = c.early183(b, late)
+	}
+	write := func() (*sip.Request, flow) {
+		prack, f := b.dlg.request(sip.PRACK, c.dlg.number())
+		prack.AppendHeader(sip.NewHeader("RAck", fmt.Sprintf("%d %d %s", n, res.CSeq().SeqNo, sip.INVITE)))
+		if answer != nil {
 			prack.AppendHeader(sip.NewHeader("Content-Type", sdpType))
 			prack.SetBody(answer)
 		}
+		return prack, f
 	}
-	c.a.later(func() { _, _ = c.a.ask(c.a.ctx, prack, f, byeWait) })
+	c.a.later(func() { _, _ = c.insist(write, byeWait) })
 }
 
 // early183 answers the offer of a far side that was sent none (RFC 3262 §5); nil: it
 // was an answer. c.mu is held.
 func (c *Call) early183(b *branch, late bool) []byte {
 	if !late {
+		b.settled = true
 		return nil
 	}
 	s, err := parseSDP(b.body)
@@ -139,22 +151,45 @@ func (c *Call) early183(b *branch, late bool) []byte {
 	if err != nil {
 		return nil
 	}
-	b.answered = true
+	b.agreed, b.settled = &g, true
 	c.agree(g)
 	return c.local.answer(s, g)
 }
 
-// described is the session that a 2xx describes, or the reliable answer before it;
-// done: everything about it has been agreed.
-func (c *Call) described(res *sip.Response) (body []byte, done bool) {
+// ringsBy is which of those that our INVITE makes ring has sent a request; nil: none, or
+// the call is not one of ours that rings. c.mu is held.
+func (c *Call) ringsBy(req *sip.Request) *branch {
+	if c.state != ringing || c.tx != nil {
+		return nil
+	}
+	return c.branches[rawParam(req.From().Params, "tag")]
+}
+
+// described is the session that a 2xx describes, or the reliable answer before it, or
+// what has been agreed to since.
+func (c *Call) described(res *sip.Response) (body []byte, agreed *agreement) {
 	body = sessionBody(header(res, "content-type", "c"), res.Body())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.branches[rawParam(res.To().Params, "tag")]
-	if b == nil || b.body == nil {
-		return body, false
+	if b == nil {
+		return body, nil
 	}
-	return b.body, b.answered // RFC 3262 §5: what the 2xx repeats of it says nothing new
+	c.dlg.heard(b.dlg)
+	if b.body != nil {
+		body = b.body // RFC 3262 §5: what the 2xx repeats of it says nothing new
+	}
+	return body, b.agreed
+}
+
+// heard takes over how far the far side has counted in the dialog before it was lifted.
+func (d *dialog) heard(early *dialog) {
+	early.mu.Lock()
+	seq := early.remoteSeq
+	early.mu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.remoteSeq = max(d.remoteSeq, seq)
 }
 
 // number takes the next number of the dialog.
@@ -168,7 +203,7 @@ func (d *dialog) number() uint32 {
 // branchOf is the dialog of one of several who answer the same INVITE.
 func (d *dialog) branchOf(res *sip.Response, seq uint32) *dialog {
 	d.mu.Lock()
-	second := &dialog{a: d.a, callID: d.callID, localTag: d.localTag, local: d.local, remote: d.remote, target: d.target, seq: seq, flow: d.flow}
+	second := &dialog{a: d.a, callID: d.callID, localTag: d.localTag, sips: d.sips, local: d.local, remote: d.remote, target: d.target, seq: seq, flow: d.flow}
 	d.mu.Unlock()
 	second.confirm(res)
 	return second

@@ -109,6 +109,32 @@ func TestByeBeforeTheAnswer(t *testing.T) { // RFC 3261 §15.1.2
 	})
 }
 
+// TestAnEarlyDialog: a 180 that nobody acknowledges makes the call known to who calls, too
+// (RFC 3261 §12.1.1): what they send in it is not of a call that there is not, which would
+// be its end (§12.2.1.2).
+func TestAnEarlyDialog(t *testing.T) {
+	both(t, alertFirst, func(h *house) {
+		p := h.peer(trunkIP)
+		p.invite("", p.offer(""))
+		p.toTag = tagOf(p.expect("SIP/2.0 180"), "To")
+		p.seq++
+		p.send(p.request("UPDATE", randomText(), "", ""))
+		p.expect("SIP/2.0 200")
+		p.seq++
+		p.send(p.request("UPDATE", randomText(), "", p.offer("")))
+		p.expect("SIP/2.0 500")
+		p.seq++
+		p.send(p.request("PRACK", randomText(), "RAck: 1 1 INVITE\r\n", ""))
+		p.expect("SIP/2.0 481") // of nothing
+		h.keys <- '#'
+		p.expect("SIP/2.0 200")
+		p.seq -= 3
+		p.ack(randomText(), "")
+		p.seq += 3
+		p.bye()
+	})
+}
+
 func TestALateOfferIsNotAlerted(t *testing.T) {
 	both(t, alertFirst, func(h *house) {
 		p := h.peer(trunkIP)
@@ -206,4 +232,52 @@ func TestALateOfferInAProvisionalAnswer(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestAnUpdateBeforeTheAnswer: who rings may change the session before anybody lifts, once
+// our offer has a reliable answer, and ask whether we are still there at any time (RFC
+// 3311 §5.2). What was agreed last is what is heard.
+func TestAnUpdateBeforeTheAnswer(t *testing.T) {
+	both(t, ring, func(h *house) {
+		p, sound := h.phone("1001"), h.peer(strangeIP)
+		got := h.ring(h.t.Context(), "1001", Caller{})
+		invite := p.calling()
+		p.reply(invite, "180 Ringing", "a", p.contact(), "")
+		<-time.After(50 * time.Millisecond) // datagrams may overtake each other in us
+		p.fromPhone("UPDATE", invite, "a", 10, p.offer(""))
+		p.expect("SIP/2.0 491") // our offer has no answer yet
+		p.fromPhone("UPDATE", invite, "a", 11, "")
+		p.expect("SIP/2.0 200")
+		p.fromPhone("UPDATE", invite, "other", 11, "")
+		p.expect("SIP/2.0 481")
+		p.fromPhone("BYE", invite, "a", 12, "")
+		p.expect("SIP/2.0 481") // RFC 3261 §15: who is called does not say BYE before the answer
+
+		p.reply(invite, "183 Session Progress", "a", p.contact()+"Require: 100rel\r\nRSeq: 1\r\n", p.offer(""))
+		prack := p.expect("PRACK")
+		p.reply(prack, "200 OK", "", "", "")
+		moved := fmt.Sprintf("v=0\r\no=p 1 2 IN IP4 %s\r\ns=-\r\nc=IN IP4 %s\r\nt=0 0\r\nm=audio %d RTP/AVP 0\r\n", sound.addr.Addr(), sound.addr.Addr(), sound.addr.Port())
+		p.fromPhone("UPDATE", invite, "a", 13, moved)
+		ok := p.expect("SIP/2.0 200")
+		if body := bodyOf(ok); !strings.Contains(body, "m=audio ") || !strings.Contains(body, " RTP/AVP 0\r\n") || tagOf(ok, "To") != tagOf(invite, "From") || headerOf(ok, "Contact") == "" {
+			h.t.Errorf("%q", ok)
+		}
+		p.fromPhone("UPDATE", invite, "a", 13, moved)
+		p.expect("SIP/2.0 500") // RFC 3261 §12.2.2: out of order
+		p.fromPhone("UPDATE", invite, "a", 14, "v=0\r\nm=audio 4000 RTP/AVP 18\r\n")
+		p.expect("SIP/2.0 488") // and all stays as it was
+
+		p.reply(invite, "200 OK", "a", p.contact(), p.offer("")) // which says nothing new (RFC 3262 §5)
+		p.expect("ACK")
+		r := <-got
+		if r.err != nil {
+			h.t.Fatal(r.err)
+		}
+		if packet := sound.within(20 * time.Second); packet == "" || packet[1]&0x7f != 0 { // something is always sent
+			h.t.Errorf("%d octets at where the sound was moved to", len(packet))
+		}
+		p.fromPhone("UPDATE", invite, "a", 14, "")
+		p.expect("SIP/2.0 500") // it counts on
+		p.byeFromPhone(invite, "a")
+	})
 }

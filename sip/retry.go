@@ -10,13 +10,12 @@ import (
 // Each reason is believed a limited number of times: no far side can keep us busy.
 type retry struct {
 	redirects
-	challenged int
-	answer     sip.Header    // to the challenge
-	interval   time.Duration // that they want for the session; 0: ours will do
-	reliable   bool          // they want provisional answers acknowledged
+	proofs
+	interval time.Duration // that they want for the session; 0: ours will do
+	reliable bool          // they want provisional answers acknowledged
 }
 
-// headers are what the next INVITE says for it.
+// headers are what the next INVITE says for it, but for its proofs.
 func (r *retry) headers() []sip.Header {
 	interval := max(sessionWanted, r.interval)
 	known := "timer"
@@ -27,20 +26,14 @@ func (r *retry) headers() []sip.Header {
 	if r.interval > 0 {
 		list = append(list, sip.NewHeader("Min-SE", inSeconds(r.interval))) // RFC 4028 §7.4
 	}
-	if r.answer != nil {
-		list = append(list, r.answer)
-	}
 	return list
 }
 
 // learn takes the refusal of an INVITE; true: it is worth another one.
-func (r *retry) learn(c *Call, req *sip.Request, res *sip.Response) bool {
+func (r *retry) learn(c *Call, res *sip.Response) bool {
 	switch {
-	case challenges(res) && c.account.User != "" && (r.challenged == 0 || r.challenged == 1 && stale(res)): // RFC 3261 §22.2
-		r.challenged++
-		answer, err := authorize(res, c.account, sip.INVITE, req.Recipient.String())
-		r.answer = answer
-		return err == nil
+	case r.proofs.learn(res) == nil:
+		return true
 	case res.StatusCode == intervalTooSmall: // RFC 4028 §7.3
 		least, _ := parseInterval(header(res, "min-se"))
 		again := least > max(sessionWanted, r.interval)

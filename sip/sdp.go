@@ -344,12 +344,12 @@ func (s *sdp) agreeAgain(source netip.Addr, format media.Format, t terms) (agree
 	}
 	off := false
 	for i := range s.media {
-		if m := &s.media[i]; m.spoken(t) {
-			if m.port != 0 {
-				return agreement{}, err
-			}
-			off = true
+		m := &s.media[i]
+		spoken := m.spoken(t)
+		if m.port != 0 && (spoken || m.kind == "image") {
+			return agreement{}, err // not to rest, but to go on with what we cannot do: a fax by T.38 is tried by sound when we refuse
 		}
+		off = off || spoken
 	}
 	if !off {
 		return agreement{}, err

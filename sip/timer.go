@@ -241,20 +241,17 @@ func (c *Call) refresh(ctx context.Context) error {
 	interval, update := c.session.interval, c.session.updates
 	c.mu.Unlock()
 	var least time.Duration
-	var answer sip.Header
+	proofs := proofs{account: c.account}
 	for range renewTries {
 		extra := []sip.Header{sip.NewHeader("Supported", "timer"), sip.NewHeader("Session-Expires", inSeconds(interval)+";refresher=uac")}
 		if least > 0 {
 			extra = append(extra, sip.NewHeader("Min-SE", inSeconds(least)))
 		}
-		if answer != nil {
-			extra = append(extra, answer)
-		}
 		method := sip.INVITE
 		if update {
 			method = sip.UPDATE
 		}
-		res, err := c.renewBy(ctx, method, extra)
+		res, err := c.renewBy(ctx, method, extra, &proofs)
 		if err != nil {
 			return err
 		}
@@ -273,12 +270,9 @@ func (c *Call) refresh(ctx context.Context) error {
 				return nil
 			}
 			interval = least
-		case challenges(res) && c.account.User != "" && (answer == nil || stale(res)):
-			if answer, err = authorize(res, c.account, method, c.dlg.uri()); err != nil {
-				return err
-			}
+		case proofs.learn(res) == nil:
 		case update && (code >= 400 && code < 500 || code == sip.StatusNotImplemented): // 405, 501, or something odd
-			update, answer = false, nil
+			update = false
 			c.mu.Lock()
 			c.session.updates = false
 			c.mu.Unlock()
@@ -299,7 +293,7 @@ func (c *Call) refresh(ctx context.Context) error {
 }
 
 // renewBy sends one refresh.
-func (c *Call) renewBy(ctx context.Context, method sip.RequestMethod, extra []sip.Header) (*sip.Response, error) {
+func (c *Call) renewBy(ctx context.Context, method sip.RequestMethod, extra []sip.Header, p *proofs) (*sip.Response, error) {
 	if method == sip.UPDATE {
 		req, f := c.dlg.request(sip.UPDATE, 0)
 		req.AppendHeader(&sip.ContactHeader{Address: c.dlg.contact(f)})
@@ -307,6 +301,7 @@ func (c *Call) renewBy(ctx context.Context, method sip.RequestMethod, extra []si
 		for _, h := range extra {
 			req.AppendHeader(h)
 		}
+		p.sign(req)
 		res, err := c.a.ask(ctx, req, f, reinviteWait)
 		if err == nil && res.IsSuccess() {
 			c.dlg.refresh(res)
@@ -319,15 +314,9 @@ func (c *Call) renewBy(ctx context.Context, method sip.RequestMethod, extra []si
 			return nil, context.Cause(ctx)
 		}
 	}
-	defer c.release()
-	return c.reinvite(ctx, extra)
-}
-
-// uri is where a request inside the dialog is addressed to.
-func (d *dialog) uri() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	target := *d.target.Clone()
-	target.Headers = nil
-	return target.String()
+	res, err := c.reinvite(ctx, extra, p)
+	if err != nil || !res.IsSuccess() {
+		c.release()
+	}
+	return res, err
 }

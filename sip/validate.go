@@ -21,8 +21,11 @@ var (
 	methods    = []string{"INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "PRACK", "REFER", "NOTIFY", "REGISTER"}
 	known      = []string{"SUBSCRIBE", "MESSAGE", "PUBLISH"} // of others: 405, not 501
 	single     = []string{"from", "to", "call-id", "cseq", "max-forwards", "content-length", "content-type", "expires", "session-expires"}
+	needed     = []string{"via", "from", "to", "call-id", "cseq"}
 	extensions = []string{"timer", reliably, quietly} // the option tags that may be required of us
 )
+
+const tooLarge = 513 // Message Too Large, RFC 3261 §21.5.7
 
 // fault is what is wrong with a request: the answer it gets.
 type fault struct {
@@ -43,7 +46,7 @@ func validate(m *raw, method, uri string, safe bool, ourHost func(string) bool) 
 			return bad("more than one " + name) // RFC 4475 §3.3.8
 		}
 	}
-	for _, name := range []string{"via", "from", "to", "call-id", "cseq"} {
+	for _, name := range needed {
 		if m.get(name) == "" {
 			return bad("no " + name) // RFC 4475 §3.3.1
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -70,6 +71,7 @@ type TrunkConfig struct {
 
 	Target   string   `toml:"target"`   // ip:port, name or name:port where its switch takes our calls; "": it takes none
 	Standby  []string `toml:"standby"`  // more of them, for when target does not answer
+	Progress string   `toml:"progress"` // a duration: how long one may say only that it tries while there is another; "": 12s
 	Caller   string   `toml:"caller"`   // the number that is shown, E.164
 	Identity string   `toml:"identity"` // where the carrier wants it: from, or asserted (RFC 3325) too
 
@@ -83,6 +85,15 @@ type TrunkConfig struct {
 	SRTP       string `toml:"srtp"`        // tls: off, offer or required, calls both ways
 	Roots      string `toml:"roots"`       // tls: PEM file with who vouches for it, when the system does not
 }
+
+// How long a switch of a carrier may say only that it tries (100) before a call goes to
+// the next. ITU-T E.721 expects a network to let a number abroad ring within 11 s, for 95
+// of 100 calls; and a minute is more than anybody waits.
+const (
+	progressUsual   = 12 * time.Second
+	progressLeast   = 2 * time.Second
+	progressLongest = time.Minute
+)
 
 // tracesLongest is how long signalling may be kept: a quarter of a year settles any
 // dispute with a carrier, and it is no archive.
@@ -280,6 +291,7 @@ type trunk struct {
 	host     string         // its name; "": it has an address
 	port     uint16         // 0: DNS says
 	standby  []netip.AddrPort
+	progress time.Duration
 	caller   string
 	asserted bool // caller stands in P-Asserted-Identity too
 
@@ -447,8 +459,8 @@ func (c Config) check() (settings, error) {
 // outbound reads how calls of ours go out by a trunk, if they do.
 func (t TrunkConfig) outbound(to *trunk) (err error) {
 	if t.Target == "" {
-		if t.Caller != "" || t.Identity != "" || len(t.Standby) > 0 {
-			return errors.New("standby, caller and identity are for calls of ours: without target there are none")
+		if t.Caller != "" || t.Identity != "" || len(t.Standby) > 0 || t.Progress != "" {
+			return errors.New("standby, progress, caller and identity are for calls of ours: without target there are none")
 		}
 		if t.User != "" || t.Password != "" || t.Register != "" || t.Domain != "" {
 			return errors.New("user, password, register and domain are said to target: without it nobody hears them")
@@ -476,6 +488,9 @@ func (t TrunkConfig) outbound(to *trunk) (err error) {
 			return fmt.Errorf("standby: %q is not another address and port, like 192.0.2.2:5060", other)
 		}
 		to.standby = append(to.standby, at)
+	}
+	if to.progress, err = time.ParseDuration(cmp.Or(t.Progress, progressUsual.String())); err != nil || to.progress < progressLeast || to.progress > progressLongest {
+		return fmt.Errorf("progress: %q is not a duration between %s and %s", t.Progress, progressLeast, progressLongest)
 	}
 	if to.caller = tickets.Normalise(t.Caller); !strings.HasPrefix(to.caller, "+") {
 		return fmt.Errorf("caller: %q is not a number in E.164, like +390551234567: it is what people see when they are rung back", t.Caller)

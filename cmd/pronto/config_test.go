@@ -32,6 +32,7 @@ func TestConfigRefuses(t *testing.T) {
 		"name and no port":    {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\ntarget = \"sip.carrier.example:0\"\ncaller = \"+390551234567\"\n", "nor a name"},
 		"address and no port": {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\ntarget = \"192.0.2.1\"\ncaller = \"+390551234567\"\n", "nor a name"},
 		"standby is target":   {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\ntarget = \"192.0.2.1:5060\"\nstandby = [\"192.0.2.1:5060\"]\ncaller = \"+390551234567\"\n", "standby:"},
+		"no time to ring":     {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\ntarget = \"192.0.2.1:5060\"\nstandby = [\"192.0.2.2:5060\"]\nprogress = \"1s\"\ncaller = \"+390551234567\"\n", "progress:"},
 		"TLS, no pair":        {"[sip]\ntls_listen = [\"127.0.0.1:5061\"]\n", "belong together"},
 		"TLS everywhere":      {"[sip]\ntls_listen = [\"0.0.0.0:5061\"]\n", "sip.tls_listen"},
 		"transport of none":   {"[[sip.trunk]]\nname = \"a\"\nnetworks = [\"192.0.2.1\"]\ntransport = \"sctp\"\n", "none of udp, tcp, tls"},

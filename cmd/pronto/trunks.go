@@ -31,7 +31,8 @@ type lines struct {
 
 // Dial rings a customer until they answer; an *ivr.Unreached says why they do not.
 // A switch of the carrier that does not take the call leaves it to the next
-// (RFC 3263 §4.3).
+// (RFC 3263 §4.3); so does one that says only that it tries, for so long that it must
+// be ill (RFC 3261 §16.8 has proxies wait for three minutes and more).
 func (l *lines) Dial(ctx context.Context, number, id string) (ivr.Line, error) {
 	o := sip.DialOptions{ID: id, Trunk: l.out.name, Account: l.out.account, From: l.out.caller, TCP: l.out.tcp, TLS: l.out.tls, SRTP: l.out.srtp}
 	if l.out.asserted {
@@ -42,7 +43,11 @@ func (l *lines) Dial(ctx context.Context, number, id string) (ivr.Line, error) {
 	if err != nil {
 		return nil, &ivr.Unreached{Outcome: outcomeOf(err), Err: err}
 	}
-	for _, o.Via = range targets {
+	for i := range targets {
+		o.Via, o.Progress = targets[i], l.out.progress
+		if i == len(targets)-1 {
+			o.Progress = 0 // there is no better one
+		}
 		var call *sip.Call
 		call, err = l.agent.Dial(ctx, number, o)
 		switch {

@@ -1,16 +1,25 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pronto-desk/pronto/ivr"
+	"github.com/pronto-desk/pronto/queue"
+	"github.com/pronto-desk/pronto/sip"
+	"github.com/pronto-desk/pronto/sip/media"
 )
 
 // TestARegisteredTrunk: a carrier that does not know where we are is told, with the
@@ -62,6 +71,81 @@ func TestARegisteredTrunk(t *testing.T) {
 		t.Fatal(err)
 	}
 	next("registered for 0")
+}
+
+// TestASwitchThatFallsSilent: a call that a switch only tries goes to the next one, when
+// the first has let it go and not before; of the last nothing better is hoped.
+func TestASwitchThatFallsSilent(t *testing.T) {
+	heard := make(chan string, 16)
+	var switches []netip.AddrPort
+	for _, name := range []string{"first", "second"} {
+		conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 7)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() { defer close(done); deaf(conn, name, heard) }() // ends when conn is closed
+		defer func() { _ = conn.Close(); <-done }()
+		switches = append(switches, conn.LocalAddr().(*net.UDPAddr).AddrPort())
+	}
+	engine := media.New(media.Config{MinPort: 45000, MaxPort: 45999})
+	agent, err := sip.New(sip.Config{Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Media: engine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := agent.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = engine.Run(ctx) })
+	running.Go(func() { _ = agent.Run(ctx) })
+	defer running.Wait()
+	defer stop()
+	l := &lines{agent: agent, log: slog.New(slog.DiscardHandler), out: trunk{target: switches[0], standby: switches[1:], progress: 300 * time.Millisecond, caller: "+390551234567"}}
+	_, err = l.Dial(ctx, "+390559876543", "")
+	var u *ivr.Unreached
+	if !errors.As(err, &u) || u.Outcome != queue.Engaged {
+		t.Errorf("dialled %v", err)
+	}
+	var all []string
+	for len(heard) > 0 {
+		all = append(all, <-heard)
+	}
+	if got := strings.Join(all, ", "); got != "first INVITE, first CANCEL, first let go, second INVITE" {
+		t.Errorf("heard %s", got)
+	}
+}
+
+// deaf is a switch that tries a call for longer than the desk wants to wait: the first
+// tries until it is told to let go, the second finds out that somebody is engaged.
+func deaf(conn *net.UDPConn, name string, heard chan<- string) {
+	buf := make([]byte, 64<<10)
+	say := func(text, status, tag string, from *net.UDPAddr) {
+		_, _ = conn.WriteToUDP([]byte(strings.Replace(rawReply(text, tag, "", ""), "200 OK", status, 1)), from)
+	}
+	invite := ""
+	for {
+		n, from, err := conn.ReadFromUDP(buf)
+		if err != nil {
+			return
+		}
+		text := string(buf[:n])
+		switch method, _, _ := strings.Cut(text, " "); {
+		case method == "INVITE" && invite == "":
+			invite = text
+			heard <- name + " INVITE"
+			say(text, "100 Trying", "", from)
+			if name == "second" {
+				time.AfterFunc(time.Second, func() { say(invite, "486 Busy Here", "b", from) }) // longer than the first was given
+			}
+		case method == "CANCEL":
+			heard <- name + " CANCEL"
+			say(text, "200 OK", "a", from)
+			heard <- name + " let go"
+			say(invite, "487 Request Terminated", "a", from)
+		}
+	}
 }
 
 var (
