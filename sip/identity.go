@@ -2,6 +2,7 @@ package sip
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -159,6 +160,14 @@ func Number(s string) string {
 	if !plus && isService(digits) { // as nearly every call is for: the library would take its time to say the same
 		return digits
 	}
+	if number := italian(digits, plus); number != "" {
+		return number
+	}
+	return looked(digits, plus)
+}
+
+// looked is Number for digits of whatever country.
+func looked(digits string, plus bool) string {
 	text := digits
 	if plus {
 		text = "+" + digits
@@ -189,6 +198,38 @@ func Number(s string) string {
 		return "+" + digits
 	}
 	return digits // an extension, or a range the library has not heard of yet
+}
+
+// italian is Number for what can be read as one thing only: an Italian landline or
+// mobile with its country code, and a landline without. As nearly all callers have
+// one, the library is not asked to find that out, only whether there is such a number;
+// "": it is asked for all.
+func italian(digits string, plus bool) string {
+	if !plus && !strings.HasPrefix(digits, "0") {
+		return ""
+	}
+	national := digits
+	if plus {
+		var ok bool
+		if national, ok = strings.CutPrefix(digits, "39"); !ok {
+			return ""
+		}
+	}
+	if len(national) < 6 || len(national) > 11 || national[0] != '0' && national[0] != '3' || strings.HasPrefix(national, "00") {
+		return ""
+	}
+	value, err := strconv.ParseUint(national, 10, 64)
+	if err != nil {
+		return ""
+	}
+	n := phonenumbers.PhoneNumber{CountryCode: new(int32(homeCode)), NationalNumber: &value}
+	if national[0] == '0' {
+		n.ItalianLeadingZero = new(true)
+	}
+	if !phonenumbers.IsValidNumberForRegion(&n, home) {
+		return ""
+	}
+	return "+39" + national
 }
 
 // isValid is phonenumbers.IsValidNumber, which first looks whose a number is, for one

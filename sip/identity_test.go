@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -42,6 +43,37 @@ func TestNumber(t *testing.T) {
 	} {
 		if got := Number(in); got != want {
 			t.Errorf("Number(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestItalianNumbers compares the short way for Italian numbers with the library's.
+func TestItalianNumbers(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	short := 0
+	for range 20_000 {
+		digits := []string{"0", "3", "39", "390", "393", "0039", "39800", "06", "02", "0575", "4"}[random.IntN(11)]
+		for range random.IntN(12) {
+			digits += string(rune('0' + random.IntN(10)))
+		}
+		plus := random.IntN(2) == 0
+		if n := italian(digits, plus); n != "" {
+			short++
+			if want := looked(digits, plus); n != want {
+				t.Fatalf("of %q (plus %t) it makes %q, the library %q", digits, plus, n, want)
+			}
+		}
+	}
+	if short < 2_000 {
+		t.Errorf("only %d of 20 000 were read the short way", short)
+	}
+}
+
+func BenchmarkNumber(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if Number("+390551234567") == "" {
+			b.Fatal("no number")
 		}
 	}
 }

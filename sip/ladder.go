@@ -201,10 +201,12 @@ func (t *ladders) close(l *ladder) {
 	}
 }
 
+// hand gives away what a ladder holds; its calls hold the ladder on.
 func (t *ladders) hand(l *ladder) {
 	if len(l.first) > 0 {
 		t.a.cfg.Traced(t.a.masked(l))
 	}
+	l.first, l.last = nil, nil
 }
 
 // flush gives away what is left when the agent has ended.

@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	shareWait = 3 * time.Millisecond // a fact waits so long for others, when the one before was not alone either
-	shareMost = 64                   // facts in one transaction: a few milliseconds of work
-	shareLine = 1024                 // facts that wait for the next: with more each goes alone
+	shareEach = time.Millisecond      // a fact waits so long for others, for each that shared the transaction before
+	shareWait = 12 * time.Millisecond // and no longer than this
+	shareMost = 64                    // facts in one transaction: a few milliseconds of work
+	shareLine = 1024                  // facts that wait for the next: with more each goes alone
 )
 
 // brief is a fact that touches nothing but a contact without a ticket, which is
@@ -201,7 +202,7 @@ func (g *sharing) write() {
 			}
 		}
 		if len(list) > 1 {
-			pause := time.NewTimer(shareWait)
+			pause := time.NewTimer(min(time.Duration(len(list))*shareEach, shareWait))
 			<-pause.C
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // work: then it is as much as is allocated in collectEvery, within gcRush.
 const (
 	gcPercent    = 25
-	gcRush       = 200
+	gcRush       = 400
 	gcStep       = 25 // a smaller change is not worth stopping the program for
 	collectEvery = 4 * time.Second
 	collectLook  = time.Second

@@ -68,6 +68,9 @@ func (c common) settings(change ...func(*Config)) (settings, error) {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "serve" { // before signals are ours: one that comes meanwhile ends us
+		slacken()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:]))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -38,6 +39,19 @@ func TestStartWaitsForTheDatabase(t *testing.T) {
 			t.Errorf("a database that comes late: %v", err)
 		}
 	})
+}
+
+// TestTimersMayBeLate: the server that runs is one that was started with timerSlack,
+// as the process that was started first.
+func TestTimersMayBeLate(t *testing.T) {
+	s := newServer(t)
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/timerslack_ns", s.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.TrimSpace(string(text)); got != fmt.Sprint(timerSlack.Nanoseconds()) {
+		t.Errorf("a timer may be %s ns late, want %s", got, timerSlack)
+	}
 }
 
 // TestDemoAmongPeople: whoever starts the demo where its names are taken (a lost
