@@ -19,7 +19,7 @@ import (
 
 const (
 	shareEach = time.Millisecond      // a fact waits so long for others, for each that shared the transaction before
-	shareWait = 12 * time.Millisecond // and no longer than this
+	shareWait = 20 * time.Millisecond // and no longer than this
 	shareMost = 64                    // facts in one transaction: a few milliseconds of work
 	shareLine = 1024                  // facts that wait for the next: with more each goes alone
 )
