@@ -670,11 +670,14 @@ func (a *Agent) inspectInvite(f flow, m *raw, uri, trunk string, trusted bool, d
 		return false
 	}
 	phone := ""
-	if !trusted && !node {
+	if !node {
 		phone = a.talkingAt(f, m)
 	}
-	if phone != "" && !a.proves(f, m) {
-		return false
+	if phone != "" { // also where a trunk is: on this machine, behind one exchange with the lines
+		trunk, trusted = "", false
+		if !a.proves(f, m) {
+			return false
+		}
 	}
 	if !trusted && !node && phone == "" {
 		a.grumble("a call from no trunk was refused", f.remote, "")

@@ -18,9 +18,9 @@ type referring struct {
 
 // refers builds a house with one telephone of ours that is in a talk, and plays test
 // with it.
-func refers(t *testing.T, test func(h *house, r *referring, p *peer)) {
+func refers(t *testing.T, test func(h *house, r *referring, p *peer), change ...func(*house, *Config)) {
 	r := &referring{asked: make(chan Referral, 64), become: make(chan int, 1), dialled: make(chan string, 8)}
-	h := build(t, nil, netip.MustParseAddrPort("127.0.0.1:0"), ring, func(_ *house, c *Config) {
+	h := build(t, nil, netip.MustParseAddrPort("127.0.0.1:0"), ring, append(change, func(_ *house, c *Config) {
 		c.Domains = []string{"desk.test"}
 		c.Dialled = func(ctx context.Context, c *Call, extension, to string) {
 			r.dialled <- extension + " " + to
@@ -41,7 +41,7 @@ func refers(t *testing.T, test func(h *house, r *referring, p *peer)) {
 				}
 			}, x.Refused
 		}
-	})
+	})...)
 	p := h.phone("1001")
 	got := h.ring(t.Context(), "1001", Caller{Number: "+390551234567"})
 	invite := p.calling()
@@ -194,6 +194,31 @@ func (p *peer) dials(extension, to, head string) {
 	p.seq++
 	p.send(strings.NewReplacer("sip:800000001@"+p.server.String(), "sip:"+to+"@"+p.server.String(), "<sip:+390551234567@", "<sip:"+extension+"@").
 		Replace(p.request("INVITE", randomText(), head, p.offer(""))))
+}
+
+// TestASecondCallWhereATrunkIs: the second call of a telephone that has its address in
+// common with a trunk (an exchange in front, one machine for all) is the telephone's and
+// needs its proof; whatever else comes from there is the trunk's.
+func TestASecondCallWhereATrunkIs(t *testing.T) {
+	refers(t, func(h *house, r *referring, p *peer) {
+		second := h.peer(strangeIP)
+		second.dials("1001", "1002", "")
+		second.dials("1001", "1002", challengeOf(t, second.expect("SIP/2.0 401")).lineFor("INVITE", "sip:1002@"+p.server.String(), "1001", "secret", algorithmMD5, "00000001"))
+		second.expect("SIP/2.0 200")
+		if got := <-r.dialled; got != "1001 1002" {
+			t.Errorf("dialled: %q", got)
+		}
+		for _, from := range []string{"1003", "+390551234567"} {
+			caller := h.peer(strangeIP)
+			caller.dials(from, "800000001", "")
+			caller.expect("SIP/2.0 100")
+			if c := <-h.calls; c.Trunk() != "exchange" {
+				t.Errorf("%s calls by the trunk %q", from, c.Trunk())
+			}
+		}
+	}, func(_ *house, c *Config) {
+		c.Trunks = append(c.Trunks, Trunk{Name: "exchange", Networks: []netip.Prefix{netip.PrefixFrom(strangeIP, 32)}})
+	})
 }
 
 // TestASecondCall: a telephone whose operator talks may ring somebody, once it has
