@@ -5,10 +5,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -97,16 +100,17 @@ func runs(t *testing.T, name string, phone *exec.Cmd) *tail {
 }
 
 // linphone starts a linphonec that plays and records files: the telephone of an
-// extension, or a carrier's caller with that number when there is no password.
-func linphone(t *testing.T, s *server, dir, user, password string) *console {
+// extension, or a carrier's caller with that number when there is no password. change is
+// what its configuration says otherwise: old, new, old, new…
+func linphone(t *testing.T, s *server, dir, user, password string, change ...string) *console {
 	t.Helper()
 	config, err := os.ReadFile(material(t, "phones/linphonerc"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.NewReplacer("sip_port=5171", "sip_port="+strconv.Itoa(freePort(t)), "127.0.0.1:5160", s.sip, "1003", user, "secret", password,
+	text := strings.NewReplacer(append(change, "sip_port=5171", "sip_port="+strconv.Itoa(freePort(t)), "127.0.0.1:5160", s.sip, "1003", user, "secret", password,
 		"realm=127.0.0.1", "realm=pronto", "audio_rtp_port=23000", "audio_rtp_port="+strconv.Itoa(freePort(t)&^1),
-		"audio_jitt_comp=60", "audio_jitt_comp=60\naudio_adaptive_jitt_comp_enabled=0").Replace(string(config))
+		"audio_jitt_comp=60", "audio_jitt_comp=60\naudio_adaptive_jitt_comp_enabled=0")...).Replace(string(config))
 	if password == "" {
 		text, _, _ = strings.Cut(text, "[proxy_0]")
 	}
@@ -127,19 +131,24 @@ func linphone(t *testing.T, s *server, dir, user, password string) *console {
 	return c
 }
 
-// baresip starts a baresip with an account, which says the sound in spoken.
-func baresip(t *testing.T, dir, account, spoken string) *console {
+// baresip starts a baresip with an account, which says the sound in spoken. change is
+// what its configuration says otherwise.
+func baresip(t *testing.T, dir, account, spoken string, change ...string) *console {
 	t.Helper()
 	config, err := os.ReadFile(material(t, "phones/baresip.conf"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	control := freePort(t)
-	text := strings.NewReplacer("@SIP@", strconv.Itoa(freePort(t)), "@CTL@", strconv.Itoa(control), "@RTP@", "34000-34100",
-		"@IN@", spoken, "@DIR@", dir, "@NAME@", "it").Replace(string(config)) + "statmode_default off\n"
+	text := strings.NewReplacer(append(change, "@SIP@", strconv.Itoa(freePort(t)), "@CTL@", strconv.Itoa(control), "@RTP@", "34000-34100",
+		"@IN@", spoken, "@DIR@", dir, "@NAME@", "it")...).Replace(string(config)) + "statmode_default off\n"
 	put(t, filepath.Join(dir, "config"), []byte(text))
 	put(t, filepath.Join(dir, "accounts"), []byte(account+"\n"))
-	phone := exec.Command("baresip", "-f", dir)
+	args := []string{"-f", dir}
+	if strings.Contains(account, "@[") {
+		args = append(args, "-6")
+	}
+	phone := exec.Command("baresip", args...)
 	phone.Dir = dir
 	runs(t, "baresip", phone)
 	c := &console{t: t, name: "baresip", out: new(tail)}
@@ -156,19 +165,41 @@ func baresip(t *testing.T, dir, account, spoken string) *console {
 	return c
 }
 
-// operatorsAccount is the line by which a baresip is anna's telephone.
-func operatorsAccount(s *server, transport, at, more string) string {
-	return fmt.Sprintf("<sip:1001@127.0.0.1;transport=%s>;auth_pass=%s;outbound=\"sip:%s;transport=%s\";regint=300;audio_codecs=PCMA/8000/1;answermode=auto%s",
-		transport, s.secrets().Phones["1001"], at, transport, more)
+// Codecs as a baresip's account names them, each as the only one.
+const (
+	onlyPCMA = "PCMA/8000/1"
+	onlyG722 = "G722/16000/1"
+)
+
+// operatorsAccount is the line by which a baresip is the telephone of an extension.
+func operatorsAccount(s *server, extension, transport, at, codec, more string) string {
+	return fmt.Sprintf("<sip:%s@127.0.0.1;transport=%s>;auth_pass=%s;outbound=\"sip:%s;transport=%s\";regint=300;audio_codecs=%s;answermode=auto%s",
+		extension, transport, s.secrets().Phones[extension], at, transport, codec, more)
 }
 
-// annaAvailable waits for anna's telephone to register, and makes her available.
-func annaAvailable(t *testing.T, s *server) {
+// available waits for an operator's telephone to register, and makes the operator
+// available.
+func available(t *testing.T, s *server, operator string) {
 	t.Helper()
-	within(t, tellsWithin, "anna's telephone to register", func() error {
-		_, err := s.do("PUT", "/operators/anna/state", map[string]string{"declared": "available"}, nil)
+	within(t, tellsWithin, operator+"'s telephone to register", func() error {
+		_, err := s.do("PUT", "/operators/"+operator+"/state", map[string]string{"declared": "available"}, nil)
 		return err
 	})
+}
+
+// withTLS lets a desk speak TLS too, at an address, where sound must be encrypted; roots
+// is a file with who vouches for it.
+func withTLS(t *testing.T) (change func(*server), at, roots string) {
+	t.Helper()
+	dir := dataDir(t)
+	vouches := newAuthority(t)
+	cert, key := vouches.pair(10)
+	at, roots = freeAddr(t, "tcp"), filepath.Join(dir, "roots.pem")
+	put(t, roots, vouches.pem)
+	put(t, filepath.Join(dir, "sip.pem"), cert)
+	put(t, filepath.Join(dir, "sip.key"), key)
+	put(t, filepath.Join(dir, "pronto.toml"), fmt.Appendf(nil, "[sip]\ntls_listen = [%q]\ncertificate = \"sip.pem\"\nkey = \"sip.key\"\nsrtp = \"required\"\n", at))
+	return func(s *server) { s.args = append(s.args, "--config", filepath.Join(dir, "pronto.toml")) }, at, roots
 }
 
 // heardBy are the files of what a baresip heard, one for each time that its sound was
@@ -187,6 +218,7 @@ func heardBy(t *testing.T, dir string) []string {
 func TestInteropTalks(t *testing.T) {
 	t.Run("baresip rings linphonec", func(t *testing.T) { t.Parallel(); ringsLinphone(t) })
 	t.Run("linphonec rings baresip", func(t *testing.T) { t.Parallel(); ringsBaresip(t) })
+	t.Run("linphonec asks baresip", func(t *testing.T) { t.Parallel(); asksBaresip(t) })
 }
 
 // ringsLinphone lets a baresip ring the number over TCP, hear the greeting and press
@@ -194,17 +226,17 @@ func TestInteropTalks(t *testing.T) {
 // The caller holds, too.
 func ringsLinphone(t *testing.T) {
 	s := newServer(t)
-	refA, refB := material(t, "audio/ref_a.wav"), material(t, "audio/ref_b.wav")
+	refA, refB := said(t, "audio/ref_a.wav"), said(t, "audio/ref_b.wav")
 	annas, callers := t.TempDir(), t.TempDir()
 	anna := linphone(t, s, annas, "1001", s.secrets().Phones["1001"])
-	annaAvailable(t, s)
+	available(t, s, "anna")
 	silence, spoken := filepath.Join(callers, "silence.wav"), filepath.Join(callers, "spoken.wav")
 	putWAV(t, silence, bytes.Repeat([]byte{audio.ALaw(0)}, 90*audio.Rate)) // baresip hangs up at its end
 	padWAV(t, refA, spoken, 90)
 	caller := baresip(t, callers, fmt.Sprintf("<sip:+390551234567@127.0.0.1;transport=tcp>;regint=0;outbound=\"sip:%s;transport=tcp\";audio_codecs=PCMA/8000/1", s.sip), silence)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	bruno := brunosPhone(ctx, t, s)
+	bruno := phoneOf(ctx, t, s, "1002")
 
 	greeting := prompts.Italian().Clip(prompts.Welcome)
 	welcome := filepath.Join(callers, "welcome.wav")
@@ -253,22 +285,14 @@ func ringsLinphone(t *testing.T) {
 // ringsBaresip lets a linphonec ring the number as a carrier's caller does, in clear, and
 // hold; anna's telephone is a baresip, by TLS and with encrypted sound.
 func ringsBaresip(t *testing.T) {
-	dir := dataDir(t)
-	cert, key := newAuthority(t).pair(10)
-	put(t, filepath.Join(dir, "sip.pem"), cert)
-	put(t, filepath.Join(dir, "sip.key"), key)
-	var at string
-	s := newServer(t, func(s *server) {
-		at = freeAddr(t, "tcp")
-		put(t, filepath.Join(dir, "pronto.toml"), fmt.Appendf(nil, "[sip]\ntls_listen = [%q]\ncertificate = \"sip.pem\"\nkey = \"sip.key\"\nsrtp = \"required\"\n", at))
-		s.args = []string{"--config", filepath.Join(dir, "pronto.toml")}
-	})
-	refA, refB := material(t, "audio/ref_a.wav"), material(t, "audio/ref_b.wav")
+	byTLS, at, _ := withTLS(t)
+	s := newServer(t, byTLS)
+	refA, refB := said(t, "audio/ref_a.wav"), said(t, "audio/ref_b.wav")
 	annas, callers := t.TempDir(), t.TempDir()
 	spoken := filepath.Join(annas, "spoken.wav")
 	padWAV(t, refB, spoken, 60) // baresip hangs up at its end
-	anna := baresip(t, annas, operatorsAccount(s, "tls", at, ";mediaenc=srtp-mand"), spoken)
-	annaAvailable(t, s)
+	anna := baresip(t, annas, operatorsAccount(s, "1001", "tls", at, onlyPCMA, ";mediaenc=srtp-mand"), spoken)
+	available(t, s, "anna")
 	caller := linphone(t, s, callers, "+390551234567", "")
 	caller.types("call sip:800000001@" + s.sip)
 	caller.tells("Media streams established")
@@ -287,24 +311,109 @@ func ringsBaresip(t *testing.T) {
 	recordedAs(t, s, "anna", "begun answered classified opened waiting offered accepted talking taken released ended")
 }
 
+// asksBaresip lets a baresip of IPv6, which speaks nothing but G.722, ring anna's linphonec,
+// which is there by TLS with encrypted sound. She asks bruno in a second call, whose
+// baresip speaks nothing but G.722 either, and gives the caller to him: REFER with Replaces.
+func asksBaresip(t *testing.T) {
+	byTLS, at, roots := withTLS(t)
+	six := fmt.Sprintf("[::1]:%d", freePort(t))
+	s := newServer(t, byTLS, func(s *server) { s.args = append(s.args, "--sip", six) })
+	refA, refB := said(t, "audio/ref_a.wav"), said(t, "audio/ref_b.wav")
+	annas, brunos, callers := t.TempDir(), t.TempDir(), t.TempDir()
+	silence, paddedA, paddedB := filepath.Join(callers, "silence.wav"), filepath.Join(callers, "a.wav"), filepath.Join(callers, "b.wav")
+	putWAV(t, filepath.Join(callers, "short.wav"), []byte{audio.ALaw(0)})
+	padWAV(t, doubled(t, filepath.Join(callers, "short.wav")), silence, 120) // baresip hangs up at its end
+	padWAV(t, doubled(t, refA), paddedA, 90)
+	padWAV(t, doubled(t, refB), paddedB, 90)
+	rates := []string{"ausrc_srate 8000", "ausrc_srate 16000", "auplay_srate 8000", "auplay_srate 16000"}
+	anna := linphone(t, s, annas, "1001", s.secrets().Phones["1001"],
+		"sip_tls_port=0", "sip_tls_port=-2\nroot_ca="+roots+"\nverify_server_certs=1\nverify_server_cn=0\nmedia_encryption=srtp\nmedia_encryption_mandatory=1", "<sip:127.0.0.1:5160>", "<sip:"+at+";transport=tls>")
+	available(t, s, "anna")
+	bruno := baresip(t, brunos, operatorsAccount(s, "1002", "udp", s.sip, onlyG722, ""), silence, rates...)
+	caller := baresip(t, callers, fmt.Sprintf("<sip:+390551234567@[::1];transport=udp>;regint=0;outbound=\"sip:%s;transport=udp\";audio_codecs=%s", six, onlyG722), silence,
+		append(rates, "sip_listen 127.0.0.1:", "net_interface ::1\nsip_listen [::1]:")...)
+
+	caller.does("dial", "sip:800000001@[::1]")
+	caller.tells("CALL_ESTABLISHED")
+	caller.does("sndcode", "1")
+	caller.does("sndcode", "2")
+	anna.tells("Receiving new incoming call")
+	anna.types("answer")
+	anna.tells("Media streams established")
+	within(t, tellsWithin, "anna to talk", func() error { return s.does("anna", "talking") })
+	talk(t, callers, func() { anna.types("play " + refB); caller.does("ausrc", "aufile,"+paddedA) }, func() error {
+		return errors.Join(compare(t, refB, sofar(t, heardBy(t, callers)...), wideband), compare(t, refA, sofar(t, filepath.Join(annas, "heard.wav")), wideband))
+	})
+	available(t, s, "bruno")
+	anna.types("pause")
+	anna.tells("is now paused")
+	anna.types("call sip:1002@" + at + ";transport=tls")
+	anna.tells("Media streams established")
+	bruno.tells("CALL_ESTABLISHED")
+	s.waitContacts(1, tellsWithin, "anna to talk to bruno", func(c tickets.Record) bool { return strings.Contains(kinds(c), "consulted") }) // before, the transfer gets 491
+	anna.types("transfer 1 --to-call 2")
+	anna.tells("ended")
+	anna.tells("ended")
+	within(t, tellsWithin, "bruno to talk", func() error { return s.does("bruno", "talking") })
+	talk(t, brunos, func() { bruno.does("ausrc", "aufile,"+paddedA); caller.does("ausrc", "aufile,"+paddedB) }, func() error {
+		return errors.Join(compare(t, refA, sofar(t, heardBy(t, callers)...), wideband), compare(t, refB, sofar(t, heardBy(t, brunos)...), wideband))
+	})
+	caller.does("hangup", "")
+	c := recordedAs(t, s, "bruno", "begun answered classified opened waiting offered accepted talking taken held asked offered accepted consulted given released joined released ended")
+	spoke := map[string]string{} // by the way, what their first description says
+	for _, trace := range signalled(t, s, c) {
+		for _, m := range trace.Messages {
+			way := trace.Ways[m.Way]
+			for _, line := range m.Body {
+				whose := way.End + " " + way.Name
+				if f := strings.Fields(line); !m.Out && strings.HasPrefix(line, "m=audio ") && spoke[whose] == "" {
+					host, _, _ := net.SplitHostPort(way.Remote)
+					spoke[whose] = strings.Join([]string{way.Network, host, f[2], f[3]}, " ")
+				}
+			}
+		}
+	}
+	want := map[string]string{"carrier demo": "UDP ::1 RTP/AVP 9", "telephone 1001": "TLS 127.0.0.1 RTP/SAVP 8", "telephone 1002": "UDP 127.0.0.1 RTP/AVP 9"}
+	if !maps.Equal(spoke, want) {
+		t.Errorf("they spoke %v, want %v", spoke, want)
+	}
+}
+
+// signalled waits for what was signalled for a contact: it is kept some seconds after the
+// call is over.
+func signalled(t *testing.T, s *server, c tickets.Record) []sip.Trace {
+	t.Helper()
+	var list struct{ Items []sip.Trace }
+	within(t, tellsWithin, "what was signalled", func() error {
+		s.must("GET", "/contacts/"+c.ID.String()+"/trace", nil, &list)
+		if len(list.Items) == 0 {
+			return errors.New("nothing is kept yet")
+		}
+		return nil
+	})
+	return list.Items
+}
+
 // recordedAs holds the one call's contact against what was done.
-func recordedAs(t *testing.T, s *server, operator, journal string) {
+func recordedAs(t *testing.T, s *server, operator, journal string) tickets.Record {
 	t.Helper()
 	c := s.waitContacts(1, tellsWithin, "the talk to be over", func(c tickets.Record) bool { return endingOf(c) == "served" })[0]
 	c = s.contactOf(c.CallID, "its operator", func(c tickets.Record) bool { return true }) // no list of talks says whose they were
 	if c.Operator == nil || *c.Operator != operator || c.Caller != "+390551234567" || c.Topic == nil || c.Topic.Code != "software" || c.Ticket == nil {
 		t.Errorf("not the call that was made: %+v", c)
 	}
-	if told := strings.ReplaceAll(kinds(c), " told", ""); told != journal { // its number, when the operator is not quicker
-		t.Errorf("the journal says %s, not %s", told, journal)
+	// Its number is told when the operator is not quicker, and who gave it on has wrapped up some time.
+	if lines := strings.NewReplacer(" told", "", " wrapped", "").Replace(kinds(c)); lines != journal {
+		t.Errorf("the journal says %s, not %s", lines, journal)
 	}
+	return c
 }
 
 // talk lets both sides speak at once, until a baresip has heard it all, and compares what
 // they heard with what was said; once more when a busy machine lost some of it.
 func talk(t *testing.T, listener string, speak func(), sounds func() error) {
 	t.Helper()
-	const lasts = 18 * time.Second // the longer of the two, and what is on its way
+	const lasts = saidFor + 2*time.Second // and what is on its way
 	for try := 1; ; try++ {
 		before := heardFor(t, listener)
 		speak()
@@ -320,22 +429,22 @@ func talk(t *testing.T, listener string, speak func(), sounds func() error) {
 	}
 }
 
-// brunosPhone is the one that calls are transferred to, registered.
-func brunosPhone(ctx context.Context, t *testing.T, s *server) *siptest.Phone {
+// phoneOf is a telephone of ours, registered.
+func phoneOf(ctx context.Context, t *testing.T, s *server, extension string) *siptest.Phone {
 	t.Helper()
 	desk, err := netip.ParseAddrPort(s.sip)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bruno, err := siptest.NewRealPhone(netip.MustParseAddr("127.0.0.1"), desk, nil, sip.SRTPOff)
+	phone, err := siptest.NewRealPhone(netip.MustParseAddr("127.0.0.1"), desk, nil, sip.SRTPOff)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(bruno.Close)
-	if err := bruno.Register(ctx, "1002", s.secrets().Phones["1002"], time.Hour); err != nil {
+	t.Cleanup(phone.Close)
+	if err := phone.Register(ctx, extension, s.secrets().Phones[extension], time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	return bruno
+	return phone
 }
 
 // TestInteropBaresipTransfers lets anna's baresip hold a caller, take them up again, and
@@ -347,11 +456,11 @@ func TestInteropBaresipTransfers(t *testing.T) {
 	dir := t.TempDir()
 	spoken := filepath.Join(dir, "operator.wav")
 	padWAV(t, material(t, "audio/ref_b.wav"), spoken, 60) // baresip hangs up at its end
-	anna := baresip(t, dir, operatorsAccount(s, "udp", s.sip, ""), spoken)
-	annaAvailable(t, s)
+	anna := baresip(t, dir, operatorsAccount(s, "1001", "udp", s.sip, onlyPCMA, ""), spoken)
+	available(t, s, "anna")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	bruno := brunosPhone(ctx, t, s)
+	bruno := phoneOf(ctx, t, s, "1002")
 	call := exec.CommandContext(ctx, program, "--server", s.sip, "--to", "800000001", "--from", "+390551234567", "--press", "12", "--for", "100s")
 	if err := call.Start(); err != nil {
 		t.Fatal(err)
@@ -392,40 +501,107 @@ func hasHeard(t *testing.T, dir string, d time.Duration) {
 	})
 }
 
-// heardFor is how much a baresip has recorded, in 16 bits at 8 kHz.
-func heardFor(t *testing.T, dir string) time.Duration {
+// heardFor is how much a baresip has recorded.
+func heardFor(t *testing.T, dir string) (d time.Duration) {
 	t.Helper()
-	var size int64
 	for _, path := range heardBy(t, dir) {
-		about, err := os.Stat(path)
+		wav, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		size += about.Size()
+		if len(wav) > wavHeader {
+			d += time.Duration(len(wav)-wavHeader) * time.Second / time.Duration(2*binary.LittleEndian.Uint32(wav[wavRate:]))
+		}
 	}
-	return time.Duration(size) * time.Second / (2 * audio.Rate)
+	return d
 }
 
-// sofar puts together what a telephone has recorded of a call that goes on, in 16 bits
-// at 8 kHz: its own files say how long they are only once they are closed.
+// Where telephones write into a WAV of 16 bits what we read.
+const (
+	wavRate   = 24 // samples a second; what this is in octets follows
+	wavHeader = 44
+)
+
+// sofar puts together what a telephone has recorded of a call that goes on, in 16 bits:
+// its own files say how long they are only once they are closed.
 func sofar(t *testing.T, paths ...string) string {
 	t.Helper()
-	const header = 44
 	var sound []byte
+	rate := uint32(audio.Rate)
 	for _, path := range paths {
 		wav, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		sound = append(sound, wav[min(header, len(wav)):len(wav)&^1]...)
+		if len(wav) > wavHeader {
+			if says := binary.LittleEndian.Uint32(wav[wavRate:]); says != 0 { // linphonec says it when it closes the file
+				rate = says
+			}
+			sound = append(sound, wav[wavHeader:len(wav)&^1]...)
+		}
 	}
 	var wav bytes.Buffer
 	if err := audio.WritePCMWAV(&wav, make([]byte, len(sound)/2)); err != nil { // for its header
 		t.Fatal(err)
 	}
+	header := wav.Bytes()[:wavHeader]
+	binary.LittleEndian.PutUint32(header[wavRate:], rate)
+	binary.LittleEndian.PutUint32(header[wavRate+4:], 2*rate)
 	to := filepath.Join(t.TempDir(), "heard.wav")
-	put(t, to, append(wav.Bytes()[:header], sound...))
+	put(t, to, append(header, sound...))
 	return to
+}
+
+// doubled brings a WAV of 16 bits at 8 kHz to 16 kHz, for a baresip that speaks G.722: its
+// own filter takes two decibels away.
+func doubled(t *testing.T, path string) string {
+	t.Helper()
+	const taps = 24 // to either side
+	wav, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := make([]float64, (len(wav)-wavHeader)/2)
+	for i := range in {
+		in[i] = float64(int16(binary.LittleEndian.Uint16(wav[wavHeader+2*i:])))
+	}
+	out := bytes.NewBuffer(nil)
+	out.Write(wav[:wavHeader])
+	for i := range in {
+		between := 0.0 // a sample and the next, by a sinc under a raised cosine
+		for k := max(0, i-taps+1); k < min(len(in), i+taps+1); k++ {
+			x := float64(i-k) + 0.5
+			between += in[k] * math.Sin(math.Pi*x) / (math.Pi * x) * (0.5 + 0.5*math.Cos(math.Pi*x/taps))
+		}
+		_ = binary.Write(out, binary.LittleEndian, []int16{int16(in[i]), int16(max(math.MinInt16, min(math.MaxInt16, between)))})
+	}
+	wav = out.Bytes()
+	binary.LittleEndian.PutUint32(wav[4:], uint32(len(wav)-8))
+	binary.LittleEndian.PutUint32(wav[wavRate:], 2*audio.Rate)
+	binary.LittleEndian.PutUint32(wav[wavRate+4:], 4*audio.Rate)
+	binary.LittleEndian.PutUint32(wav[wavHeader-4:], uint32(len(wav)-wavHeader))
+	to := filepath.Join(t.TempDir(), filepath.Base(path))
+	put(t, to, wav)
+	return to
+}
+
+const saidFor = 10 * time.Second // enough to be judged, and three talks are waited for
+
+// said is the beginning of a piece of speech.
+func said(t *testing.T, name string) string {
+	t.Helper()
+	wav, err := os.ReadFile(material(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	length := int(saidFor/time.Second) * 2 * int(binary.LittleEndian.Uint32(wav[wavRate:]))
+	data := strings.Index(string(wav), "data") + len("data")
+	wav = wav[:data+4+length]
+	binary.LittleEndian.PutUint32(wav[4:], uint32(len(wav)-8))
+	binary.LittleEndian.PutUint32(wav[data:], uint32(length))
+	path := filepath.Join(t.TempDir(), filepath.Base(name))
+	put(t, path, wav)
+	return path
 }
 
 // putWAV writes a sound as 16-bit WAV.
