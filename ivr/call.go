@@ -60,9 +60,10 @@ type Call interface {
 // the offer is accepted. An error means that this offer is over; the caller's
 // place is not.
 type Phones interface {
-	Ring(ctx context.Context, offer *queue.Offer, contact *tickets.Contact) (media.Leg, error)
+	// accept tells the queue that the telephone was lifted.
+	Ring(ctx context.Context, offer *queue.Offer, contact *tickets.Contact, accept func(ctx context.Context, at time.Time) error) (media.Leg, error)
 	// RingFirst rings the operator before a customer is dialled: number is what the
-	// telephone shows, accept what tells the queue that it was lifted.
+	// telephone shows.
 	RingFirst(ctx context.Context, offer *queue.Offer, number string, accept func(ctx context.Context, at time.Time) error) (media.Leg, error)
 	// RingSupervisor rings the supervisor who is to take part in a talk.
 	// queue.ErrTimedOut, queue.ErrDeclined; anything else is a telephone that could

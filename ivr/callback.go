@@ -145,6 +145,7 @@ func (d *Desk) reach(ctx context.Context, c *tickets.Contact, to queue.Ringing, 
 	if c.Service != nil {
 		place = d.Queue.Place(c.ID)
 	}
+	d.note(talking, c, tickets.Step{Kind: journal.Talking, At: time.Now(), Operator: to.Operator})
 	waits, ending := d.talk(talking, line, c, place, leg, &to.Offer, nil) // who is rung back has heard no notice
 	if waits {
 		ending, err = d.served(talking, line, c, place, nil, nil)

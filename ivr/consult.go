@@ -119,7 +119,9 @@ func (t *talk) reach(ctx context.Context, to queue.Target) (*asked, error) {
 	if err != nil {
 		return nil, err
 	}
-	leg, err := t.desk.Phones.Ring(ctx, offer, t.c)
+	leg, err := t.desk.Phones.Ring(ctx, offer, t.c, func(ctx context.Context, at time.Time) error {
+		return t.desk.Queue.Accept(ctx, offer.ID, at)
+	})
 	if err != nil {
 		t.desk.withdraw(ctx, offer.ID)
 		return nil, err

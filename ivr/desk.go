@@ -158,7 +158,7 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 	if err != nil {
 		return hungUp(ctx, tickets.AbandonedIVR, err)
 	}
-	request, err := d.again(ctx, call, c, item)
+	request, err := d.again(ctx, call, c, item, &matter)
 	if err != nil {
 		return hungUp(ctx, tickets.AbandonedIVR, err)
 	}
@@ -257,7 +257,8 @@ func (d *Desk) choose(ctx context.Context, call Call, c *tickets.Contact) (ticke
 
 // classify is the matter of what was chosen, once the caller has said whether the
 // fault blocks the work. Who has asked about a request is spared the question:
-// it is that request's matter, or an inquiry.
+// it is that request's matter, or an inquiry. What was chosen is noted as they enter
+// the queue, which is at once, or before they are asked anything else.
 func (d *Desk) classify(ctx context.Context, call Call, c *tickets.Contact, item tickets.MenuItem) (tickets.Matter, error) {
 	m := tickets.Matter{Channel: tickets.Phone, Topic: item.Topic.ID, Urgency: tickets.NotBlocking, Queued: true}
 	switch {
@@ -274,7 +275,7 @@ func (d *Desk) classify(ctx context.Context, call Call, c *tickets.Contact, item
 	default:
 		m.Topic, m.Kind = c.Service.DefaultTopic().ID, tickets.CallState
 	}
-	d.note(ctx, c, tickets.Step{Kind: journal.Classified, At: time.Now(), Topic: m.Topic, Urgency: m.Urgency})
+	m.Chosen = time.Now()
 	return m, nil
 }
 
@@ -283,14 +284,17 @@ func (d *Desk) classify(ctx context.Context, call Call, c *tickets.Contact, item
 // question of its own, after the others, and whatever was pressed before it is
 // forgotten: a key meant for the menu, or one too many, opens a new request as it
 // always did. Silence does so too.
-func (d *Desk) again(ctx context.Context, call Call, c *tickets.Contact, item tickets.MenuItem) (*tickets.Ticket, error) {
+func (d *Desk) again(ctx context.Context, call Call, c *tickets.Contact, item tickets.MenuItem, m *tickets.Matter) (*tickets.Ticket, error) {
 	if item.Action == tickets.ActionState {
 		return nil, nil // they have asked about one themselves
 	}
 	request, err := d.Tickets.OpenRequest(ctx, c, time.Now())
-	switch {
-	case errors.Is(err, tickets.ErrNotFound):
+	if errors.Is(err, tickets.ErrNotFound) {
 		return nil, nil
+	}
+	d.note(ctx, c, tickets.Step{Kind: journal.Classified, At: m.Chosen, Topic: m.Topic, Urgency: m.Urgency})
+	m.Chosen = time.Time{}
+	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil: // no reason to keep anybody from the queue
@@ -341,6 +345,27 @@ func (d *Desk) release(ctx context.Context, offer *queue.Offer) {
 	defer cancel()
 	at := time.Now()
 	d.orLater("release", Released{Offer: offer.ID, At: at}, d.Queue.Release(ctx, offer.ID, at))
+}
+
+// ended lets the operator go on to the wrap-up and writes how the contact ended, in one
+// transaction; false: neither was written, and each is to go its own way.
+func (d *Desk) ended(ctx context.Context, call Call, c *tickets.Contact, offer *queue.Offer, e tickets.Ending) bool {
+	if c.Deferred {
+		return false
+	}
+	d.judge(c, tickets.LegCaller, call.Stream())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingWait)
+	defer cancel()
+	at := time.Now()
+	err := d.Queue.ReleaseWith(ctx, offer.ID, at, func(ctx context.Context, tx *db.Tx) error {
+		return d.Tickets.EndWith(ctx, tx, c, e, at)
+	})
+	if err != nil {
+		d.Log.Warn("a talk and its contact could not be ended together", "contact", c.ID, "error", err)
+		return false
+	}
+	c.Ended = true
+	return true
 }
 
 // note writes one step of the contact's way. A step that cannot be written

@@ -47,8 +47,8 @@ var whyLeft = map[error]string{errCallback: "", errMessage: "message", errTooLon
 // screen says that it is still to be told. An offer that rings in an empty room
 // costs the caller nothing: the place is kept and the music goes on. Unless an
 // operator has taken it, the place is given back before hold returns, but for who
-// is to be called back. Whoever chooses something else at the instant at which an
-// operator answers has the operator.
+// is to be called back. Whoever chooses something else, or hangs up, at the instant
+// at which an operator answers has the operator: it is noted already that they talk.
 func (d *Desk) hold(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, ticket *tickets.Ticket) (leg media.Leg, offer *queue.Offer, err error) {
 	waiting, stop := context.WithCancelCause(ctx) // ends for both: when somebody was found, or when the company is over
 	done := make(chan struct{})
@@ -65,12 +65,11 @@ func (d *Desk) hold(ctx context.Context, call Call, c *tickets.Contact, place *q
 	over := context.Cause(waiting)
 	why, chosen := whyLeft[over]
 	switch {
-	case err == nil && (errors.Is(over, errFound) || chosen && ctx.Err() == nil):
+	case err == nil:
+		if !errors.Is(over, errFound) && !chosen && ctx.Err() == nil { // an accident from which nobody suffers now
+			d.Log.Warn("a caller's company broke off as an operator answered", "contact", c.ID, "error", over)
+		}
 		return leg, offer, nil
-	case err == nil: // found just as the caller hung up
-		leg.Hangup(context.WithoutCancel(ctx))
-		d.release(ctx, offer)
-		return nil, nil, fmt.Errorf("hold: %w", over)
 	case errors.Is(over, errCallback): // also when they hung up right after the key
 		return nil, nil, over
 	case chosen && ctx.Err() == nil:
@@ -310,7 +309,11 @@ func (d *Desk) search(ctx context.Context, place *queue.Place, c *tickets.Contac
 		switch {
 		case err == nil:
 			away = time.Time{}
-			leg, err := d.Phones.Ring(ctx, offer, c)
+			leg, err := d.Phones.Ring(ctx, offer, c, func(ctx context.Context, at time.Time) error {
+				return d.Queue.AcceptWith(ctx, offer.ID, at, func(ctx context.Context, tx *db.Tx) error {
+					return d.Tickets.Talks(ctx, tx, c.ID, offer.Operator, at)
+				})
+			})
 			if err == nil {
 				return leg, offer, nil
 			}

@@ -2,6 +2,7 @@ package ivr
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/pronto-desk/pronto/sip/media"
@@ -9,9 +10,9 @@ import (
 )
 
 // judge notes how the sound of a telephone was that leaves a contact; nil: it had
-// none. What nobody heard is not judged.
+// none. What nobody heard is not judged, and the caller's once.
 func (d *Desk) judge(c *tickets.Contact, who string, s *media.Stream) {
-	if s == nil {
+	if s == nil || who == tickets.LegCaller && slices.ContainsFunc(c.Legs, func(l tickets.Leg) bool { return l.Who == who }) {
 		return
 	}
 	st := s.Stats()

@@ -184,9 +184,12 @@ func (r *recorded) repay() error {
 	return nil
 }
 
+// runs says whether anything is recorded.
+func (r *recorded) runs() bool { return r != nil && r.tap != nil }
+
 // finish ends the recording: its sound becomes a file that belongs to the contact.
 func (r *recorded) finish(ctx context.Context) {
-	if r == nil || r.tap == nil {
+	if !r.runs() {
 		return
 	}
 	r.stop()

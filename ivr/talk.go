@@ -51,28 +51,33 @@ type talk struct {
 	unmix  func() // ends the mix of three; nil: there is none
 	unsure bool   // perhaps the place waits again: the database went away as it was told to
 	ending tickets.Ending
+	ends   bool // the call ends with the talk, as ending says
 }
 
 // move is one stretch of a talk: it returns the next, nil when the talk is over.
 type move func(ctx context.Context) move
 
-// talk joins caller and operator until one of them hangs up, or the operator gives
-// the caller on: waits says that they stand in the queue again.
+// talk joins caller and operator, of whom it is noted that they talk, until one of
+// them hangs up, or the operator gives the caller on: waits says that they stand in
+// the queue again.
 func (d *Desk) talk(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, leg media.Leg, offer *queue.Offer, taken *recorded) (waits bool, ending tickets.Ending) {
 	t := &talk{desk: d, call: call, c: c, place: place, leg: leg, offer: offer, taken: taken, leave: func() {}, ending: tickets.Served}
 	defer t.over(ctx) // a panic, too, must not leave the operator talking to nobody
-	d.note(ctx, c, tickets.Step{Kind: journal.Talking, At: time.Now(), Operator: offer.Operator})
-	taken.begin(ctx)
+	if ctx.Err() == nil { // else the caller hung up as the operator answered
+		taken.begin(ctx)
+	}
 	taken.stands("")
 	t.leave = taken.joins(media.Operator, leg.Stream())
 	t.attend(ctx)
 	for next := move(t.together); next != nil; {
 		next = next(ctx)
 	}
+	t.ends = !t.waits
 	return t.waits, t.ending
 }
 
-// over lets the operator go on to the wrap-up.
+// over lets the operator go on to the wrap-up. That the contact has ended is noted with
+// it, unless a recording is to be finished first, which nobody waits for.
 func (t *talk) over(ctx context.Context) {
 	if t.unmix != nil {
 		t.unmix()
@@ -80,7 +85,9 @@ func (t *talk) over(ctx context.Context) {
 	offer := t.offer
 	if t.leg != nil {
 		t.part(ctx)
-		t.desk.release(ctx, offer)
+		if !t.ends || t.taken.runs() || !t.desk.ended(ctx, t.call, t.c, offer, t.ending) {
+			t.desk.release(ctx, offer)
+		}
 	}
 	if t.unsure && !t.waits {
 		t.desk.leave(ctx, t.place, "")

@@ -235,7 +235,7 @@ func (w *work) unreserve(contact uuid.UUID, at time.Time) {
 // from now on. So is a place of its own, as far in front: whoever is given on by who
 // rang them waits where they stood. ErrTooLate when the offer is over.
 func (q *Queue) AcceptCallback(ctx context.Context, tx *db.Tx, offer, attempt uuid.UUID, at time.Time) error {
-	o, seat, err := lockOffer(ctx, tx, offer, anyOffer)
+	o, seat, err := lockOffer(ctx, tx, offer, anyOffer, nil)
 	if err != nil {
 		return fmt.Errorf("accept a callback: %w", err)
 	}
@@ -291,9 +291,15 @@ type overtaken struct {
 	Topic    int64
 }
 
-func queueOvertaken(b *pgx.Batch, contact uuid.UUID, into *[]overtaken) {
+// Whose contact queueOvertaken looks for, by an id.
+const (
+	ofContact = `@id`
+	ofOffer   = `(select contact_id from offers where id = @id and not consult)` // who is only asked about somebody does not serve them
+)
+
+func queueOvertaken(b *pgx.Batch, whose string, id uuid.UUID, into *[]overtaken) {
 	b.Queue(`select b.id as callback, b.contact_id as contact, p.topic_id as topic from contacts me `+againSQL+`
-		where me.id = @contact order by b.contact_id for update of p, b`, args{"contact": contact}).
+		where me.id = `+whose+` order by b.contact_id for update of p, b`, args{"id": id}).
 		Query(func(rows pgx.Rows) (err error) {
 			*into, err = pgx.CollectRows(rows, pgx.RowToStructByName[overtaken])
 			return err
@@ -313,7 +319,7 @@ func (w *work) settle(o Offer, again []overtaken) {
 func (w *work) renew(ctx context.Context, contact uuid.UUID) error {
 	var b pgx.Batch
 	var list []overtaken
-	queueOvertaken(&b, contact, &list)
+	queueOvertaken(&b, ofContact, contact, &list)
 	if err := w.tx.SendBatch(ctx, &b).Close(); err != nil || len(list) == 0 {
 		return err
 	}

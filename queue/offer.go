@@ -52,7 +52,13 @@ type end struct {
 	reason string
 	place  placeState // where the caller's place stands afterwards
 	pause  string     // why the operator is put on a break; "": they are not
+
+	together together // of Accepted: what else is true then; nil: nothing
 }
+
+// together is what else happens in a transaction of the queue's, after it has locked
+// its own rows: all of it, or nothing.
+type together func(ctx context.Context, tx *db.Tx) error
 
 // cause is what Watch's context ends with.
 var cause = map[State]error{Declined: ErrDeclined, TimedOut: ErrTimedOut, Withdrawn: ErrWithdrawn}
@@ -66,26 +72,23 @@ var kind = map[State]journal.Kind{
 // ErrTooLate is for everybody else. Seat and place follow in the same
 // transaction; it returns the seat as it stands then.
 func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at time.Time) (Seat, error) {
-	o, seat, err := lockOffer(ctx, tx, id, pendingOffer) // one that is over will not be pending again: no need to wait for the seat
-	if err != nil {
-		return seat, err
-	}
 	var b pgx.Batch
 	won := false
 	b.Queue(`update offers set state = @to, reason = @reason, ended_at = @at where id = @id and state = 'pending'`,
 		args{"id": id, "to": e.to, "reason": e.reason, "at": at}).
 		Exec(func(tag pgconn.CommandTag) error { won = tag.RowsAffected() == 1; return nil })
-	w := q.work(tx, at)
 	var again []overtaken
-	if e.to == Accepted && !o.Consult {
-		queueOvertaken(&b, o.Contact, &again)
+	if e.to == Accepted {
+		queueOvertaken(&b, ofOffer, id, &again)
 	}
-	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+	o, seat, err := lockOffer(ctx, tx, id, pendingOffer, &b) // one that is over will not be pending again: no need to wait for the seat
+	if err != nil {
 		return seat, err
 	}
 	if !won {
 		return seat, ErrTooLate
 	}
+	w := q.work(tx, at)
 	w.both(kind[e.to], o, why(e.reason))
 	w.place(o.Contact, placeOffered, e.place, at)
 	switch {
@@ -94,7 +97,9 @@ func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at
 		seat.Talk = Advising
 	case e.to == Accepted:
 		seat = seat.talking(at)
-		w.operator(o)
+		if e.together == nil {
+			w.operator(o)
+		}
 		w.settle(o, again)
 	default:
 		seat = seat.spared(at)
@@ -110,7 +115,10 @@ func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at
 		w.declared(seat)
 	}
 	w.seat(seat)
-	return seat, w.done(ctx)
+	if err := w.done(ctx); err != nil || e.together == nil {
+		return seat, err
+	}
+	return seat, e.together(ctx, tx)
 }
 
 // over ends an offer in a transaction of its own.
@@ -129,6 +137,12 @@ func (q *Queue) over(ctx context.Context, offer uuid.UUID, e end, at time.Time) 
 // ErrTooLate when the offer is over, whoever ended it.
 func (q *Queue) Accept(ctx context.Context, offer uuid.UUID, at time.Time) error {
 	return q.over(ctx, offer, end{to: Accepted, place: placeTaken}, at)
+}
+
+// AcceptWith is Accept in one transaction with what `also` does, which names the
+// operator on the contact.
+func (q *Queue) AcceptWith(ctx context.Context, offer uuid.UUID, at time.Time, also func(ctx context.Context, tx *db.Tx) error) error {
+	return q.over(ctx, offer, end{to: Accepted, place: placeTaken, together: also}, at)
 }
 
 // Decline ends an offer that the operator or their telephone does not want, for

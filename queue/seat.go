@@ -273,13 +273,19 @@ func (q *Queue) ExtendWrapUp(ctx context.Context, user int64, d time.Duration, a
 // when they have no wrap-up. A second Release does nothing, nor does one of an
 // offer that was never accepted.
 func (q *Queue) Release(ctx context.Context, offer uuid.UUID, at time.Time) error {
-	return q.release(ctx, offer, "", at)
+	return q.release(ctx, offer, "", at, nil)
+}
+
+// ReleaseWith is Release in one transaction with what `also` does, which is done
+// whoever has released the operator.
+func (q *Queue) ReleaseWith(ctx context.Context, offer uuid.UUID, at time.Time, also func(ctx context.Context, tx *db.Tx) error) error {
+	return q.release(ctx, offer, "", at, also)
 }
 
 // ReleaseUnreached is Release for an operator who rang somebody back in vain:
 // there is no more to wrap up than a handset and a word.
 func (q *Queue) ReleaseUnreached(ctx context.Context, offer uuid.UUID, at time.Time) error {
-	return q.release(ctx, offer, unreached, at)
+	return q.release(ctx, offer, unreached, at, nil)
 }
 
 const (
@@ -287,39 +293,77 @@ const (
 	unreachedWrapUp = 10 * time.Second // to put the handset down: the next call would find it engaged
 )
 
-// release is Release, for a reason of ours when it is not "".
-func (q *Queue) release(ctx context.Context, offer uuid.UUID, reason string, at time.Time) error {
-	return q.db.Tx(ctx, func(tx *db.Tx) error {
-		o, seat, err := lockOffer(ctx, tx, offer, anyOffer)
+// release is Release, for a reason of ours when it is not "", and with what else is
+// to be done unless that is nil.
+func (q *Queue) release(ctx context.Context, offer uuid.UUID, reason string, at time.Time, also together) error {
+	err := q.db.Tx(ctx, func(tx *db.Tx) error {
+		var b pgx.Batch
+		f := queueFreeing(&b, offer, at)
+		o, seat, err := lockOffer(ctx, tx, offer, anyOffer, &b)
 		if err != nil {
-			return fmt.Errorf("release: %w", err)
-		}
-		w := q.work(tx, at)
-		if free, err := w.released(ctx, o, seat, reason); err != nil || !free {
 			return err
 		}
-		return w.done(ctx)
+		if f.first {
+			w := q.work(tx, at)
+			w.freed(o, seat, f, reason)
+			err = w.done(ctx)
+		}
+		if err != nil || also == nil {
+			return err
+		}
+		return also(ctx, tx)
 	})
+	if err != nil {
+		return fmt.Errorf("release: %w", err)
+	}
+	return nil
+}
+
+// freeing is what was found when an operator was freed of an offer.
+type freeing struct {
+	first      bool  // nobody had freed them before
+	supervisor int64 // who took part in the talk; 0: nobody
+}
+
+// queueFreeing puts into a batch that the operator of an accepted offer is free of it.
+// The transaction holds their seat by then.
+func queueFreeing(b *pgx.Batch, offer uuid.UUID, at time.Time) *freeing {
+	f := &freeing{}
+	b.Queue(`update offers set released_at = @at where id = @id and state = 'accepted' and released_at is null
+		returning coalesce((select user_id from seats where supervises = @id), 0)`, args{"id": offer, "at": at}).
+		QueryRow(func(row pgx.Row) error {
+			err := row.Scan(&f.supervisor)
+			if f.first = err == nil; errors.Is(err, pgx.ErrNoRows) {
+				return nil
+			}
+			return err
+		})
+	return f
 }
 
 // released frees the operator of an offer, whose seat the transaction has locked;
 // false when they were free of it before.
 func (w *work) released(ctx context.Context, o Offer, seat Seat, reason string) (bool, error) {
-	var supervisor int64
-	err := w.tx.QueryRow(ctx, `update offers set released_at = @at where id = @id and state = 'accepted' and released_at is null
-		returning coalesce((select user_id from seats where supervises = @id), 0)`, args{"id": o.ID, "at": w.at}).Scan(&supervisor)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return false, nil
-	case err != nil:
+	var b pgx.Batch
+	f := queueFreeing(&b, o.ID, w.at)
+	if err := w.tx.SendBatch(ctx, &b).Close(); err != nil {
 		return false, fmt.Errorf("release: %w", err)
-	case supervisor != 0: // it holds no longer than the talk; their own seat is not ours to lock here
-		w.over(o, supervisor)
+	}
+	if f.first {
+		w.freed(o, seat, f, reason)
+	}
+	return f.first, nil
+}
+
+// freed is what follows for the seat.
+func (w *work) freed(o Offer, seat Seat, f *freeing, reason string) {
+	if f.supervisor != 0 { // it holds no longer than the talk; their own seat is not ours to lock here
+		w.over(o, f.supervisor)
 	}
 	w.batch.Queue(`delete from commands where offer_id = @id`, args{"id": o.ID})
 	w.both(journal.Released, o, why(reason))
 	if seat.Doing != Talking || seat.Offer != null(o.ID) {
-		return true, nil
+		return
 	}
 	if reason == unreached {
 		seat.WrapUp = min(seat.WrapUp, unreachedWrapUp)
@@ -330,7 +374,6 @@ func (w *work) released(ctx context.Context, o Offer, seat Seat, reason string) 
 		w.wrapped(seat, w.at)
 		w.wake(TopicMatch)
 	}
-	return true, nil
 }
 
 // endWrapUp ends a wrap-up whose time is over, at the instant it was to end.

@@ -304,12 +304,27 @@ func scanOffer(row pgx.CollectableRow) (o Offer, err error) {
 // changes under that lock only. It is read before it is locked: who changes it
 // looks again. Without the offers whose state is beside the point nobody waits for a
 // seat in vain. ErrTooLate when there is none of this id.
-func lockOffer(ctx context.Context, tx *db.Tx, id uuid.UUID, which string) (o Offer, s Seat, err error) {
+//
+// What b holds (nil: nothing) comes after it in the same round: statements that ask
+// for themselves whether the offer is as it should be.
+func lockOffer(ctx context.Context, tx *db.Tx, id uuid.UUID, which string, b *pgx.Batch) (o Offer, s Seat, err error) {
+	var all pgx.Batch
 	var wrapUp int
-	err = tx.QueryRow(ctx, `select `+offerColumns+`, `+lockedColumns+`
+	found := true
+	all.Queue(`select `+offerColumns+`, `+lockedColumns+`
 		from offers o join users u on u.id = o.user_id join seats s on s.user_id = o.user_id where o.id = @id`+which+` for update of s`,
-		args{"id": id}).Scan(append(o.fields(), s.lockedFields(&wrapUp)...)...)
-	if errors.Is(err, pgx.ErrNoRows) {
+		args{"id": id}).QueryRow(func(row pgx.Row) error {
+		err := row.Scan(append(o.fields(), s.lockedFields(&wrapUp)...)...)
+		if found = !errors.Is(err, pgx.ErrNoRows); !found {
+			return nil
+		}
+		return err
+	})
+	if b != nil {
+		all.QueuedQueries = append(all.QueuedQueries, b.QueuedQueries...)
+	}
+	err = tx.SendBatch(ctx, &all).Close()
+	if err == nil && !found {
 		err = ErrTooLate
 	}
 	s.WrapUp = time.Duration(wrapUp) * time.Second

@@ -197,7 +197,7 @@ func (q *Queue) takeCommand(ctx context.Context, offer uuid.UUID, at time.Time) 
 // asked), and what happened. A talk that is over stays so.
 func (q *Queue) Stands(ctx context.Context, offer uuid.UUID, t Talk, reason string, happened journal.Kind, to Target, at time.Time) error {
 	err := q.db.Tx(ctx, func(tx *db.Tx) error {
-		o, seat, err := lockOffer(ctx, tx, offer, anyOffer)
+		o, seat, err := lockOffer(ctx, tx, offer, anyOffer, nil)
 		if err != nil || seat.Doing != Talking || seat.Offer != null(offer) {
 			return err
 		}

@@ -66,6 +66,7 @@ type Contact struct {
 	Match        string     // MatchCertain …
 	Ticket       *Ticket    // the ticket of this contact, once it is open
 	Legs         []Leg      // of telephones that are no longer on the line, for the ending
+	Ended        bool       // EndWith has written the ending
 	// Deferred: the database was away, so what is noted goes to the spool and
 	// becomes rows when it is back. There is no Ticket then, and Open refuses.
 	Deferred bool
@@ -113,6 +114,11 @@ type Matter struct {
 	At      time.Time
 	Queued  bool   // the caller takes a place in the queue with it: Tq
 	Kind    string // code of CallTypes; "": the default
+	// Chosen is when the caller chose topic and urgency (Ts), if that is to be noted
+	// with the opening; it is, also when there is no ticket in the end.
+	Chosen time.Time
+
+	choice *stepped // of Chosen; nil: none
 }
 
 // factBudget is how long the caller's way waits for the database before the
@@ -199,44 +205,76 @@ func (b *Book) Note(ctx context.Context, c *Contact, s Step) error {
 	return nil
 }
 
+// Talks notes in the transaction by which an operator accepts a contact that the
+// two talk from then on, which takes the matter in charge.
+func (b *Book) Talks(ctx context.Context, tx *db.Tx, contact uuid.UUID, operator int64, at time.Time) error {
+	f := &stepped{Fact: uuid.New(), Contact: contact, Kind: journal.Talking, At: at, Operator: operator}
+	if err := f.apply(ctx, tx); err != nil {
+		return fmt.Errorf("note that they talk: %w", err)
+	}
+	return nil
+}
+
 // Open gives the contact's matter its number and its row, prefilled, together
 // with whatever `together` (may be nil) does, in one transaction: an error of
 // either leaves no trace, and no gap in the numbers. A contact that has a
 // ticket keeps it. Errors: ErrDeferred, ErrEnded, db.Away, together's. A
 // hang-up while it runs does not cut it in two; end the contact afterwards.
 func (b *Book) Open(ctx context.Context, c *Contact, m Matter, together func(ctx context.Context, tx *db.Tx, ticket int64) error) (*Ticket, error) {
-	return b.enter(ctx, c, func(ctx context.Context, tx *db.Tx) (int64, error) { return openTicket(ctx, tx, c.ID, m) }, together)
+	return b.enter(ctx, c, m, func(ctx context.Context, tx *db.Tx, m Matter) (int64, error) { return openTicket(ctx, tx, c.ID, m) }, together)
 }
 
-// enter gives the contact the ticket that get finds or makes.
-func (b *Book) enter(ctx context.Context, c *Contact, get func(context.Context, *db.Tx) (int64, error), together func(ctx context.Context, tx *db.Tx, ticket int64) error) (*Ticket, error) {
-	if c.Deferred {
-		return nil, fmt.Errorf("open a ticket: %w", ErrDeferred)
+// getting finds or makes the ticket of a matter.
+type getting func(ctx context.Context, tx *db.Tx, m Matter) (int64, error)
+
+// enter gives the contact the ticket that get finds or makes. What the caller chose is
+// noted in any case.
+func (b *Book) enter(ctx context.Context, c *Contact, m Matter, get getting, together func(ctx context.Context, tx *db.Tx, ticket int64) error) (*Ticket, error) {
+	if !m.Chosen.IsZero() {
+		m.choice = &stepped{Fact: uuid.New(), Contact: c.ID, Kind: journal.Classified, At: m.Chosen, Topic: m.Topic, Urgency: m.Urgency}
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("open a ticket: %w", context.Cause(ctx))
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), factBudget)
-	defer cancel()
-	var t *Ticket
-	err := b.db.Tx(ctx, func(tx *db.Tx) error {
-		id, err := get(ctx, tx)
-		if err != nil {
-			return err
-		}
-		if together != nil {
-			if err := together(ctx, tx, id); err != nil {
-				return err
-			}
-		}
-		leaveTicket(tx, id, &t)
-		return nil
-	})
+	t, err := b.entered(ctx, c, m, get, together)
 	if err != nil {
+		if m.choice != nil {
+			c.Deferred = c.Deferred || db.Away(err) && b.later != nil // it was waited for: the spool takes it at once
+			err = errors.Join(err, b.write(ctx, c, m.choice))
+		}
 		return nil, fmt.Errorf("open a ticket: %w", err)
 	}
 	c.Ticket = t
 	return t, nil
+}
+
+// entered is the transaction of enter. A database that restarts is back within the
+// budget; it is tried again as long as it is certain that nothing was committed.
+func (b *Book) entered(ctx context.Context, c *Contact, m Matter, get getting, together func(ctx context.Context, tx *db.Tx, ticket int64) error) (t *Ticket, err error) {
+	if c.Deferred {
+		return nil, ErrDeferred
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), factBudget)
+	defer cancel()
+	for {
+		commits := false
+		err = b.db.Tx(ctx, func(tx *db.Tx) error {
+			commits = false
+			id, err := get(ctx, tx, m)
+			if err == nil && together != nil {
+				err = together(ctx, tx, id)
+			}
+			if err != nil {
+				return err
+			}
+			leaveTicket(tx, id, &t)
+			commits = true
+			return nil
+		})
+		if commits || !db.Away(err) || b.later == nil || b.later.Pending() || !again(ctx) {
+			return t, err
+		}
+	}
 }
 
 // End writes how the contact ended, once: a second ending is a no-op. What a
@@ -248,6 +286,9 @@ func (b *Book) End(ctx context.Context, c *Contact, e Ending, at time.Time, caus
 	if !ok {
 		return fmt.Errorf("end a contact: %q is no ending", e)
 	}
+	if c.Ended {
+		return nil
+	}
 	if cause != nil {
 		b.log.Warn("a contact ended with an error", "contact", c.ID, "ending", e, "error", cause)
 	}
@@ -256,6 +297,16 @@ func (b *Book) End(ctx context.Context, c *Contact, e Ending, at time.Time, caus
 	// somebody whom we failed.
 	f.Owed = c.Deferred && rule.silent
 	if err := b.write(ctx, c, f); err != nil {
+		return fmt.Errorf("end %s: %w", e, err)
+	}
+	return nil
+}
+
+// EndWith is End in a transaction of somebody else's, which knows first whether it was
+// committed: then c.Ended is to be set. A contact that is Deferred has its own way.
+func (b *Book) EndWith(ctx context.Context, tx *db.Tx, c *Contact, e Ending, at time.Time) error {
+	f := &ended{Fact: uuid.New(), Contact: c.ID, Ending: e, At: at, Legs: c.Legs}
+	if err := f.apply(ctx, tx); err != nil {
 		return fmt.Errorf("end %s: %w", e, err)
 	}
 	return nil

@@ -242,8 +242,8 @@ func stepSQL(kind journal.Kind, which string) string {
 	if column := instants[kind]; column != "" {
 		set = `, ` + column + ` = coalesce(c.` + column + `, f.at)`
 	}
-	if kind == journal.Talking { // whoever talks with the caller has taken the matter in charge
-		set += `, tk = coalesce(c.tk, case when f.operator > 0 and coalesce(c.ticket_id, nullif(f.ticket, 0)) is not null then greatest(c.t0, f.at) end)`
+	if kind == journal.Talking { // whoever talks with the caller has taken the matter in charge; whoever had it before does not end its Tw any more
+		set += `, tw = case when c.tw > f.at then c.tw end, tk = coalesce(c.tk, case when f.operator > 0 and coalesce(c.ticket_id, nullif(f.ticket, 0)) is not null then greatest(c.t0, f.at) end)`
 	}
 	return `update contacts c set topic_id = coalesce(nullif(f.topic, 0), c.topic_id), urgency = coalesce(nullif(f.urgency, 0), c.urgency),
 		operator_id = coalesce(nullif(f.operator, 0), c.operator_id), ticket_id = coalesce(c.ticket_id, nullif(f.ticket, 0)),
@@ -299,21 +299,41 @@ func queueSteps(batch *pgx.Batch, list []*stepped) {
 func (f *stepped) entry() (journal.Line, bool) { return f.line(nil), f.done }
 
 func (f *stepped) apply(ctx context.Context, tx *db.Tx) error {
+	sql, args := stepSQL(f.Kind, stepRows+aloneRow+` returning c.ticket_id`), stepArgs(f)
+	// Whoever talks with the caller has taken the matter in charge: registering
+	// is part of the call itself (A9).
+	takes := f.Kind == journal.Talking && f.Operator != 0
 	var ticket *int64
-	if err := tx.QueryRow(ctx, stepSQL(f.Kind, stepRows+aloneRow+` returning c.ticket_id`), stepArgs(f)).Scan(&ticket); err != nil {
+	var taken bool
+	into := []any{&ticket}
+	if takes {
+		sql, into = takingSQL(sql), append(into, &taken)
+		args["by"], args["at"] = f.Operator, f.At
+	}
+	if err := tx.QueryRow(ctx, sql, args).Scan(into...); err != nil {
 		return found(err)
 	}
 	line := f.line(ticket)
 	tx.Wake(topicJournal, line.Stream)
-	if err := journal.Append(ctx, tx, line); err != nil {
+	if err := journal.Append(ctx, tx, line); err != nil || !taken {
 		return err
 	}
-	// Whoever talks with the caller has taken the matter in charge: registering
-	// is part of the call itself (A9).
-	if f.Kind == journal.Talking && ticket != nil && f.Operator != 0 {
-		return takeOpen(ctx, tx, *ticket, f.Contact, f.Operator, f.At)
-	}
-	return nil
+	return note(ctx, tx, *ticket, journal.Taken, f.Contact, f.Operator, f.At, nil)
+}
+
+// takingSQL is a step's statement with the taking of the contact's ticket, if nobody
+// has taken it; a ticket somebody has, or has closed meanwhile, stays as it is. It
+// returns the ticket and whether it was taken. Of the ticket's other contacts none
+// waits any more to be taken in charge (Tk).
+func takingSQL(step string) string {
+	return `with step as (` + step + `), taking as (
+			update tickets t set status = 'in_charge', owner_id = @by, taken_at = coalesce(t.taken_at, @at), version = t.version + 1
+			from step where t.id = step.ticket_id and t.status = 'open' returning t.id
+		), others as (
+			update contacts o set tk = greatest(o.t0, @at::timestamptz) from step
+			where o.ticket_id = step.ticket_id and o.id <> (@contacts::uuid[])[1] and o.tk is null
+		)
+		select step.ticket_id, exists (select from taking) from step`
 }
 
 func merged(a, b map[string]any) map[string]any {

@@ -105,20 +105,6 @@ func takeOver(ctx context.Context, tx *db.Tx, ticket int64, contact uuid.UUID, b
 	return note(ctx, tx, ticket, journal.Taken, contact, by, at, nil)
 }
 
-// takeOpen is takeOver for a ticket that nobody has taken; a ticket somebody
-// has, or has closed meanwhile, stays as it is.
-func takeOpen(ctx context.Context, tx *db.Tx, ticket int64, contact uuid.UUID, by int64, at time.Time) error {
-	tag, err := tx.Exec(ctx, takeSQL+` and status = 'open'`, takeArgs(ticket, by, at))
-	if err != nil {
-		return err
-	}
-	leaveTaken(tx, ticket, at)
-	if tag.RowsAffected() == 0 {
-		return nil
-	}
-	return note(ctx, tx, ticket, journal.Taken, contact, by, at, nil)
-}
-
 const takeSQL = `update tickets set status = 'in_charge', owner_id = @by, taken_at = coalesce(taken_at, @at), version = version + 1 where id = @ticket`
 
 func takeArgs(ticket, by int64, at time.Time) pgx.StrictNamedArgs {

@@ -197,7 +197,7 @@ func openTicket(ctx context.Context, tx *db.Tx, contact uuid.UUID, m Matter) (in
 	case err != nil:
 		return 0, found(err)
 	case ticket != nil:
-		return *ticket, nil
+		return *ticket, leaveChoice(ctx, tx, m, ticket)
 	case ending != nil:
 		return 0, ErrEnded
 	case m.Topic != 0 && topic == nil:
@@ -229,16 +229,39 @@ func openTicket(ctx context.Context, tx *db.Tx, contact uuid.UUID, m Matter) (in
 		"customer": customer, "requester_name": deref(name), "requester_number": caller, "practice": deref(practice), "authority": deref(authority),
 		"received": t0, "opened": m.At,
 	})
-	var queued *time.Time
+	var queued, chosen *time.Time
 	if m.Queued {
 		queued = &m.At
 	}
-	batch.Queue(`update contacts set ticket_id = @ticket, topic_id = coalesce(topic_id, @topic), urgency = coalesce(urgency, @urgency),
-		tq = coalesce(tq, @tq) where id = @contact`, pgx.StrictNamedArgs{
-		"ticket": *id, "topic": topic, "urgency": m.Urgency, "tq": queued, "contact": contact,
+	if m.choice != nil {
+		chosen = &m.choice.At
+		line := m.choice.line(nil)
+		tx.Wake(line.Stream)
+		if err := journal.Append(ctx, tx, line); err != nil {
+			return 0, err
+		}
+	}
+	batch.Queue(`update contacts set ticket_id = @ticket, tq = coalesce(tq, @tq), ts = coalesce(ts, @ts),
+		topic_id = case when @ts is null then coalesce(topic_id, @topic) else @topic end,
+		urgency = case when @ts is null then coalesce(urgency, @urgency) else @urgency end where id = @contact`, pgx.StrictNamedArgs{
+		"ticket": *id, "topic": topic, "urgency": m.Urgency, "tq": queued, "ts": chosen, "contact": contact,
 	})
 	tx.Later(&batch, nil)
 	return *id, note(ctx, tx, *id, journal.Opened, contact, 0, m.At, nil)
+}
+
+// leaveChoice leaves what the caller chose for the next round of a transaction, by
+// which the contact has no new ticket; ticket is the one it has, nil: none.
+func leaveChoice(ctx context.Context, tx *db.Tx, m Matter, ticket *int64) error {
+	if m.choice == nil {
+		return nil
+	}
+	var b pgx.Batch
+	b.Queue(stepSQL(m.choice.Kind, stepRows+aloneRow), stepArgs(m.choice))
+	tx.Later(&b, nil)
+	line := m.choice.line(ticket)
+	tx.Wake(topicJournal, line.Stream)
+	return journal.Append(ctx, tx, line)
 }
 
 func deref(s *string) string {

@@ -15,7 +15,7 @@ import (
 // stumbling is an ivr.Phones that panics, on whichever goroutine it is asked.
 type stumbling struct{}
 
-func (stumbling) Ring(context.Context, *queue.Offer, *tickets.Contact) (media.Leg, error) {
+func (stumbling) Ring(context.Context, *queue.Offer, *tickets.Contact, func(context.Context, time.Time) error) (media.Leg, error) {
 	panic("no telephone rings today")
 }
 

@@ -37,10 +37,8 @@ type phones struct {
 // Ring makes the offer's operator's telephone ring until it is lifted, the
 // offer ends otherwise (declined on the page, timed out), or the caller goes.
 // Lifting accepts: compare-and-set before any sound is joined.
-func (p *phones) Ring(ctx context.Context, offer *queue.Offer, contact *tickets.Contact) (media.Leg, error) {
-	return p.ring(ctx, offer, sip.Caller{Number: contact.Caller, Name: callerName(contact)}, func(ctx context.Context, at time.Time) error {
-		return p.queue.Accept(ctx, offer.ID, at)
-	})
+func (p *phones) Ring(ctx context.Context, offer *queue.Offer, contact *tickets.Contact, accept func(context.Context, time.Time) error) (media.Leg, error) {
+	return p.ring(ctx, offer, sip.Caller{Number: contact.Caller, Name: callerName(contact)}, accept)
 }
 
 // RingFirst is Ring for an operator who is to be joined with somebody whom we
