@@ -62,7 +62,7 @@ type move func(ctx context.Context) move
 // the queue again.
 func (d *Desk) talk(ctx context.Context, call Call, c *tickets.Contact, place *queue.Place, leg media.Leg, offer *queue.Offer, taken *recorded) (waits bool, ending tickets.Ending) {
 	t := &talk{desk: d, call: call, c: c, place: place, leg: leg, offer: offer, taken: taken, leave: func() {}, ending: tickets.Served}
-	defer t.over(ctx) // a panic, too, must not leave the operator talking to nobody
+	defer t.over(ctx)     // a panic, too, must not leave the operator talking to nobody
 	if ctx.Err() == nil { // else the caller hung up as the operator answered
 		taken.begin(ctx)
 	}

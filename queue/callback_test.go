@@ -180,7 +180,7 @@ func TestNotReached(t *testing.T) {
 		d.ok(d.Attempted(background, attempt, outcome, at))
 		d.ok(d.ReleaseUnreached(background, o.ID, at))
 		d.stands(anna, "available/ wrapping")
-		d.ok(d.endWrapUp(background, anna, at.Add(unreachedWrapUp)))
+		d.ok(d.endWrapUps(background, []int64{anna}, at.Add(unreachedWrapUp)))
 		d.stands(anna, "available/ idle") // a minute would be for a talk
 		d.ends(attempt, "not_reached", at)
 		if _, _, attempts := d.booked(rossi.contact); attempts != n+1 {

@@ -24,12 +24,13 @@ func (q *Queue) Run(ctx context.Context) error {
 	defer nodes.Close()
 	beat := time.NewTimer(0)
 	defer beat.Stop()
-	due := time.NewTimer(0)
+	due := newAlarm() // for deadlines
 	defer due.Stop()
-	soon := time.NewTimer(0) // when deadlines are looked for, if anything has changed
-	soon.Stop()
-	defer soon.Stop()
-	waits := false // for soon
+	due.by(time.Now())
+	var deadline time.Time // the next that is known
+	rested := newAlarm()   // for a match that was asked for soon after the last
+	defer rested.Stop()
+	var looked time.Time // for that
 	again := time.NewTicker(rehearseEvery)
 	defer again.Stop()
 	_ = q.rehearse(ctx, time.Now(), true)
@@ -47,19 +48,21 @@ func (q *Queue) Run(ctx context.Context) error {
 		case <-nodes.C():
 			err = q.beat(ctx, time.Now())
 		case <-match.C():
-			err = q.look(ctx)
+			rested.by(looked.Add(lookRest))
+			continue
+		case <-rested.C:
+			rested.rang()
+			looked = time.Now()
+			err = q.look(ctx, false)
+		case <-changed.C():
+			due.by(time.Now().Add(keepSoon))
+			continue
 		case <-due.C:
-			if err = q.keep(ctx, due); err == nil {
+			due.rang()
+			over := !deadline.IsZero() && !time.Now().Before(deadline)
+			if deadline, err = q.keep(ctx, due); err == nil && over {
 				q.db.Wakeups.Wake(TopicMatch) // it may have been a refusal that has lapsed; who was freed has waked it, too
 			}
-		case <-changed.C():
-			if !waits {
-				soon.Reset(keepSoon)
-			}
-			waits = true
-		case <-soon.C:
-			waits = false
-			err = q.keep(ctx, due)
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -75,6 +78,29 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 }
 
+// alarm rings once, at the earliest instant that it was set to since it rang.
+type alarm struct {
+	*time.Timer
+	at time.Time // zero: it is not set
+}
+
+func newAlarm() *alarm {
+	a := &alarm{Timer: time.NewTimer(0)}
+	a.Stop()
+	return a
+}
+
+// by sets it to ring at an instant at the latest.
+func (a *alarm) by(at time.Time) {
+	if a.at.IsZero() || at.Before(a.at) {
+		a.at = at
+		a.Reset(time.Until(at))
+	}
+}
+
+// rang says that it was heard.
+func (a *alarm) rang() { a.at = time.Time{} }
+
 // tend is one beat: first our own talks are renewed, only then is it asked which
 // of them are over. It also matches, in case a wake-up was lost on its way from
 // another node.
@@ -85,7 +111,7 @@ func (q *Queue) tend(ctx context.Context, at time.Time) error {
 	if err := q.judge(ctx, at); err != nil {
 		return err
 	}
-	return q.look(ctx)
+	return q.look(ctx, false)
 }
 
 // beat says that this node lives, and renews those of its talks that have but half
@@ -139,19 +165,22 @@ func (q *Queue) judge(ctx context.Context, at time.Time) error {
 	return errors.Join(errs...)
 }
 
-// keep ends what is over and sets due to the next deadline.
-func (q *Queue) keep(ctx context.Context, due *time.Timer) error {
+// keep ends what is over and sets due to the next deadline, which it returns; zero:
+// there is none.
+func (q *Queue) keep(ctx context.Context, due *alarm) (next time.Time, err error) {
 	at := time.Now()
-	next, err := q.sweep(ctx, at)
+	next, err = q.sweep(ctx, at)
+	rested := time.Now().Add(keepRest)
 	switch {
 	case err != nil:
-		due.Reset(retryAfter)
+		due.by(time.Now().Add(retryAfter))
 	case next.IsZero():
-		due.Stop()
+	case next.Before(rested):
+		due.by(rested)
 	default:
-		due.Reset(time.Until(next))
+		due.by(next)
 	}
-	return err
+	return next, err
 }
 
 // dueOffer is a pending offer whose time is over.
@@ -213,8 +242,8 @@ func (q *Queue) sweep(ctx context.Context, at time.Time) (next time.Time, err er
 			errs = append(errs, err)
 		}
 	}
-	for _, user := range wraps {
-		errs = append(errs, q.endWrapUp(ctx, user, at))
+	if len(wraps) > 0 {
+		errs = append(errs, q.endWrapUps(ctx, wraps, at))
 	}
 	return next, errors.Join(errs...)
 }

@@ -124,6 +124,7 @@ func (d *desk) join(contact uuid.UUID, topic string, urgency int, t0, at time.Ti
 		p, err = d.Join(background, tx, Entry{Contact: contact, Topic: id, Urgency: urgency, T0: t0, At: at})
 		return err
 	}))
+	d.exec(`update contacts set tq = coalesce(tq, $2) where id = $1`, contact, at) // as the ticket does
 	return p
 }
 

@@ -163,6 +163,9 @@ const (
 	allSeats = math.MaxInt32
 )
 
+// fewCallers are so few that they are all read before it is known who is free.
+const fewCallers = 16
+
 // How many wait, as far as it matters: whether there is anybody beside as many as
 // those seats can serve.
 const waitingSQL = `select count(*) from (select from places where state = 'waiting' limit @most::bigint + 1) w`
@@ -175,12 +178,13 @@ const routesSQL = `select id, relax_2, relax_3, coalesce(overflow_id, 0), overfl
 // Somebody to be rung back is offered when their time has come, by a node that
 // can dial. (Adding nothing to joined_at keeps the planner to the index that has
 // the queue's order, so that it reads no more than that.)
-const callersSQL = `
+func callersSQL(classes string) string {
+	return `
 	with refusals as (
 		select contact_id, array_agg(user_id) as users from offers
 		where state = 'declined' and reason = @refused and ended_at > @refused_since group by contact_id
 	), firsts as (
-		select x.* from unnest(@topics::bigint[], @afters::timestamptz[], @uptos::timestamptz[]) as class(topic, after, upto), lateral (
+		select x.* from ` + classes + ` as class(topic, after, upto), lateral (
 			select p.* from places p
 			where p.state = 'waiting' and p.topic_id = class.topic
 				and p.joined_at + interval '0' > class.after and p.joined_at + interval '0' <= class.upto and ` + heldSQL + `
@@ -194,6 +198,19 @@ const callersSQL = `
 	select p.contact_id, case when p.kind = 'callback' then @node else p.node end, p.topic_id, p.joined_at, coalesce(p.sticky_id, 0),
 		p.kind = 'callback', coalesce((select users from refusals r where r.contact_id = p.contact_id), '{}')
 	from firsts p order by p.urgency, p.t0, p.contact_id`
+}
+
+// The classes of callersSQL: those that the seats give, which have to be known first;
+// or everybody of a topic, where so few wait that all are read.
+const (
+	givenClasses = `unnest(@topics::bigint[], @afters::timestamptz[], @uptos::timestamptz[])`
+	allClasses   = `(select id, timestamptz '-infinity', timestamptz 'infinity' from topics)`
+)
+
+var (
+	callersOfClasses = callersSQL(givenClasses)
+	callersOfAll     = callersSQL(allClasses)
+)
 
 // heldSQL says whether there is a node that conducts what an offer leads to. Who
 // has a callback booked and is on the line with us again is not dialled meanwhile.
@@ -281,38 +298,55 @@ func (q *Queue) match(ctx context.Context, tx *db.Tx, gone leaving, at time.Time
 // pairs brings those who wait together with so many of those who are free, the longest
 // idle, and tells whether with all of them it would be the same.
 func (q *Queue) pairs(ctx context.Context, tx *db.Tx, gone leaving, most int, at time.Time) (p *pairing, all bool, err error) {
-	seats, routes, waiting, err := q.vacant(ctx, tx, most)
+	v, err := q.vacant(ctx, tx, gone, most, at)
 	if err != nil {
 		return nil, false, err
 	}
-	all = len(seats) < most
-	seats = slices.DeleteFunc(seats, func(f free) bool { return slices.Contains(gone.seats, f.seat.User) })
-	callers, err := q.firsts(ctx, tx, seats, routes, gone, at)
-	if err != nil {
-		return nil, false, err
+	all = len(v.seats) < most
+	seats := slices.DeleteFunc(v.seats, func(f free) bool { return slices.Contains(gone.seats, f.seat.User) })
+	callers := v.callers
+	if v.waiting > fewCallers || most == allSeats {
+		if callers, err = q.firsts(ctx, tx, seats, v.routes, gone, at); err != nil {
+			return nil, false, err
+		}
 	}
 	p = pair(callers, seats, at)
-	return p, all || len(callers) == waiting && p.plain(), nil
+	return p, all || len(callers) == v.waiting && p.plain(), nil
 }
 
-// vacant takes the lock and then reads how many wait, who is free, and the topics'
-// routes. They are statements in one round: each has its own snapshot (read committed), so those that
-// read see what the match before this one has committed. A lock taken within the
-// reading statement would come after its snapshot.
-func (q *Queue) vacant(ctx context.Context, tx *db.Tx, most int) (seats []free, routes map[int64]route, waiting int, err error) {
+// vacancies are what a match reads first.
+type vacancies struct {
+	seats   []free
+	routes  map[int64]route
+	waiting int      // how many, as far as it matters
+	callers []caller // who waits, if they are few
+}
+
+// vacant takes the lock and then reads how many wait, who is free, the topics'
+// routes, and, unless all seats are asked for, who waits, of whom that is all if they are
+// fewCallers at most. They are statements in one round: each has its own snapshot (read
+// committed), so those that read see what the match before this one has committed. A
+// lock taken within the reading statement would come after its snapshot.
+func (q *Queue) vacant(ctx context.Context, tx *db.Tx, gone leaving, most int, at time.Time) (v vacancies, err error) {
 	var b pgx.Batch
 	b.Queue(`select pg_advisory_xact_lock(@class, @lock)`, args{"class": matchLockClass, "lock": matchLock})
-	b.Queue(waitingSQL, args{"most": most}).QueryRow(func(row pgx.Row) error { return row.Scan(&waiting) })
+	b.Queue(waitingSQL, args{"most": max(most, fewCallers)}).QueryRow(func(row pgx.Row) error { return row.Scan(&v.waiting) })
 	b.Queue(freeSQL, args{"most": most}).Query(func(rows pgx.Rows) (err error) {
-		seats, err = scanFree(rows)
+		v.seats, err = scanFree(rows)
 		return err
 	})
 	b.Queue(routesSQL).Query(func(rows pgx.Rows) (err error) {
-		routes, err = scanRoutes(rows)
+		v.routes, err = scanRoutes(rows)
 		return err
 	})
+	if most != allSeats {
+		b.Queue(callersOfAll, q.callersArgs(gone, fewCallers, at)).Query(func(rows pgx.Rows) (err error) {
+			v.callers, err = scanCallers(rows, v.routes)
+			return err
+		})
+	}
 	err = tx.SendBatch(ctx, &b).Close()
-	return seats, routes, waiting, err
+	return v, err
 }
 
 // scanFree joins the rows of each seat, which come one after the other.
@@ -356,13 +390,24 @@ func (q *Queue) firsts(ctx context.Context, tx *db.Tx, seats []free, routes map[
 	if len(topics) == 0 {
 		return nil, nil
 	}
-	rows, err := tx.Query(ctx, callersSQL, args{
-		"topics": topics, "afters": afters, "uptos": uptos, "most": len(seats), "without": append([]uuid.UUID{}, gone.callers...),
-		"node": q.node, "silent": q.silentNodes(), "refused": Refused, "refused_since": at.Add(-refusedFor), "dials": q.dials.Load(), "at": at,
-	})
+	a := q.callersArgs(gone, len(seats), at)
+	a["topics"], a["afters"], a["uptos"] = topics, afters, uptos
+	rows, err := tx.Query(ctx, callersOfClasses, a)
 	if err != nil {
 		return nil, err
 	}
+	return scanCallers(rows, routes)
+}
+
+// callersArgs are the arguments of callersSQL, but for its classes.
+func (q *Queue) callersArgs(gone leaving, most int, at time.Time) args {
+	return args{
+		"most": most, "without": append([]uuid.UUID{}, gone.callers...),
+		"node": q.node, "silent": q.silentNodes(), "refused": Refused, "refused_since": at.Add(-refusedFor), "dials": q.dials.Load(), "at": at,
+	}
+}
+
+func scanCallers(rows pgx.Rows, routes map[int64]route) ([]caller, error) {
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (c caller, err error) {
 		err = row.Scan(&c.contact, &c.node, &c.topic, &c.joined, &c.sticky, &c.callback, &c.refused)
 		c.route = routes[c.topic]
@@ -382,6 +427,7 @@ func skills(topics []int64, levels []int) (list []skill) {
 func (q *Queue) offer(ctx context.Context, tx *db.Tx, p *pairing, at time.Time) (made int, err error) {
 	var w *work
 	var gone leaving
+	var offers []uuid.UUID
 	for s, c := range p.has {
 		if c < 0 {
 			continue
@@ -395,18 +441,13 @@ func (q *Queue) offer(ctx context.Context, tx *db.Tx, p *pairing, at time.Time) 
 		w.take(o.Contact, &gone)
 		w.offer(o, caller.callback)
 		w.both(journal.Offered, o, overflowed(seat, caller))
-		made++
+		offers = append(offers, o.ID)
 	}
 	if w == nil {
 		return 0, nil
 	}
-	if err := w.do(ctx); err != nil {
-		return 0, err
-	}
-	if gone.any() {
-		return 0, &gone
-	}
-	return made, nil
+	w.certain(offers, &gone)
+	return len(offers), w.done(ctx)
 }
 
 // overflowed is the data of an offer to somebody who only helps out.
@@ -431,7 +472,7 @@ func (q *Queue) rehearse(ctx context.Context, at time.Time, whole bool) error {
 	ctx, cancel := context.WithTimeout(ctx, beatLongest)
 	defer cancel()
 	return q.own.Tx(ctx, func(tx *db.Tx) error {
-		if _, _, _, err := q.vacant(ctx, tx, q.few); err != nil {
+		if _, err := q.vacant(ctx, tx, leaving{}, q.few, at); err != nil {
 			return err
 		}
 		nobody := []free{{skills: []skill{{topic: 0, level: 1}}}}
@@ -445,6 +486,7 @@ func (q *Queue) rehearse(ctx context.Context, at time.Time, whole bool) error {
 		w.take(o.Contact, &gone)
 		w.offer(o, false)
 		w.both(journal.Offered, o, nil)
+		w.certain(nil, &gone)
 		err := w.do(ctx)
 		if err == nil && whole {
 			_, err = tx.Exec(ctx, `insert into offers (id, contact_id, user_id, node, state, offered_at, expires_at) values (@id, @id, 0, '', 'pending', @at, @at)`,

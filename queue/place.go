@@ -59,7 +59,7 @@ func (p *Place) Contact() uuid.UUID { return p.contact }
 func (q *Queue) Place(attempt uuid.UUID) *Place { return &Place{q: q, contact: attempt} }
 
 // Join takes a place within a transaction of the caller's own, so that ticket
-// and place come into being together. Who has left may join again. Who has a
+// and place come into being together, and the contact's Tq with the ticket. Who has left may join again. Who has a
 // callback booked about the same topic has a place already, and stands no further
 // behind than that: to wait on the line must not cost them their turn.
 func (q *Queue) Join(ctx context.Context, tx *db.Tx, e Entry) (*Place, error) {
@@ -86,7 +86,6 @@ func (q *Queue) Join(ctx context.Context, tx *db.Tx, e Entry) (*Place, error) {
 		return nil, fmt.Errorf("join the queue: contact %s has a place already", e.Contact)
 	}
 	w := q.work(tx, e.At)
-	w.batch.Queue(`update contacts set tq = @at where id = @contact and tq is null`, args{"contact": e.Contact, "at": e.At})
 	w.contact(journal.Waiting, e.Contact, map[string]any{"topic": e.Topic, "urgency": e.Urgency})
 	w.wake(TopicMatch)
 	if err := w.done(ctx); err != nil {
@@ -108,7 +107,7 @@ func (p *Place) Wait(ctx context.Context) (*Offer, error) {
 	match, read := true, true
 	for {
 		if match {
-			if err := p.q.look(ctx); err != nil {
+			if err := p.q.look(ctx, true); err != nil {
 				return nil, waitError(ctx, err)
 			}
 		}

@@ -39,8 +39,17 @@ const (
 	retryAfter    = time.Second      // after an error of the database
 
 	// keepSoon is how long a change waits for others before deadlines are looked for
-	// anew: a job is a dozen of them. No deadline is so near when it is set.
+	// anew: a job is several of them. No deadline is so near when it is set.
 	keepSoon = 250 * time.Millisecond
+
+	// keepRest is how long deadlines rest after they were looked for: on a busy desk
+	// wrap-ups end one after the other, and those of so short a time end together. An
+	// operator who is free so much later has hardly put the handset down; an offer is
+	// missed in time whatever rests here.
+	keepRest = 200 * time.Millisecond
+	// lookRest is how often the clocks look for somebody to match when they are woken.
+	// Who waits on the line looks at once: this is for who is to be rung back.
+	lookRest = 250 * time.Millisecond
 
 	// silentAfter is four and a half beats: a node that has not been seen to change
 	// for so long is silent. Its callers are offered to nobody, its offers cost
@@ -134,8 +143,9 @@ func New(d *db.DB, node string, log *slog.Logger) *Queue {
 }
 
 // look runs Match, unless one that began after this call has done it already: a
-// hundred callers who are woken at once need one match, not a hundred.
-func (q *Queue) look(ctx context.Context) error {
+// hundred callers who are woken at once need one match, not a hundred. waits says that
+// somebody is known to wait: who asks.
+func (q *Queue) look(ctx context.Context, waits bool) error {
 	want := q.asked.Add(1)
 	select {
 	case q.turn <- struct{}{}:
@@ -147,7 +157,7 @@ func (q *Queue) look(ctx context.Context) error {
 		q.begun = q.asked.Load()
 		q.runs++
 		// The match is everybody's: the hang-up of one caller does not break it off.
-		q.last = q.matchWaiting(context.WithoutCancel(ctx))
+		q.last = q.matchWaiting(context.WithoutCancel(ctx), waits)
 	}
 	return q.last
 }
@@ -155,14 +165,15 @@ func (q *Queue) look(ctx context.Context) error {
 // matchWaiting matches if anybody waits. Most of what calls for a match (somebody
 // begins to talk, has wrapped up, comes to work) finds nobody, and a match reads and
 // locks every free seat.
-func (q *Queue) matchWaiting(ctx context.Context) error {
-	asked, cancel := context.WithTimeout(ctx, beatLongest)
-	defer cancel()
-	var waiting bool
-	if err := q.own.Pool.QueryRow(asked, `select exists (select from places where state = 'waiting')`).Scan(&waiting); err != nil {
-		return fmt.Errorf("match: %w", err)
+func (q *Queue) matchWaiting(ctx context.Context, waits bool) error {
+	if !waits {
+		asked, cancel := context.WithTimeout(ctx, beatLongest)
+		defer cancel()
+		if err := q.own.Pool.QueryRow(asked, `select exists (select from places where state = 'waiting')`).Scan(&waits); err != nil {
+			return fmt.Errorf("match: %w", err)
+		}
 	}
-	if !waiting {
+	if !waits {
 		return nil
 	}
 	_, err := q.Match(ctx, time.Now())

@@ -376,23 +376,25 @@ func (w *work) freed(o Offer, seat Seat, f *freeing, reason string) {
 	}
 }
 
-// endWrapUp ends a wrap-up whose time is over, at the instant it was to end.
-func (q *Queue) endWrapUp(ctx context.Context, user int64, at time.Time) error {
-	return q.db.Tx(ctx, func(tx *db.Tx) error {
-		seat, err := lockSeat(ctx, tx, user)
-		if err != nil {
-			return fmt.Errorf("end the wrap-up: %w", err)
+// endWrapUps ends wrap-ups whose time is over, each at the instant it was to end. One
+// that has been extended or ended meanwhile stays as it is.
+func (q *Queue) endWrapUps(ctx context.Context, users []int64, at time.Time) error {
+	err := q.db.Tx(ctx, func(tx *db.Tx) error {
+		seats, err := lockWrapping(ctx, tx, users, at)
+		for _, seat := range seats {
+			over := *seat.DoingUntil
+			w := q.work(tx, over)
+			w.wrapped(seat, over)
+			w.seat(seat.wrapped(over))
+			w.wake(TopicMatch)
+			err = errors.Join(err, w.done(ctx))
 		}
-		if seat.Doing != Wrapping || seat.DoingUntil.After(at) {
-			return nil // extended or ended meanwhile
-		}
-		over := *seat.DoingUntil
-		w := q.work(tx, over)
-		w.wrapped(seat, over)
-		w.seat(seat.wrapped(over))
-		w.wake(TopicMatch)
-		return w.done(ctx)
+		return err
 	})
+	if err != nil {
+		return fmt.Errorf("end the wrap-up: %w", err)
+	}
+	return nil
 }
 
 // Seat reads one operator's seat; somebody who never declared anything is off.

@@ -185,10 +185,10 @@ func TestTalk(t *testing.T) {
 		t.Fatalf("wrapping until %v", until)
 	}
 	d.ok(d.ExtendWrapUp(background, anna, 30*time.Second, after(140)))
-	d.ok(d.endWrapUp(background, anna, after(170))) // not yet
+	d.ok(d.endWrapUps(background, []int64{anna}, after(170))) // not yet
 	d.stands(anna, "break/Pausa wrapping")
 	d.refuses(d.ExtendWrapUp(background, anna, time.Second, after(190)), ErrNotWrapping)
-	d.ok(d.endWrapUp(background, anna, after(195))) // a little late: it ended when it was to end
+	d.ok(d.endWrapUps(background, []int64{anna}, after(195))) // a little late: it ended when it was to end
 	d.stands(anna, "break/Pausa idle")
 	if since := d.seat(anna).IdleSince; !since.Equal(after(190)) {
 		t.Fatalf("idle since %v", since)

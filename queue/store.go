@@ -194,6 +194,23 @@ func (w *work) offer(o Offer, callback bool) {
 	w.batch.Queue(`update contacts set tr = coalesce(tr, greatest(@at, tq)) where id = @contact and direction = 'inbound'`, args{"contact": o.Contact, "at": o.OfferedAt})
 }
 
+// certain breaks the transaction off, with gone as its error, unless all its offers were
+// made and their callers still have their places. So they are committed in the round
+// that makes them.
+func (w *work) certain(offers []uuid.UUID, gone *leaving) {
+	var b pgx.Batch
+	b.Queue(`select 1 / (count(*) = @n)::int from offers o join places p on p.contact_id = o.contact_id where o.id = any(@offers) and p.state = 'offered'`,
+		args{"n": len(offers), "offers": offers}).Exec(func(pgconn.CommandTag) error { return nil })
+	w.tx.Later(&w.batch, nil)
+	w.batch = pgx.Batch{}
+	w.tx.Later(&b, func(err error) error {
+		if gone.any() {
+			return gone // what divides by zero
+		}
+		return err
+	})
+}
+
 const seatColumns = `u.id, u.name, u.display_name, coalesce(u.extension, ''), u.wrap_up,
 	coalesce(s.declared, 'off'), coalesce(s.reason, ''), coalesce(s.declared_at, u.created_at),
 	coalesce(s.declared_by, 0), coalesce((select f.display_name from users f where f.id = s.declared_by), ''), coalesce(s.doing, 'idle'), coalesce(s.doing_at, u.created_at),
@@ -253,6 +270,22 @@ func lockSeat(ctx context.Context, tx *db.Tx, user int64) (s Seat, err error) {
 	}
 	s.WrapUp = time.Duration(wrapUp) * time.Second
 	return s, err
+}
+
+// lockWrapping is lockSeat for those of some operators whose wrap-up is over, always
+// in the same order.
+func lockWrapping(ctx context.Context, tx *db.Tx, users []int64, at time.Time) ([]Seat, error) {
+	rows, err := tx.Query(ctx, `select `+lockedColumns+` from seats s join users u on u.id = s.user_id
+		where s.user_id = any(@users) and s.doing = 'wrapping' and s.doing_until <= @at order by s.user_id for update of s`, args{"users": users, "at": at})
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (s Seat, err error) {
+		var wrapUp int
+		err = row.Scan(s.lockedFields(&wrapUp)...)
+		s.WrapUp = time.Duration(wrapUp) * time.Second
+		return s, err
+	})
 }
 
 func readSeat(ctx context.Context, q querier, user int64) (Seat, error) {

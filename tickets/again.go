@@ -37,7 +37,9 @@ func (b *Book) OpenRequest(ctx context.Context, c *Contact, at time.Time) (*Tick
 // and with it does whatever `together` does. ErrNotFound when the ticket was
 // closed meanwhile; otherwise as Open.
 func (b *Book) Attach(ctx context.Context, c *Contact, number string, m Matter, together func(ctx context.Context, tx *db.Tx, ticket int64) error) (*Ticket, error) {
-	return b.enter(ctx, c, m, func(ctx context.Context, tx *db.Tx, m Matter) (int64, error) { return attachTicket(ctx, tx, c, number, m) }, together)
+	return b.enter(ctx, c, m, func(ctx context.Context, tx *db.Tx, m Matter) (int64, error) {
+		return attachTicket(ctx, tx, c, number, m)
+	}, together)
 }
 
 // attachTicket gives a contact that has no ticket one that is open.
@@ -58,7 +60,7 @@ func attachTicket(ctx context.Context, tx *db.Tx, c *Contact, number string, m M
 	if tag.RowsAffected() == 0 {
 		return openTicket(ctx, tx, c.ID, m) // it has one, or has ended
 	}
-	if err := leaveChoice(ctx, tx, m, nil); err != nil {
+	if err := leaveEntry(ctx, tx, c.ID, m, nil); err != nil {
 		return 0, err
 	}
 	return t.ID, note(ctx, tx, t.ID, journal.Attached, c.ID, 0, m.At, nil)

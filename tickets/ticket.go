@@ -197,7 +197,7 @@ func openTicket(ctx context.Context, tx *db.Tx, contact uuid.UUID, m Matter) (in
 	case err != nil:
 		return 0, found(err)
 	case ticket != nil:
-		return *ticket, leaveChoice(ctx, tx, m, ticket)
+		return *ticket, leaveEntry(ctx, tx, contact, m, ticket)
 	case ending != nil:
 		return 0, ErrEnded
 	case m.Topic != 0 && topic == nil:
@@ -250,15 +250,20 @@ func openTicket(ctx context.Context, tx *db.Tx, contact uuid.UUID, m Matter) (in
 	return *id, note(ctx, tx, *id, journal.Opened, contact, 0, m.At, nil)
 }
 
-// leaveChoice leaves what the caller chose for the next round of a transaction, by
-// which the contact has no new ticket; ticket is the one it has, nil: none.
-func leaveChoice(ctx context.Context, tx *db.Tx, m Matter, ticket *int64) error {
+// leaveEntry leaves Tq and what the caller chose for the next round of a transaction by
+// which the contact has no new ticket; ticket is the one it had before, nil: none.
+func leaveEntry(ctx context.Context, tx *db.Tx, contact uuid.UUID, m Matter, ticket *int64) error {
+	var b pgx.Batch
+	if m.Queued {
+		b.Queue(`update contacts set tq = coalesce(tq, @at) where id = @contact`, pgx.StrictNamedArgs{"contact": contact, "at": m.At})
+	}
+	if m.choice != nil {
+		b.Queue(stepSQL(m.choice.Kind, stepRows+aloneRow), stepArgs(m.choice))
+	}
+	tx.Later(&b, nil)
 	if m.choice == nil {
 		return nil
 	}
-	var b pgx.Batch
-	b.Queue(stepSQL(m.choice.Kind, stepRows+aloneRow), stepArgs(m.choice))
-	tx.Later(&b, nil)
 	line := m.choice.line(ticket)
 	tx.Wake(topicJournal, line.Stream)
 	return journal.Append(ctx, tx, line)
