@@ -651,9 +651,12 @@ func (a *Agent) safeFor(remote netip.Addr) (netip.AddrPort, bool) {
 	return a.localFor(remote)
 }
 
-// nearest chooses among addresses the one that a peer most likely reaches.
+// nearest chooses among addresses the one that a peer most likely reaches. Where several
+// are as near, a server with one leg in the house and one at its carrier, the system knows
+// by which it sends.
 func nearest(ours []netip.AddrPort, remote netip.Addr) (netip.AddrPort, bool) {
 	best, found, score := netip.AddrPort{}, false, -1
+	tied := false
 	for _, l := range ours {
 		if l.Addr().Is4() != remote.Is4() {
 			continue
@@ -665,11 +668,28 @@ func nearest(ours []netip.AddrPort, remote netip.Addr) (netip.AddrPort, bool) {
 		if sourceNet(l.Addr()).Contains(remote) {
 			s += 2
 		}
+		tied = s == score || tied && s < score
 		if s > score {
 			best, found, score = l, true, s
 		}
 	}
+	if tied {
+		from := sourceFor(remote)
+		if i := slices.IndexFunc(ours, func(l netip.AddrPort) bool { return l.Addr() == from }); i >= 0 {
+			return ours[i], true
+		}
+	}
 	return best, found
+}
+
+// sourceFor is the address that the system would send from; not valid when it has no way.
+func sourceFor(remote netip.Addr) netip.Addr {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(remote, uint16(sip.DefaultUdpPort)))) // which sends nothing
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer conn.Close()
+	return addrPort(conn.LocalAddr()).Addr()
 }
 
 // sourceNet is the network an interface most likely has.

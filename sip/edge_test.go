@@ -498,3 +498,24 @@ func TestAMessageThatIsTooLarge(t *testing.T) {
 		}
 	})
 }
+
+// TestTheSystemKnowsTheWay: of several addresses of ours that seem as near to a peer, the
+// one that the system sends from is said, or its answers go elsewhere (trap 16).
+func TestTheSystemKnowsTheWay(t *testing.T) {
+	at := netip.MustParseAddrPort
+	remote := netip.MustParseAddr("127.0.0.9") // from 127.0.0.1
+	for _, ours := range [][]netip.AddrPort{
+		{at("127.0.0.2:1"), at("127.0.0.1:1")}, {at("127.0.0.1:1"), at("127.0.0.2:1")},
+		{at("192.0.2.1:1"), at("127.0.0.3:1"), at("127.0.0.1:1"), at("192.0.2.2:1")},
+	} {
+		if l, ok := nearest(ours, remote); !ok || l != at("127.0.0.1:1") {
+			t.Errorf("of %v it is %v, %t", ours, l, ok)
+		}
+	}
+	if l, ok := nearest([]netip.AddrPort{at("192.0.2.1:1"), at("192.0.2.2:1"), at("127.0.0.3:1")}, remote); !ok || l != at("127.0.0.3:1") {
+		t.Errorf("%v, %t", l, ok)
+	}
+	if l, ok := nearest([]netip.AddrPort{at("127.0.0.3:1"), at("127.0.0.2:1")}, remote); !ok || l != at("127.0.0.3:1") { // the system's is none of ours
+		t.Errorf("%v, %t", l, ok)
+	}
+}

@@ -3,6 +3,9 @@ package sip
 import (
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
 )
 
 // Errors of this package. They are compared with errors.Is; a refusal by the
@@ -31,8 +34,9 @@ var (
 // StatusError is a final response that was not a success. It wraps ErrDeclined
 // or ErrUnreachable, whichever the code means for somebody who wants to ring.
 type StatusError struct {
-	Code   int    // 300 … 699
-	Reason string // the reason phrase, at most 80 characters
+	Code   int           // 300 … 699
+	Reason string        // the reason phrase, at most 80 characters
+	After  time.Duration // when they want to be asked again; 0: they do not say
 	kind   error
 }
 
@@ -55,4 +59,11 @@ func statusError(code int, reason string) *StatusError {
 		kind = ErrUnreachable
 	}
 	return &StatusError{Code: code, Reason: reason, kind: kind}
+}
+
+// refusal is statusError of a whole response.
+func refusal(res *sip.Response) *StatusError {
+	e := statusError(res.StatusCode, res.Reason)
+	e.After = retryAfter(res)
+	return e
 }

@@ -91,16 +91,16 @@ func (a *Agent) Register(ctx context.Context, o RegisterOptions) (time.Duration,
 		case res.IsSuccess():
 			return grantedExpires(res, ownURI(own.User, f), o.Expires), nil
 		case try == registerTries:
-			return 0, fmt.Errorf("register: %w", statusError(res.StatusCode, res.Reason))
+			return 0, fmt.Errorf("register: %w", refusal(res))
 		case res.StatusCode == sip.StatusIntervalToBrief && o.Expires > 0:
 			longer := leastExpires(res)
 			if longer <= o.Expires || longer > registerMost {
-				return 0, fmt.Errorf("register: %w", statusError(res.StatusCode, res.Reason))
+				return 0, fmt.Errorf("register: %w", refusal(res))
 			}
 			o.Expires = longer
 		case proofs.learn(res) == nil:
 		default:
-			return 0, fmt.Errorf("register: %w", statusError(res.StatusCode, res.Reason))
+			return 0, fmt.Errorf("register: %w", refusal(res))
 		}
 	}
 }
@@ -123,7 +123,7 @@ func leastExpires(res *sip.Response) time.Duration {
 
 // KeepRegistered keeps an account registered until ctx ends, then takes the
 // binding away. tell hears of every try: nil, or why it failed; the next comes
-// after five seconds, and more rarely as they go on failing. So it does when the
+// after five seconds, or when the registrar says, and more rarely as they go on failing. So it does when the
 // connection that we registered by ends: by it the registrar would reach us.
 func (a *Agent) KeepRegistered(ctx context.Context, o RegisterOptions, tell func(error)) {
 	if !a.begin() { // Run waits for the goodbye too
@@ -157,6 +157,10 @@ func (a *Agent) KeepRegistered(ctx context.Context, o RegisterOptions, tell func
 		}
 		tell(err)
 		next := pause
+		var refused *StatusError
+		if errors.As(err, &refused) { // RFC 3261 §21.5.4, in bounds: its calls do not come meanwhile
+			next = max(next, min(refused.After, registerRarely))
+		}
 		var lost <-chan struct{}
 		if err == nil {
 			next = max(granted/2, granted-6*registerSpare) // time for some tries before it lapses

@@ -59,6 +59,9 @@ func (l *lines) Dial(ctx context.Context, number, id string) (ivr.Line, error) {
 			return nil, &ivr.Unreached{Outcome: outcomeOf(err), Err: err}
 		}
 		l.log.Warn("a carrier's switch did not take a call", "trunk", l.out.name, "target", o.Via, "error", err)
+		l.mu.Lock()
+		l.silent[o.Via] = true // the next call need not find it out, too: it is the last choice until it answers an OPTIONS
+		l.mu.Unlock()
 	}
 	return nil, &ivr.Unreached{Outcome: outcomeOf(err), Err: err}
 }

@@ -74,7 +74,8 @@ func TestARegisteredTrunk(t *testing.T) {
 }
 
 // TestASwitchThatFallsSilent: a call that a switch only tries goes to the next one, when
-// the first has let it go and not before; of the last nothing better is hoped.
+// the first has let it go and not before; of the last nothing better is hoped, and the
+// next call goes there at once.
 func TestASwitchThatFallsSilent(t *testing.T) {
 	heard := make(chan string, 16)
 	var switches []netip.AddrPort
@@ -102,29 +103,32 @@ func TestASwitchThatFallsSilent(t *testing.T) {
 	running.Go(func() { _ = agent.Run(ctx) })
 	defer running.Wait()
 	defer stop()
-	l := &lines{agent: agent, log: slog.New(slog.DiscardHandler), out: trunk{target: switches[0], standby: switches[1:], progress: 300 * time.Millisecond, caller: "+390551234567"}}
-	_, err = l.Dial(ctx, "+390559876543", "")
-	var u *ivr.Unreached
-	if !errors.As(err, &u) || u.Outcome != queue.Engaged {
-		t.Errorf("dialled %v", err)
+	l := &lines{agent: agent, log: slog.New(slog.DiscardHandler), silent: map[netip.AddrPort]bool{}, out: trunk{target: switches[0], standby: switches[1:], progress: 200 * time.Millisecond, caller: "+390551234567"}}
+	for range 2 {
+		_, err = l.Dial(ctx, "+390559876543", "")
+		var u *ivr.Unreached
+		if !errors.As(err, &u) || u.Outcome != queue.Engaged {
+			t.Errorf("dialled %v", err)
+		}
 	}
 	var all []string
 	for len(heard) > 0 {
 		all = append(all, <-heard)
 	}
-	if got := strings.Join(all, ", "); got != "first INVITE, first CANCEL, first let go, second INVITE" {
+	if got := strings.Join(all, ", "); got != "first INVITE, first CANCEL, first let go, second INVITE, second INVITE" {
 		t.Errorf("heard %s", got)
 	}
 }
 
 // deaf is a switch that tries a call for longer than the desk wants to wait: the first
-// tries until it is told to let go, the second finds out that somebody is engaged.
+// tries until it is told to let go, the second finds out that somebody is engaged, and
+// knows it from then on.
 func deaf(conn *net.UDPConn, name string, heard chan<- string) {
 	buf := make([]byte, 64<<10)
 	say := func(text, status, tag string, from *net.UDPAddr) {
 		_, _ = conn.WriteToUDP([]byte(strings.Replace(rawReply(text, tag, "", ""), "200 OK", status, 1)), from)
 	}
-	invite := ""
+	invite, wait := "", 500*time.Millisecond // longer than the first is given
 	for {
 		n, from, err := conn.ReadFromUDP(buf)
 		if err != nil {
@@ -137,8 +141,11 @@ func deaf(conn *net.UDPConn, name string, heard chan<- string) {
 			heard <- name + " INVITE"
 			say(text, "100 Trying", "", from)
 			if name == "second" {
-				time.AfterFunc(time.Second, func() { say(invite, "486 Busy Here", "b", from) }) // longer than the first was given
+				time.AfterFunc(wait, func() { say(text, "486 Busy Here", "b", from) })
+				wait = 0
 			}
+		case method == "ACK":
+			invite = ""
 		case method == "CANCEL":
 			heard <- name + " CANCEL"
 			say(text, "200 OK", "a", from)
