@@ -204,3 +204,63 @@ func TestWatch(t *testing.T) {
 		}
 	})
 }
+
+// TestTogether: what is to be true with an acceptance, or with a release, is so exactly
+// when they are; a release that another was quicker to make does not keep it from
+// happening.
+func TestTogether(t *testing.T) {
+	d := newDesk(t)
+	anna := d.sits("anna", after(0), 30, "software")
+	rossi := d.waits("software", 2, after(1))
+	o := d.offered(rossi, after(2))
+	failed := errors.New("it could not be noted")
+	names := func(name string, err error) func(context.Context, *db.Tx) error {
+		return func(ctx context.Context, tx *db.Tx) error {
+			_, execErr := tx.Exec(ctx, `update contacts set trunk = $2 where id = $1`, rossi.contact, name)
+			return errors.Join(execErr, err)
+		}
+	}
+	is := func(want string) {
+		t.Helper()
+		var got string
+		d.ok(d.db.Pool.QueryRow(background, `select trunk from contacts where id = $1`, rossi.contact).Scan(&got))
+		if got != want {
+			t.Fatalf("it is %q, not %q", got, want)
+		}
+	}
+	d.refuses(d.AcceptWith(background, o.ID, after(3), names("in vain", failed)), failed)
+	d.stands(anna, "available/ offered")
+	is("")
+	d.ok(d.AcceptWith(background, o.ID, after(3), names("accepted", nil)))
+	d.stands(anna, "available/ talking")
+	is("accepted")
+	d.refuses(d.ReleaseWith(background, o.ID, after(5), names("in vain", failed)), failed)
+	d.stands(anna, "available/ talking")
+	is("accepted")
+	d.ok(d.Release(background, o.ID, after(5)))
+	d.ok(d.ReleaseWith(background, o.ID, after(6), names("released", nil)))
+	is("released")
+	d.told(journal.ContactStream(rossi.contact), "waiting", "offered", "accepted", "released")
+}
+
+// TestWrapUpsEndTogether: those that are over end in one transaction, each when it was
+// to end; one that is not over stays.
+func TestWrapUpsEndTogether(t *testing.T) {
+	d := newDesk(t)
+	var users []int64
+	for i, name := range []string{"anna", "bruno", "carla"} {
+		user, p := d.talks(d, name, after(0))
+		d.ok(d.Release(background, d.seat(user).Offer.UUID, after(float64(10*i))))
+		users = append(users, user)
+		_ = p
+	}
+	d.ok(d.endWrapUps(background, users, after(75)))
+	d.stands(users[0], "available/ idle")
+	d.stands(users[1], "available/ idle")
+	d.stands(users[2], "available/ wrapping")
+	var transactions, instants int
+	d.ok(d.db.Pool.QueryRow(background, `select count(distinct xid::text), count(distinct at) from journal where kind = 'wrapped'`).Scan(&transactions, &instants))
+	if transactions != 1 || instants != 2 || !d.seat(users[1]).IdleSince.Equal(after(70)) {
+		t.Fatalf("%d transactions, %d instants, and bruno is idle since %v", transactions, instants, d.seat(users[1]).IdleSince)
+	}
+}

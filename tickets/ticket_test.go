@@ -698,3 +698,39 @@ func TestEditsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestChoiceIsNotedWithTheTicket: what the caller chose is noted once, in the
+// transaction of the ticket, and also when that comes to nothing.
+func TestChoiceIsNotedWithTheTicket(t *testing.T) {
+	d := newDesk(t)
+	ctx := t.Context()
+	full := errors.New("the queue is full")
+	m := Matter{Topic: d.topics[1].ID, Urgency: Blocking, At: monday.Add(2 * time.Second), Queued: true, Chosen: monday.Add(time.Second)}
+	lost := d.call("", monday)
+	if _, err := d.Open(ctx, lost, m, func(context.Context, *db.Tx, int64) error { return full }); !errors.Is(err, full) {
+		t.Fatal(err)
+	}
+	served := d.call("", monday)
+	ticket, err := d.Open(ctx, served, m, nil)
+	must(t, err)
+	if ticket.Topic == nil || ticket.Topic.ID != m.Topic || ticket.Urgency != Blocking {
+		t.Errorf("a ticket about %v, urgency %d", ticket.Topic, ticket.Urgency)
+	}
+	for c, want := range map[*Contact][]string{lost: {"begun", "classified"}, served: {"begun", "classified", "opened"}} {
+		if r := d.record(c); !slices.Equal(kinds(r), want) {
+			t.Errorf("%v, want %v", kinds(r), want)
+		}
+		var ts time.Time
+		var topic int64
+		var urgency int
+		must(t, d.db.Pool.QueryRow(ctx, `select ts, topic_id, urgency from contacts where id = $1`, c.ID).Scan(&ts, &topic, &urgency))
+		if !ts.Equal(m.Chosen) || topic != m.Topic || urgency != Blocking {
+			t.Errorf("chosen at %v: topic %d, urgency %d", ts, topic, urgency)
+		}
+	}
+	var transactions int
+	must(t, d.db.Pool.QueryRow(ctx, `select count(distinct xid::text) from journal where contact_id = $1 and kind in ('classified', 'opened')`, served.ID).Scan(&transactions))
+	if transactions != 1 {
+		t.Errorf("%d transactions", transactions)
+	}
+}
