@@ -212,11 +212,33 @@ func (q *Queue) Stands(ctx context.Context, offer uuid.UUID, t Talk, reason stri
 		w := q.work(tx, at)
 		w.seat(seat)
 		w.both(happened, o, data)
+		if t == Conference {
+			if err := w.hears(ctx, to.Operator, o.Contact); err != nil {
+				return err
+			}
+		}
 		return w.done(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("note how a talk stands: %w", err)
 	}
+	return nil
+}
+
+// whyConference is what the seat of who was asked says once they hear the caller, too:
+// the talk is not theirs, and they ask nothing of it.
+const whyConference = "conference"
+
+// hears tells who was asked that the caller hears them; nothing when that is nobody of
+// ours. No seat but theirs is locked after the operator's: only one talk asks them.
+func (w *work) hears(ctx context.Context, user int64, contact uuid.UUID) error {
+	tag, err := w.tx.Exec(ctx, `update seats set talk_why = @why, talk_at = @at, version = version + 1 where user_id = @user and talk = 'advising' and contact_id = @contact`,
+		args{"why": whyConference, "at": w.at, "user": user, "contact": contact})
+	if err != nil || tag.RowsAffected() == 0 {
+		return err
+	}
+	w.wake(SeatTopic(user))
+	w.line(journal.Line{Stream: journal.SeatStream(user), Kind: journal.Conferred, User: user, Data: map[string]any{"contact": contact}})
 	return nil
 }
 

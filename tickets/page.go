@@ -348,6 +348,8 @@ var told = map[journal.Kind]func(e journal.Entry, contacts map[uuid.UUID]Record,
 		}
 		return "Trasferita"
 	},
+	journal.SupervisionBegan:   supervised, // who was listened to, and whoever looks after it, reads it
+	journal.SupervisionChanged: supervised,
 	journal.Taken: func(e journal.Entry, _ map[uuid.UUID]Record, _ map[int64]string) string {
 		if _, message := e.Data["recording"]; message { // taken from the list of messages, beside its ticket
 			return "Messaggio preso in carico"
@@ -410,6 +412,17 @@ var told = map[journal.Kind]func(e journal.Entry, contacts map[uuid.UUID]Record,
 		outcome, _ := e.Data["outcome"].(string)
 		return "Chiuso: " + strings.ToLower(outcomeName(outcome))
 	},
+}
+
+// supervised says how a supervisor takes part in the talk from then on.
+func supervised(e journal.Entry, _ map[uuid.UUID]Record, _ map[int64]string) string {
+	switch e.Data["as"] {
+	case "whisper":
+		return "Un supervisore ascolta e parla all'operatore"
+	case "barge":
+		return "Un supervisore partecipa alla conversazione"
+	}
+	return "Un supervisore ascolta la conversazione"
 }
 
 // nthOnDuty names who was rung by their place: the journal holds no numbers.

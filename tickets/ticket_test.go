@@ -310,7 +310,8 @@ func TestALife(t *testing.T) {
 	}
 }
 
-// TestTimelineTellsTransfers: without them the same call begins to be talked about again and again.
+// TestTimelineTellsTransfers: without them the same call begins to be talked about again
+// and again. And who listened in is told to whoever was listened to.
 func TestTimelineTellsTransfers(t *testing.T) {
 	d := newDesk(t)
 	ctx := t.Context()
@@ -324,11 +325,29 @@ func TestTimelineTellsTransfers(t *testing.T) {
 				return err
 			}
 		}
+		for kind, as := range map[journal.Kind]string{journal.SupervisionBegan: "listen", journal.SupervisionChanged: "barge"} {
+			if err := journal.Append(ctx, tx, journal.Line{Stream: journal.ContactStream(c.ID), At: monday, Kind: kind, User: d.anna,
+				Contact: uuid.NullUUID{UUID: c.ID, Valid: true}, Data: map[string]any{"as": as}}); err != nil {
+				return err
+			}
+		}
 		return nil
 	}))
 	page, err := d.Ticket(ctx, ticket.Number)
 	must(t, err)
 	var told []string
+	for _, m := range page.Timeline {
+		if m.Kind == string(journal.SupervisionBegan) && m.Text != "Un supervisore ascolta la conversazione" || m.Kind == string(journal.SupervisionChanged) && m.Text != "Un supervisore partecipa alla conversazione" {
+			t.Errorf("%s: %s", m.Kind, m.Text)
+		}
+		if strings.HasPrefix(m.Kind, "supervision") {
+			told = append(told, m.By)
+		}
+	}
+	if !slices.Equal(told, []string{"Operatore anna", "Operatore anna"}) {
+		t.Errorf("supervision is told of %q", told)
+	}
+	told = nil
 	for _, m := range page.Timeline {
 		if m.Kind == string(journal.Given) {
 			told = append(told, m.By+": "+m.Text)

@@ -222,6 +222,9 @@ test('a talk that is held says so in the bar, with what holds it, and since when
   await waitFor(() => expect(bar.textContent).toContain('In attesa (dalla pagina)'))
   expect(bar.textContent).not.toContain('In conversazione')
   expect(bar.textContent).toMatch(/1:0\d/)
+  const phone = screen.getByRole('region', { name: /^Telefono/ })
+  expect(phone.querySelector('.big')?.textContent).toMatch(/1:0\d/)
+  expect(phone.textContent).toMatch(/In tutto 0:0\d/)
   tell('seat', seat({ ...held, talk_why: 'telephone', version: 4 }))
   await waitFor(() => expect(bar.textContent).toContain('In attesa (dal telefono)'))
   expect(screen.queryByRole('button', { name: /Riprendi/ })).toBeNull()
@@ -240,6 +243,26 @@ test('who consults is told what hanging up does: it gives the call on', async ()
   expect(screen.getByText('Parli con chi hai consultato; intanto chi ha chiamato sente la musica.')).toBeTruthy()
 })
 
+test('who is consulted reads when the caller hears them, too', async () => {
+  await start()
+  talk()
+  tell('seat', seat({ doing: 'talking', talk: 'advising', version: 3, doing_until: soon(3600) }))
+  await screen.findByText('Un collega ti sta consultando su questa chiamata.')
+  tell('seat', seat({ doing: 'talking', talk: 'advising', talk_why: 'conference', version: 4, doing_until: soon(3600) }))
+  await screen.findByText('Siete in tre: vi sentite tutti.')
+  expect(screen.getByRole('button', { name: /Cambia stato/ }).textContent).toContain('Conversazione in tre')
+  expect(screen.queryByRole('button', { name: 'Passa la chiamata' })).toBeNull()
+})
+
+test('how a call ended is said once, whatever the apostrophe', async () => {
+  const ended = { at: '2026-03-02T09:00:00Z', kind: 'ended', text: "Fine della chiamata: trasferita all'esterno", by: '', contact_id: 'c1', has_recording: false, talk_until: null, ending: 'transferred_out' }
+  answers['GET /tickets/2026-1'] = () => [200, { ...ticket(), timeline: [ended], contacts: [], notes: [] }]
+  location.hash = '#/ticket/2026-1'
+  await start()
+  const line = await screen.findByText(/Fine della chiamata/)
+  expect(line.closest('p')?.textContent).toBe("Fine della chiamata: trasferita all'esterno")
+})
+
 describe('somebody who was rung back', () => {
   const callback: Callback = {
     id: 'b1', contact_id: 'c0', ticket: '2026-1', origin: 'lost', number: '+390551234567', name: 'Mario Rossi', service: 'Assistenza', topic: null, urgency: 2, t0: soon(-600),
@@ -253,7 +276,7 @@ describe('somebody who was rung back', () => {
     tell('seat', seat({ doing: 'talking', talk: 'held', version: 2, doing_until: soon(3600) }))
     tell('call.talking', pop({ offer: null, contact: attempt, callback }))
     expect(await screen.findByText('In attesa: chi è stato richiamato sente la musica e non ti sente.')).toBeTruthy()
-    expect(document.body.textContent).not.toMatch(/chi ha chiamato/i)
+    expect(document.body.textContent).not.toMatch(/ha chiamato/i)
     tell('seat', seat({ doing: 'talking', talk: 'consulting', version: 3, doing_until: soon(3600) }))
     expect(await screen.findByRole('button', { name: 'Torna a chi è stato richiamato' })).toBeTruthy()
     expect(document.body.textContent).not.toMatch(/chi ha chiamato/i)

@@ -10,11 +10,14 @@ export function declaredWords(seat: Seat, w: Words): string {
   return why ? `${w.declared.break}: ${why}` : w.declared.break
 }
 
+/** Three hear each other; also on the page of who was asked, whose talk it is not. */
+export const inThree = (seat: Seat): boolean => seat.talk === 'conference' || (seat.talk === 'advising' && seat.talk_why === 'conference')
+
 /** What the desk does with an operator; a talk that is not of the two says what it is, and one that is held by what. */
 export function doingWords(seat: Seat, w: Words): string {
   if (seat.doing !== 'talking' || !seat.talk) return w.doing[seat.doing]
   if (seat.talk === 'held' && seat.talk_why === 'telephone') return w.talks.heldByTelephone
-  return w.talks[seat.talk]
+  return inThree(seat) ? w.talks.conference : w.talks[seat.talk]
 }
 
 /** The instant from which the shown state holds. An operator who is available waits since the last call. */
