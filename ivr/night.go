@@ -88,6 +88,7 @@ func (d *Desk) message(ctx context.Context, call Call, c *tickets.Contact, befor
 	if err != nil {
 		return tickets.SystemFault, err
 	}
+	d.judge(c, tickets.LegCaller, call.Stream()) // their contact ends here, whatever they still hear
 	if err := d.Tickets.EndMessage(closing, c, c.Ticket, sound.Sound, time.Now()); err != nil {
 		return tickets.SystemFault, err
 	}
