@@ -95,6 +95,10 @@ func TestSocketKeepsTime(t *testing.T) {
 				if took := time.Since(began); took > snapshotRetry {
 					t.Errorf("the snapshot took %v of the bubble's time", took)
 				}
+			case "event": // that anna was added: other tests' transactions may hold the end of the journal back
+				if m.Kind != "seat" && m.Kind != "pop.cleared" {
+					t.Errorf("heard %s", raw)
+				}
 			default:
 				t.Errorf("heard %s", raw)
 			}
