@@ -2,11 +2,14 @@
 
 package media
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // sockets is nothing on systems without epoll: each socket has a goroutine.
 type sockets struct{}
 
-func newSockets() *sockets { return &sockets{} }
+func newSockets(time.Time) *sockets { return &sockets{} }
 
 func (*sockets) listen(at netip.AddrPort) (Conn, error) { return listenUDP(at) }
