@@ -355,7 +355,8 @@ func (r *resending) run(c *Call, this, that <-chan struct{}) bool {
 
 // onAck takes the ACK of a 2xx; false: it is not of one (the transaction's then).
 // A repeated ACK is of one too.
-func (c *Call) onAck(seq uint32, m *raw) bool {
+func (c *Call) onAck(m *raw) bool {
+	seq, _, _ := m.cseq()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if w := c.waiting; w != nil && w.seq == seq {

@@ -552,6 +552,9 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		a.reject(f, m, fault)
 		return false
 	}
+	if method == "ACK" && call != nil && call.onAck(m) { // the call's own: nobody else reads it
+		return false
+	}
 	if msg, err := parse(a.parser, data); err != nil || !complete(msg) {
 		a.reject(f, m, bad("unreadable"))
 		return false
@@ -561,7 +564,7 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		a.onCancel(f, m)
 		return false
 	case "ACK":
-		return a.inspectAck(f, m, call)
+		return a.refused(f, m)
 	case "INVITE":
 		if tag(m.get("to")) == "" {
 			return a.inspectInvite(f, m, uri, trunk, trusted, data)
@@ -637,13 +640,9 @@ func (a *Agent) inspectResponse(f flow, m *raw, data []byte) bool {
 	return true
 }
 
-// inspectAck delivers the ACK of a 2xx to its call; that of a refusal belongs to
-// its transaction.
-func (a *Agent) inspectAck(f flow, m *raw, call *Call) bool {
-	number, _, _ := m.cseq()
-	if call != nil && call.onAck(number, m) {
-		return false
-	}
+// refused tells whether an ACK is for an INVITE that we refuse, whose transaction waits
+// for it.
+func (a *Agent) refused(f flow, m *raw) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.invites[inviteKey(f, m)] != nil
