@@ -676,9 +676,9 @@ func (v *voices) measure(on bool) { v.running.Store(on) }
 // measured is how many packets were sent in it, and what came of them: the last may
 // be on their way, or lie in our sockets.
 func (v *voices) measured() (sent, heard int, delay string) {
-	sent = int(v.sent.Load())
 	for range voiceRests {
 		rest(voiceRest)
+		sent = int(v.sent.Load())
 		v.heardMu.Lock()
 		before := heard
 		heard = v.heard.n

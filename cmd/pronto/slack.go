@@ -12,8 +12,8 @@ import (
 // others, and sleeps for 20 µs at a time while they come and go as those of a desk
 // do: with the kernel's own 50 µs it was woken 2 000 times a second and more, for a
 // twelfth of all that the program needed. Sound is sent every 20 ms, and relayed
-// every millisecond: it can bear a fifth of one.
-const timerSlack = 200 * time.Microsecond
+// every millisecond: it can bear half of one (docs/performance.md).
+const timerSlack = 500 * time.Microsecond
 
 // Of linux/prctl.h.
 const (
