@@ -377,8 +377,21 @@ func (w *work) freed(o Offer, seat Seat, f *freeing, reason string) {
 }
 
 // endWrapUps ends wrap-ups whose time is over, each at the instant it was to end. One
-// that has been extended or ended meanwhile stays as it is.
+// that has been extended or ended meanwhile stays as it is; one that cannot be ended
+// keeps no other.
 func (q *Queue) endWrapUps(ctx context.Context, users []int64, at time.Time) error {
+	err := q.endWrapUpsTogether(ctx, users, at)
+	if err == nil || len(users) == 1 || ctx.Err() != nil {
+		return err
+	}
+	var errs []error
+	for _, user := range users {
+		errs = append(errs, q.endWrapUpsTogether(ctx, []int64{user}, at))
+	}
+	return errors.Join(errs...)
+}
+
+func (q *Queue) endWrapUpsTogether(ctx context.Context, users []int64, at time.Time) error {
 	err := q.db.Tx(ctx, func(tx *db.Tx) error {
 		seats, err := lockWrapping(ctx, tx, users, at)
 		for _, seat := range seats {
