@@ -70,7 +70,6 @@ func (a *Agent) onCall(req *sip.Request, tx sip.ServerTransaction, f flow, key s
 	}
 	c.ladder = a.ladders.hold(ladder)
 	defer a.remove(c)
-	defer c.lighten()
 	inv, ok := a.claim(key, c.canceled)
 	if ok {
 		c.dlg.flow = inv.flow
@@ -118,14 +117,6 @@ func (c *Call) end() {
 	case answered, talking:
 		c.hangUp(ErrEnded)
 	}
-}
-
-// lighten lets go of the sound of a call whose handler has returned: what repeats its
-// last requests still finds the dialog for a while (tombstone).
-func (c *Call) lighten() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stream = nil
 }
 
 // onReinvite renegotiates a call (RFC 3261 §14): hold, resume, another address.
