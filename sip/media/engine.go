@@ -97,7 +97,7 @@ func New(c Config) *Engine {
 		cooling: map[int]time.Duration{},
 	}
 	if e.listen == nil {
-		e.listen = newSockets(e.epoch).listen
+		e.listen = newSockets().listen
 	}
 	e.pacer.wake = make(chan struct{}, 1)
 	return e

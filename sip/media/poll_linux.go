@@ -53,7 +53,6 @@ const promptMost = 4 // each looks every millisecond
 
 // poller reads sockets; its goroutine lives as long as there are any.
 type poller struct {
-	epoch  time.Time // breaths are counted from it, as the pacer's slots are
 	breath time.Duration
 	rounds int // between two breaths
 
@@ -198,10 +197,10 @@ func receive(fd int, b []byte) (int, netip.AddrPort, error) {
 	return int(n), sa.get(), nil
 }
 
-func newSockets(epoch time.Time) *sockets {
-	p := &sockets{prompt: make([]poller, min(runtime.GOMAXPROCS(0), promptMost)), patient: poller{epoch: epoch, breath: breathPatient, rounds: roundsPatient}}
+func newSockets() *sockets {
+	p := &sockets{prompt: make([]poller, min(runtime.GOMAXPROCS(0), promptMost)), patient: poller{breath: breathPatient, rounds: roundsPatient}}
 	for i := range p.prompt {
-		p.prompt[i].epoch, p.prompt[i].breath, p.prompt[i].rounds = epoch, breathPrompt, roundsPrompt
+		p.prompt[i].breath, p.prompt[i].rounds = breathPrompt, roundsPrompt
 	}
 	return p
 }
@@ -300,13 +299,12 @@ func (p *poller) remove(fd int, stays bool) {
 }
 
 // run reads what has arrived, in rounds. It never blocks in the kernel: a thread
-// that does so costs the scheduler more than looking each time. All pollers and the
-// pacer breathe at the same instants: whoever wakes a processor wakes it for all.
+// that does so costs the scheduler more than looking each time.
 func (p *poller) run(epfd int, stop, done chan struct{}) {
 	defer close(done)
 	events := make([]syscall.EpollEvent, eventsAtOnce)
 	b := make([]byte, maxPacket+1)
-	breath := time.NewTimer(p.untilBreath())
+	breath := time.NewTicker(p.breath)
 	defer breath.Stop()
 	for {
 		select {
@@ -319,12 +317,8 @@ func (p *poller) run(epfd int, stop, done chan struct{}) {
 				break
 			}
 		}
-		breath.Reset(p.untilBreath())
 	}
 }
-
-// untilBreath is the time until the next breath.
-func (p *poller) untilBreath() time.Duration { return p.breath - time.Since(p.epoch)%p.breath }
 
 // round reads a datagram of each socket that has some, and returns how many these
 // were. To read once more in vain, to see that there is no second, would cost as

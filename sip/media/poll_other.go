@@ -2,14 +2,11 @@
 
 package media
 
-import (
-	"net/netip"
-	"time"
-)
+import "net/netip"
 
 // sockets is nothing on systems without epoll: each socket has a goroutine.
 type sockets struct{}
 
-func newSockets(time.Time) *sockets { return &sockets{} }
+func newSockets() *sockets { return &sockets{} }
 
 func (*sockets) listen(at netip.AddrPort) (Conn, error) { return listenUDP(at) }
