@@ -23,20 +23,26 @@ const (
 
 // slacken starts the program anew, as the same process, with timerSlack: a thread has it
 // from the one that started it, and the runtime's starts before main. Where that is
-// not to be had the program runs on as it is.
+// not to be had the program runs on as it is: a thread that is scheduled in real time
+// (CPUSchedulingPolicy=fifo) has no slack, whatever it sets, and would start anew for ever.
 func slacken() {
 	runtime.LockOSThread() // the slack is a thread's
 	defer runtime.UnlockOSThread()
-	has, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prGetTimerSlack, 0, 0)
-	if errno != 0 || time.Duration(has) >= timerSlack {
-		return
-	}
 	self, err := os.Executable()
-	if err != nil {
+	if err != nil || threadSlack() >= timerSlack {
 		return
 	}
-	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetTimerSlack, uintptr(timerSlack), 0); errno != 0 {
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetTimerSlack, uintptr(timerSlack), 0); errno != 0 || threadSlack() < timerSlack {
 		return
 	}
 	_ = syscall.Exec(self, os.Args, os.Environ()) // returns only when it failed
+}
+
+// threadSlack is that of this thread; 0: it has none, or nobody knows.
+func threadSlack() time.Duration {
+	has, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prGetTimerSlack, 0, 0)
+	if errno != 0 {
+		return 0
+	}
+	return time.Duration(has)
 }
