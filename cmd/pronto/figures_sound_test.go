@@ -24,6 +24,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pronto-desk/pronto/sip"
 	"github.com/pronto-desk/pronto/sip/audio"
 )
 
@@ -57,12 +58,13 @@ var (
 func jobFigures(t *testing.T, f *figures) {
 	s := newServer(t, func(s *server) { s.rtp = "10000-32767" })
 	v := newVoices(t)
-	s.staff(jobSeats, newRawPhones(t, v, jobTalk))
+	phones := newRawPhones(t, v, jobTalk)
+	s.staff(jobSeats, phones)
 	k := newCrowd(t, s)
 	k.voices = v
-	k.jobs(t, *jobRate, jobWarm)
+	jobs(t, s, k, phones, *jobRate, jobWarm)
 	before, warm := cpuOf(t, s.cmd.Process.Pid), s.served()
-	n, failed := k.jobs(t, *jobRate, jobFor)
+	n, failed := jobs(t, s, k, phones, *jobRate, jobFor)
 	cpu := cpuOf(t, s.cmd.Process.Pid) - before
 	served := s.served() - warm
 	if served == 0 {
@@ -77,25 +79,75 @@ func (s *server) served() int {
 	return s.count(`select count(*) from contacts where ending = 'served'`)
 }
 
-// jobs lets callers come for a while, and waits for the end of the last.
-func (k *rawTrunk) jobs(t *testing.T, rate int, length time.Duration) (n, failed int) {
+// jobs lets callers come for a while, and waits for the end of the last. Of the first
+// that fails it tells all that is known.
+func jobs(t *testing.T, s *server, k *rawTrunk, phones *rawPhones, rate int, length time.Duration) (n, failed int) {
+	type result struct {
+		call *rawCall
+		err  error
+	}
 	n = rate * int(length/time.Second)
-	results := make(chan error, n)
+	results := make(chan result, n)
 	atRate(rate, n, func(int) {
 		c, err := k.invite("800000001")
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() { results <- c.wholeJob() }() // its end is read from results
+		go func() { results <- result{c, c.wholeJob()} }() // its end is read from results
 	})
 	for range n {
-		if err := <-results; err != nil {
+		if r := <-results; r.err != nil {
 			if failed++; failed == 1 {
-				t.Log(err) // more than this machine can do now
+				t.Logf("%v\n%s", r.err, s.inquest(r.call, phones)) // more than this machine can do now, or something got lost
 			}
 		}
 	}
 	return n, failed
+}
+
+// inquest is what is known of a call that did not end as it should have: what its
+// telephones have said and heard, how the desk holds it, and, once it was hung up, its
+// journal and its ladder.
+func (s *server) inquest(c *rawCall, phones *rawPhones) string {
+	s.t.Helper()
+	var b strings.Builder
+	fmt.Fprintf(&b, "caller %s:\n%s\ntheir operators' telephones:\n%s\n", c.from, c.saw(), phones.saw(c.from))
+	for _, what := range []string{
+		`select state, kind, node, joined_at, left_at from places where contact_id = c.id`,
+		`select user_id, state, reason, offered_at, expires_at, ended_at, released_at from offers where contact_id = c.id`,
+		`select user_id, declared, reason, doing, doing_at, doing_until, offer_id from seats where contact_id = c.id`,
+		`select declared, reason, doing, count(*), min(doing_until) from seats group by 1, 2, 3`,
+		`select count(*) as waiting from places where state = 'waiting'`,
+	} {
+		fmt.Fprintln(&b, s.text(`select coalesce(string_agg(x::text, e'\n'), 'none: ') || @what from contacts c, lateral (`+what+`) x where c.call_id = @call`,
+			pgx.StrictNamedArgs{"call": c.id, "what": " (" + what + ")"}))
+	}
+	if err := c.hangUp(); err != nil {
+		fmt.Fprintln(&b, err)
+	}
+	rest(tracesLater)
+	for _, r := range s.contacts(c.id) {
+		for _, l := range r.Journal {
+			fmt.Fprintln(&b, l.At.Format("15:04:05.000"), l.Kind, l.Data)
+		}
+		var traces struct{ Items []sip.Trace }
+		s.must("GET", "/contacts/"+r.ID.String()+"/trace", nil, &traces)
+		for _, trace := range traces.Items {
+			draw(&b, trace, false)
+		}
+	}
+	return b.String()
+}
+
+// text asks the server's database for a text.
+func (s *server) text(sql string, args pgx.StrictNamedArgs) (text string) {
+	s.t.Helper()
+	conn := s.database()
+	defer conn.Close(s.t.Context())
+	if err := conn.QueryRow(s.t.Context(), sql, args).Scan(&text); err != nil {
+		s.t.Fatal(err)
+	}
+	return text
 }
 
 // wholeJob is answered, chooses, waits, talks, and is hung up on by the operator.
@@ -294,6 +346,7 @@ type rawTalk struct {
 	answer string
 	from   net.Addr // the server
 	stop   func()   // of its voice; nil: it has ended
+	seen   firstLines
 }
 
 func newRawPhones(t testing.TB, v *voices, talk time.Duration) *rawPhones {
@@ -324,7 +377,11 @@ func (p *rawPhones) read() {
 			continue
 		}
 		p.mu.Lock()
-		switch call := p.calls[id[1]]; {
+		call := p.calls[id[1]]
+		if call != nil {
+			call.seen.add("<-", text)
+		}
+		switch {
 		case strings.HasPrefix(text, "INVITE ") && call == nil:
 			p.lift(id[1], text, from)
 		case strings.HasPrefix(text, "INVITE "): // again
@@ -358,6 +415,7 @@ func (p *rawPhones) lift(id, invite string, from net.Addr) {
 		"m=audio %d RTP/AVP 8 101\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:101 telephone-event/8000\r\n", voice.LocalAddr().(*net.UDPAddr).Port)
 	call := &rawTalk{invite: invite, from: from, stop: stop,
 		answer: rawReply(invite, "phone", fmt.Sprintf("Contact: <sip:%s>\r\nContent-Type: application/sdp\r\n", p.conn.LocalAddr()), sdp)}
+	call.seen.add("<-", invite)
 	p.calls[id] = call
 	p.send(call.answer, from)
 	if p.talk > 0 {
@@ -374,8 +432,23 @@ func (p *rawPhones) hangUp(id string, call *rawTalk) {
 		return
 	}
 	call.end()
-	p.send(fmt.Sprintf("BYE %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s\r\nMax-Forwards: 70\r\nFrom: %s;tag=phone\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: 1 BYE\r\nContent-Length: 0\r\n\r\n",
-		contact[1], p.conn.LocalAddr(), id, to[1], from[1], id), call.from)
+	bye := fmt.Sprintf("BYE %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s\r\nMax-Forwards: 70\r\nFrom: %s;tag=phone\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: 1 BYE\r\nContent-Length: 0\r\n\r\n",
+		contact[1], p.conn.LocalAddr(), id, to[1], from[1], id)
+	call.seen.add("->", bye)
+	p.send(bye, call.from)
+}
+
+// saw is what the telephones that were rung for a number have said and heard.
+func (p *rawPhones) saw(number string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var rung firstLines
+	for _, call := range p.calls {
+		if strings.Contains(call.invite, number) {
+			rung = append(rung, call.seen...)
+		}
+	}
+	return rung.String()
 }
 
 // end silences a call, once.

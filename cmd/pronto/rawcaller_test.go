@@ -57,7 +57,19 @@ type rawCall struct {
 	sent    time.Time
 	answers chan rawAnswer
 	bye     chan struct{} // closed when the server hangs up
+	seen    firstLines    // guarded by trunk.mu
 }
+
+// firstLines are those of messages, and when they went or came: what a telephone has
+// to tell when something went wrong.
+type firstLines []string
+
+func (l *firstLines) add(way, text string) {
+	first, _, _ := strings.Cut(text, "\r\n")
+	*l = append(*l, time.Now().Format("15:04:05.000 ")+way+" "+first)
+}
+
+func (l firstLines) String() string { return strings.Join(l, "\n") }
 
 type rawAnswer struct {
 	status int
@@ -116,6 +128,9 @@ func (k *rawTrunk) read() {
 		}
 		k.mu.Lock()
 		c := k.calls[id[1]]
+		if c != nil {
+			c.seen.add("<-", text)
+		}
 		k.mu.Unlock()
 		switch {
 		case c == nil:
@@ -206,8 +221,19 @@ func (c *rawCall) request(method string, cseq int, uri, headers, body string) st
 		to += ";tag=" + c.toTag
 	}
 	me := c.trunk.conn.LocalAddr()
-	return fmt.Sprintf("%s %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s-%s\r\nMax-Forwards: 70\r\nFrom: <sip:%s@127.0.0.1>;tag=%s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %d %s\r\nContact: <sip:doctor@%s>\r\n%sContent-Length: %d\r\n\r\n%s",
+	text := fmt.Sprintf("%s %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%s-%s\r\nMax-Forwards: 70\r\nFrom: <sip:%s@127.0.0.1>;tag=%s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %d %s\r\nContact: <sip:doctor@%s>\r\n%sContent-Length: %d\r\n\r\n%s",
 		method, uri, me, c.id, method, c.from, c.id, to, c.id, cseq, method, me, headers, len(body), body)
+	c.trunk.mu.Lock()
+	defer c.trunk.mu.Unlock()
+	c.seen.add("->", text)
+	return text
+}
+
+// saw is what the caller's telephone has said and heard.
+func (c *rawCall) saw() string {
+	c.trunk.mu.Lock()
+	defer c.trunk.mu.Unlock()
+	return c.seen.String()
 }
 
 // answer waits for the final answer and acknowledges it; it gives the time from
