@@ -258,6 +258,31 @@ func (q *Queue) Demote(ctx context.Context, tx *db.Tx, user int64, at time.Time)
 	return nil
 }
 
+// Unsupervised ends the part of everybody who supervises a talk of a service, in the
+// transaction that forbids it.
+func (q *Queue) Unsupervised(ctx context.Context, tx *db.Tx, service int64, at time.Time) error {
+	rows, err := tx.Query(ctx, `
+		select s.user_id from seats s join offers o on o.id = s.supervises and o.released_at is null join contacts c on c.id = o.contact_id
+		where c.service_id = @service order by s.user_id`, args{"service": service})
+	if err != nil {
+		return fmt.Errorf("end the supervision of a service: %w", err)
+	}
+	users, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	for _, user := range users {
+		var seat Seat
+		if seat, err = lockSeat(ctx, tx, user); err == nil && seat.Supervises.Valid {
+			err = q.excluded(ctx, tx, seat, "withdrawn", at)
+		}
+		if err != nil {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("end the supervision of a service: %w", err)
+	}
+	return nil
+}
+
 // excluded ends the supervision of somebody who is let go, or may not supervise any
 // more, whose seat is locked; the operator's is not, and stands as it stood.
 func (q *Queue) excluded(ctx context.Context, tx *db.Tx, seat Seat, reason string, at time.Time) error {

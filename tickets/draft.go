@@ -360,9 +360,11 @@ func unattended(ctx context.Context, q querier, s *Service, f *faults) error {
 }
 
 // Publish makes the draft of a service a version that holds from its instant, or
-// from now. revision says which draft was read. *FaultyError while faults stand,
-// *Refusal without a field when the draft was changed meanwhile, ErrNotFound.
-func (b *Book) Publish(ctx context.Context, service, revision, by int64, at time.Time) (*Version, error) {
+// from now. revision says which draft was read. withdrawn is called in the same
+// transaction when supervisors may not take part in the service's talks from now on.
+// *FaultyError while faults stand, *Refusal without a field when the draft was changed
+// meanwhile, ErrNotFound.
+func (b *Book) Publish(ctx context.Context, service, revision, by int64, at time.Time, withdrawn func(ctx context.Context, tx *db.Tx) error) (*Version, error) {
 	var v Version
 	err := b.db.Tx(ctx, func(tx *db.Tx) error {
 		// Two who publish the same number for two services must see each other.
@@ -396,6 +398,11 @@ func (b *Book) Publish(ctx context.Context, service, revision, by int64, at time
 		}
 		if err := settingsLine(ctx, tx, service, journal.Published, draft.Version, by, at, s.ValidFrom); err != nil {
 			return err
+		}
+		if !s.SuperviseCalls && !s.ValidFrom.After(at) {
+			if err := withdrawn(ctx, tx); err != nil {
+				return err
+			}
 		}
 		rows, err := tx.Query(ctx, versionSelect+`where v.service_id = $1 and v.version = $2`, service, draft.Version)
 		if err != nil {

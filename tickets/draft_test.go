@@ -1,6 +1,7 @@
 package tickets
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
+	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/dbtest"
 	"github.com/pronto-desk/pronto/db/journal"
 	"github.com/pronto-desk/pronto/tickets/calendar"
@@ -57,6 +59,9 @@ func (d *desk) stream(name string) []string {
 }
 
 // blocking are the faults that are no warnings.
+// untouched is for whom nobody is listened to.
+func untouched(context.Context, *db.Tx) error { return nil }
+
 func blocking(list []Fault) []Fault {
 	return slices.DeleteFunc(slices.Clone(list), func(f Fault) bool { return f.Warning })
 }
@@ -73,7 +78,7 @@ func TestDraftIsPublished(t *testing.T) {
 	if len(blocking(list)) > 0 || len(list) != 2 || !strings.Contains(list[0].Reason, "«menu_t1»") || !strings.Contains(list[1].Reason, "Nessun operatore") {
 		t.Errorf("the faults of a good draft: %+v", list)
 	}
-	published, err := d.Publish(ctx, id, 1, d.bruno, monday)
+	published, err := d.Publish(ctx, id, 1, d.bruno, monday, untouched)
 	must(t, err)
 	if !published.InForce || published.Version != 1 || published.MadeBy.Name != "anna" || published.PublishedBy.Name != "bruno" || !published.ValidFrom.Equal(monday) {
 		t.Errorf("published: %+v", published)
@@ -100,7 +105,7 @@ func TestDraftIsPublished(t *testing.T) {
 	tomorrow := monday.Add(24 * time.Hour)
 	draft, err := d.PutDraft(ctx, id, Draft{Settings: next, ValidFrom: &tomorrow}, d.anna, monday.Add(time.Hour))
 	must(t, err)
-	_, err = d.Publish(ctx, id, draft.Revision, d.anna, monday.Add(time.Hour))
+	_, err = d.Publish(ctx, id, draft.Revision, d.anna, monday.Add(time.Hour), untouched)
 	must(t, err)
 	for at, want := range map[time.Time]int64{monday: 1, tomorrow.Add(-time.Second): 1, tomorrow: 2, tomorrow.AddDate(5, 0, 0): 2} {
 		if s, err := d.ServiceAt(ctx, "848000111", at); err != nil || s.Version != want {
@@ -199,7 +204,7 @@ func TestEveryFaultIsFound(t *testing.T) {
 			t.Errorf("%s: the faults are %+v", c.name, list)
 		}
 		var faulty *FaultyError
-		if _, err := d.Publish(t.Context(), id, revision, d.anna, monday); !errors.As(err, &faulty) || asJSON(t, faulty.Faults) != asJSON(t, list) {
+		if _, err := d.Publish(t.Context(), id, revision, d.anna, monday, untouched); !errors.As(err, &faulty) || asJSON(t, faulty.Faults) != asJSON(t, list) {
 			t.Errorf("%s: publish says %v", c.name, err)
 		}
 	}
@@ -234,7 +239,7 @@ func TestCheckWarns(t *testing.T) {
 	}
 	_, err = d.db.Pool.Exec(t.Context(), `insert into user_topics (user_id, topic_id) values ($1, $2)`, d.anna, d.topics[0].ID)
 	must(t, err)
-	version, err := d.Publish(t.Context(), id, 2, d.anna, monday)
+	version, err := d.Publish(t.Context(), id, 2, d.anna, monday, untouched)
 	must(t, err)
 	if !version.ValidFrom.Equal(monday) { // the past stays as it was
 		t.Errorf("it holds from %v", version.ValidFrom)
@@ -261,7 +266,7 @@ func TestDraftsDoNotOvertakeEachOther(t *testing.T) {
 	good.Revision = 0
 	_, err = d.PutDraft(ctx, id, good, d.bruno, monday)
 	conflict("a second draft", err)
-	_, err = d.Publish(ctx, id, 1, d.bruno, monday)
+	_, err = d.Publish(ctx, id, 1, d.bruno, monday, untouched)
 	conflict("publishing what was not read", err)
 	conflict("discarding what was not read", d.Discard(ctx, id, 1, d.bruno, monday))
 	_, err = d.NewService(ctx, good, d.bruno, monday)
@@ -281,7 +286,7 @@ func TestDraftsDoNotOvertakeEachOther(t *testing.T) {
 	must(t, err)
 	_, err = d.Check(ctx, s.ID, monday)
 	conflict("checking no draft", err)
-	_, err = d.Publish(ctx, s.ID, 1, d.anna, monday)
+	_, err = d.Publish(ctx, s.ID, 1, d.anna, monday, untouched)
 	conflict("publishing no draft", err)
 	good.Settings.Numbers = []string{"800123456"}
 	_, err = d.PutDraft(ctx, s.ID, good, d.anna, monday)
@@ -315,7 +320,7 @@ func TestNumberInTwoServices(t *testing.T) {
 	later := monday.Add(48 * time.Hour)
 	_, err = d.PutDraft(ctx, first.ID, Draft{Settings: settings, ValidFrom: &later}, d.anna, monday)
 	must(t, err)
-	_, err = d.Publish(ctx, first.ID, 1, d.anna, monday)
+	_, err = d.Publish(ctx, first.ID, 1, d.anna, monday, untouched)
 	must(t, err)
 
 	settings.Numbers = []string{"848000111", "800123456"}

@@ -86,12 +86,14 @@ func (s *Service) Choice(key rune) (Topic, bool) {
 	return m.Topic, ok && m.Action != ActionState
 }
 
-// Supervisable says whether supervisors may take part in the talk of a contact, as the
-// settings say that it was answered with.
-func (b *Book) Supervisable(ctx context.Context, contact uuid.UUID) (may bool, err error) {
-	err = b.db.Pool.QueryRow(ctx, `select coalesce((v.settings ->> 'supervise_calls')::boolean, false)
+// Supervisable says whether supervisors may take part in the talk of a contact: both
+// the settings must say so that it was answered with, and those in force now.
+func (b *Book) Supervisable(ctx context.Context, contact uuid.UUID, at time.Time) (may bool, err error) {
+	err = b.db.Pool.QueryRow(ctx, `select coalesce((v.settings ->> 'supervise_calls')::boolean, false) and coalesce((
+			select (now.settings ->> 'supervise_calls')::boolean from service_versions now
+			where now.service_id = c.service_id and now.state = 'published' and now.valid_from <= @at order by now.valid_from desc, now.version desc limit 1), false)
 		from contacts c left join service_versions v on v.service_id = c.service_id and v.version = c.settings_version where c.id = @contact`,
-		pgx.StrictNamedArgs{"contact": contact}).Scan(&may)
+		pgx.StrictNamedArgs{"contact": contact, "at": at}).Scan(&may)
 	if err != nil {
 		return false, fmt.Errorf("may the talk of %s be supervised: %w", contact, found(err))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/tickets"
 )
 
@@ -30,7 +31,9 @@ func (s *Server) servicesAPI(a *operations) {
 		})
 	provide(a, operation{at: "POST /services/{id}/publish", id: "publishDraft", does: "Publishes the draft from its date, or at once; 422 with the faults while any stand.", by: supervisors, scope: Manage},
 		func(ctx context.Context, me User, in *publishInput) (*tickets.Version, error) {
-			return s.Book.Publish(ctx, in.ID, in.Body.Revision, me.ID, s.Now())
+			return s.Book.Publish(ctx, in.ID, in.Body.Revision, me.ID, s.Now(), func(ctx context.Context, tx *db.Tx) error {
+				return s.Queue.Unsupervised(ctx, tx, in.ID, s.Now())
+			})
 		})
 
 	provide(a, operation{at: "GET /emergency", id: "getEmergency", does: "The announcement that every caller hears instead of a menu."},

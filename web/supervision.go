@@ -53,7 +53,7 @@ func (s *Server) postSupervision(ctx context.Context, me User, in *supervisionIn
 	if seat.Doing != queue.Talking {
 		return nothing{}, problemf(http.StatusConflict, "%s non è in conversazione.", u.DisplayName)
 	}
-	may, err := s.Book.Supervisable(ctx, seat.Contact.UUID)
+	may, err := s.Book.Supervisable(ctx, seat.Contact.UUID, s.Now())
 	switch {
 	case err != nil:
 		return nothing{}, err
