@@ -127,6 +127,11 @@ func (s *server) inquest(c *rawCall, phones *rawPhones) string {
 	}
 	rest(tracesLater)
 	for _, r := range s.contacts(c.id) {
+		for line := range strings.Lines(s.log.String()) {
+			if strings.Contains(line, r.ID.String()) || strings.Contains(line, c.id) {
+				fmt.Fprint(&b, line)
+			}
+		}
 		for _, l := range r.Journal {
 			fmt.Fprintln(&b, l.At.Format("15:04:05.000"), l.Kind, l.Data)
 		}
