@@ -31,6 +31,7 @@ const (
 	endingWait   = 10 * time.Second // writing how a call ended may take this long after the caller has gone
 	drainRetry   = 30 * time.Second // Retry-After while the server closes: a restart takes less
 	leaveWait    = 2 * time.Second  // giving the place back: the caller may be there and hear nothing meanwhile
+	enterLongest = 15 * time.Second // music for who has chosen, while they cannot be given a place: longer than a database restarts or changes over
 	awayRetry    = time.Second      // a waiting caller's search tries the database again this often
 	awayAsks     = 30 * time.Second // no search takes so long to learn that it is away: a match has ten seconds, and one may be before it
 	awayLongest  = 90 * time.Second // and gives up after this: the caller may then leave a message
@@ -132,6 +133,7 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 	if err := call.Answer(ctx); err != nil {
 		return unanswered(ctx, err)
 	}
+	unknown := c.Deferred // as it came; what the database misses from now on can be made good
 	d.note(ctx, c, tickets.Step{Kind: journal.Answered, At: time.Now()})
 	if mobileRefused(c) { // before the announcement: who may not call at all is told so
 		return d.refuseMobile(ctx, call)
@@ -139,7 +141,7 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 	if e := d.emergency(ctx, call); e.Active {
 		return d.announce(ctx, call, c, e)
 	}
-	if c.Deferred {
+	if unknown {
 		return d.courtesy(ctx, call, c)
 	}
 	if open, reopens := c.Service.Open(call.Arrived()); !open {
@@ -162,7 +164,7 @@ func (d *Desk) converse(ctx context.Context, call Call, c *tickets.Contact) (tic
 	if err != nil {
 		return hungUp(ctx, tickets.AbandonedIVR, err)
 	}
-	ticket, place, err := d.enter(ctx, c, matter, request)
+	ticket, place, err := d.enters(ctx, call, c, matter, request)
 	if err != nil {
 		return d.sorry(ctx, call, c, tickets.AbandonedIVR, err)
 	}
@@ -313,6 +315,28 @@ func (d *Desk) again(ctx context.Context, call Call, c *tickets.Contact, item ti
 	}
 	return request, call.Play(ctx, d.Prompts.Clip(prompts.CallJoined))
 }
+
+// enters is enter for callers who are not to lose their turn because the database was
+// away, or slow, for a moment, or we stood still ourselves: they hear music until what
+// was kept for it is written, and then it is done again, whatever came of it before.
+func (d *Desk) enters(ctx context.Context, call Call, c *tickets.Contact, m tickets.Matter, request *tickets.Ticket) (ticket *tickets.Ticket, place *queue.Place, err error) {
+	if ticket, place, err = d.enter(ctx, c, m, request); !missed(err) || ctx.Err() != nil {
+		return ticket, place, err
+	}
+	m.Chosen = time.Time{} // it is noted
+	limited, cancel := context.WithTimeout(ctx, enterLongest)
+	defer cancel()
+	_ = call.While(limited, d.Prompts.Clip(prompts.Music), func(ctx context.Context) error { // whoever hangs up is heard of below
+		for missed(err) && d.Tickets.Settled(ctx, c) {
+			ticket, place, err = d.enter(ctx, c, m, request)
+		}
+		return nil
+	})
+	return ticket, place, err
+}
+
+// missed tells whether the database was not there for something.
+func missed(err error) bool { return db.Away(err) || errors.Is(err, tickets.ErrDeferred) }
 
 // enter takes the caller's place and opens the ticket, unless the call has one
 // already or belongs to an open request, in one transaction: there is no instant

@@ -191,9 +191,13 @@ func (p *Place) LeaveFor(ctx context.Context, reason string, at time.Time) error
 	return p.q.leave(ctx, p.contact, reason, at)
 }
 
-// Leave is Place.Leave for who has only the contact: a fact from the spool,
-// after the database was away.
+// Leave is Place.Leave for who has only the contact: a fact from the spool, after
+// the database was away. A COMMIT whose answer was lost may be under way still: the
+// transaction by which a place is taken holds the contact, so it is waited for.
 func (q *Queue) Leave(ctx context.Context, contact uuid.UUID, at time.Time) error {
+	if _, err := q.db.Pool.Exec(ctx, `select from contacts where id = @contact for share`, args{"contact": contact}); err != nil {
+		return fmt.Errorf("leave the queue: %w", err)
+	}
 	return q.leave(ctx, contact, "", at)
 }
 

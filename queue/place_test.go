@@ -84,6 +84,35 @@ func TestLeave(t *testing.T) {
 	}
 }
 
+// TestLeaveWaitsForWhatIsUnderWay: a place whose COMMIT was asked for, and not answered
+// in time, comes into being after its caller has gone elsewhere, and is left all the same.
+func TestLeaveWaitsForWhatIsUnderWay(t *testing.T) {
+	d := newDesk(t)
+	contact, topic := d.call(after(0)), d.topic("software")
+	taken, commit, committed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		committed <- d.db.Tx(background, func(tx *db.Tx) error {
+			if _, err := tx.Exec(background, `select from contacts where id = $1 for update`, contact); err != nil {
+				return err
+			}
+			_, err := d.Join(background, tx, Entry{Contact: contact, Topic: topic, Urgency: 2, T0: after(0), At: after(1)})
+			close(taken)
+			<-commit
+			return err
+		})
+	}()
+	<-taken
+	left := make(chan error, 1)
+	go func() { left <- d.Leave(background, contact, after(2)) }()
+	for waits := false; !waits && len(left) == 0; {
+		d.ok(d.db.Pool.QueryRow(background, `select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')`).Scan(&waits))
+	}
+	close(commit)
+	d.ok(<-committed)
+	d.ok(<-left)
+	d.told(journal.ContactStream(contact), "waiting", "left")
+}
+
 // TestWait is a caller's wait from the empty room to the operator, in a bubble:
 // if Wait polled, an hour of it would not pass in an instant, and if it missed a
 // wake-up it would not end.

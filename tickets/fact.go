@@ -55,6 +55,19 @@ func (b *Book) write(ctx context.Context, c *Contact, f fact) error {
 	return nil
 }
 
+// Settled waits until everything that was kept for the database is written, what
+// concerns this contact among it, which then goes on as if it had never been away;
+// false: ctx has ended before.
+func (b *Book) Settled(ctx context.Context, c *Contact) bool {
+	for again(ctx) {
+		if b.later == nil || !b.later.Pending() {
+			c.Deferred = false
+			return true
+		}
+	}
+	return false
+}
+
 // again waits a moment before the next try; false when there is no time for one.
 func again(ctx context.Context) bool {
 	select {
