@@ -28,13 +28,13 @@ import (
 )
 
 const (
-	udpReadBuffer = 4 << 20               // octets: without it bursts are lost at 1000 calls/s (TELEPHONY 1.4)
-	maxCalls      = 2000                  // alive at once; far beyond what the desk's relay carries
-	stopLongest   = 10 * time.Second      // what may be left of handlers and BYEs at the end
-	byeLongest    = 1 * time.Second       // an answer to our BYE, while stopping
-	lastWords     = 20 * time.Millisecond // what was read before is on its way to its handler
-	tombstone     = 32 * time.Second      // 64·T1: retransmissions of a BYE find the dialog that long
-	dialLongest   = 3 * time.Second       // to open a TCP connection to a telephone
+	udpReadBuffer = 4 << 20                // octets: without it bursts are lost at 1000 calls/s (TELEPHONY 1.4)
+	maxCalls      = 2000                   // alive at once; far beyond what the desk's relay carries
+	stopLongest   = 10 * time.Second       // what may be left of handlers and BYEs at the end
+	byeLongest    = 1 * time.Second        // an answer to our BYE, while stopping
+	lastWords     = 20 * time.Millisecond  // what was read before is on its way to its handler
+	tryingAfter   = 150 * time.Millisecond // who is not answered by then is told that we are at it
+	dialLongest   = 3 * time.Second        // to open a TCP connection to a telephone
 )
 
 func init() {
@@ -206,6 +206,9 @@ type Agent struct {
 	requests map[string]string // by requestID, the key of its invitation
 	cancels  map[string]time.Time
 	dialogs  map[string]*Call
+	past     map[string]*past
+	buried   []burial    // in the order of their time
+	digger   *time.Timer // nil: nothing was buried yet
 	calls    map[*Call]struct{}
 	lines    map[string]int // of each trunk, how many are in use
 	changed  chan struct{}  // closed and made anew when a call ends
@@ -258,7 +261,7 @@ func New(c Config) (*Agent, error) {
 		grumbles: grumbles{last: map[string]time.Time{}, less: map[string]int{}},
 		conns:    map[netip.AddrPort]*streamEdge{},
 		invites:  map[string]*invitation{}, requests: map[string]string{}, cancels: map[string]time.Time{},
-		dialogs: map[string]*Call{}, calls: map[*Call]struct{}{}, lines: map[string]int{}, changed: make(chan struct{}),
+		dialogs: map[string]*Call{}, past: map[string]*past{}, calls: map[*Call]struct{}{}, lines: map[string]int{}, changed: make(chan struct{}),
 	}
 	a.ladders = ladders{a: a, wanted: c.Traced != nil, open: map[string]*ladder{}}
 	_, _ = rand.Read(a.secret[:]) // never fails
@@ -283,7 +286,6 @@ func New(c Config) (*Agent, error) {
 	a.ua = ua
 	a.server.OnInvite(a.guard(a.onInvite))
 	a.server.OnAck(a.guard(func(*sip.Request, sip.ServerTransaction) {})) // of a refusal: the transaction's matter
-	a.server.OnBye(a.guard(a.onBye))
 	a.server.OnUpdate(a.guard(a.onUpdate))
 	a.server.OnPrack(a.guard(a.onPrack))
 	a.server.OnInfo(a.guard(a.onInfo))
@@ -611,15 +613,6 @@ func (a *Agent) enrol(c *Call) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.dialogs[c.dlg.callID+"|"+c.dlg.localTag] = c
-}
-
-// bury forgets a dialog once no retransmission of its last requests can come.
-func (a *Agent) bury(c *Call) {
-	time.AfterFunc(tombstone, func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		delete(a.dialogs, c.dlg.callID+"|"+c.dlg.localTag)
-	})
 }
 
 // trunkOf finds the trunk of an address.

@@ -55,7 +55,8 @@ type Call struct {
 	mu       sync.Mutex // guards what follows
 	state    state
 	req      *sip.Request          // the INVITE that came in
-	tx       sip.ServerTransaction // its transaction
+	tx       sip.ServerTransaction // its transaction; over with a 2xx
+	key      string                // of that INVITE among a.invites
 	local    local
 	stream   *media.Stream
 	format   media.Format
@@ -63,6 +64,7 @@ type Call struct {
 	waiting  *waiting      // a 2xx of ours that is not acknowledged yet
 	accepted uint32        // CSeq of the INVITE that we accepted last
 	saidBye  bool          // they did
+	byeSeq   uint32        // its number
 	inviting bool          // an INVITE of theirs is being dealt with
 	offering bool          // a re-INVITE of ours is on its way
 	session  session
@@ -177,15 +179,19 @@ func (c *Call) Answer(ctx context.Context) error {
 	ok := c.accept(c.req, body)
 	c.waiting, c.accepted, c.state = w, w.seq, answered
 	c.a.enrol(c)
-	err = c.tx.Respond(ok)
-	tx := c.tx
+	// A 2xx is the call's and not the transaction's (RFC 3261 §13.3.1.4): we repeat it, and let
+	// the INVITE fall if it is repeated, so nothing of the transaction need stay for 64·T1.
+	c.a.answered(c.key)
+	conn := c.tx.(*sip.ServerTx).Connection()
+	err = conn.WriteMsg(ok)
 	c.mu.Unlock()
+	c.tx.Terminate()
 	if err != nil {
 		c.finish(fmt.Errorf("%w: the answer could not be sent", ErrHungUp), false)
 		return c.gone()
 	}
 	stream.WhenLost(func() { c.a.later(c.lost) })
-	r := newResending(tx, ok, w)
+	r := newResending(func() error { return conn.WriteMsg(ok) }, w)
 	if !r.run(c, ctx.Done(), c.ctx.Done()) {
 		c.a.later(func() { r.run(c, nil, nil) })
 	}
@@ -310,17 +316,16 @@ func (c *Call) response(req *sip.Request, status int, body []byte) *sip.Response
 // up to T2, for 64·T1), then gives the call up with a BYE. Also when we have hung
 // up meanwhile: until then the far side knows of no call that a BYE could end.
 type resending struct {
-	tx       sip.ServerTransaction
-	ok       *sip.Response
+	again    func() error
 	w        *waiting
 	interval time.Duration
 	next     time.Time // when it is to be repeated
 	deadline time.Time
 }
 
-func newResending(tx sip.ServerTransaction, ok *sip.Response, w *waiting) *resending {
+func newResending(again func() error, w *waiting) *resending {
 	now := time.Now()
-	return &resending{tx: tx, ok: ok, w: w, interval: sip.T1, next: now.Add(sip.T1), deadline: now.Add(64 * sip.T1)}
+	return &resending{again: again, w: w, interval: sip.T1, next: now.Add(sip.T1), deadline: now.Add(64 * sip.T1)}
 }
 
 // run repeats until there is no need any more; false: this or that came first, and
@@ -340,7 +345,7 @@ func (r *resending) run(c *Call, this, that <-chan struct{}) bool {
 		case <-again.C:
 			now := time.Now()
 			if now.Before(r.deadline) {
-				_ = r.tx.Respond(r.ok)
+				_ = r.again()
 				r.interval = min(2*r.interval, sip.T2)
 				r.next = now.Add(min(r.interval, r.deadline.Sub(now)))
 				again.Reset(r.next.Sub(now))
@@ -468,7 +473,7 @@ func (c *Call) canceled() {
 // forgetEarly buries the dialog of a call that was never answered. c.mu is held.
 func (c *Call) forgetEarly() {
 	if c.early {
-		c.a.bury(c)
+		c.a.bury(c, false)
 	}
 }
 
@@ -514,7 +519,7 @@ func (c *Call) finish(cause error, sayBye bool) {
 	if stream != nil {
 		stream.Close()
 	}
-	c.a.bury(c)
+	c.a.bury(c, c.tx != nil && (w == nil || !sayBye))
 	if c.tx == nil {
 		c.a.remove(c) // a call that came in is removed when its handler returns
 	}

@@ -92,24 +92,34 @@ func (d *dialog) confirm(res *sip.Response) {
 	}
 }
 
-// accepts checks the number and the tag of a request inside the dialog. A target
-// refresh takes over the new Contact (RFC 3261 §12.2.2).
+// accepts is counts for a request that may be a target refresh: it takes over the new
+// Contact (RFC 3261 §12.2.2).
 func (d *dialog) accepts(req *sip.Request, f flow) int {
+	if status := d.counts(rawParam(req.From().Params, "tag"), req.CSeq().SeqNo, f); status != 0 {
+		return status
+	}
+	if req.Method == sip.INVITE || req.Method == sip.UPDATE {
+		if c := req.Contact(); c != nil && !c.Address.Wildcard {
+			d.mu.Lock()
+			d.target = *c.Address.Clone()
+			d.mu.Unlock()
+		}
+	}
+	return 0
+}
+
+// counts checks the tag and the number of a request inside the dialog; 0: it is the next.
+func (d *dialog) counts(theirs string, seq uint32, f flow) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	// What began in secret goes on so: an answer may hold a key of the sound.
-	if rawParam(req.From().Params, "tag") != d.remoteTag || d.flow.tls && !f.tls {
+	if theirs != d.remoteTag || d.flow.tls && !f.tls {
 		return sip.StatusCallTransactionDoesNotExists
 	}
-	if n := req.CSeq().SeqNo; n <= d.remoteSeq && d.remoteSeq != 0 {
+	if seq <= d.remoteSeq && d.remoteSeq != 0 {
 		return sip.StatusInternalServerError // RFC 3261 §12.2.2: out of order
 	}
-	d.remoteSeq = req.CSeq().SeqNo
-	if req.Method == sip.INVITE || req.Method == sip.UPDATE {
-		if c := req.Contact(); c != nil && !c.Address.Wildcard {
-			d.target = *c.Address.Clone()
-		}
-	}
+	d.remoteSeq = seq
 	if !f.tcp && !d.flow.tcp {
 		f = d.a.udpFlow(d.flow.local, f.remote) // from the socket that they know
 	}
@@ -131,12 +141,16 @@ func (a *Agent) belongs(c *Call, ip netip.Addr) bool {
 	if c.knows(ip) {
 		return true
 	}
-	name := c.trunk
 	if c.far.End == EndCarrier {
-		name = c.far.Name
+		return a.isOf(ip, c.far.Name)
 	}
+	return a.isOf(ip, c.trunk)
+}
+
+// isOf tells whether an address is a trunk's.
+func (a *Agent) isOf(ip netip.Addr, trunk string) bool {
 	is, trusted := a.trunkOf(ip)
-	return trusted && is == name
+	return trusted && is == trunk
 }
 
 // moved lets a telephone that has signed in from another address go on with its calls

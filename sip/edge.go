@@ -497,6 +497,7 @@ type invitation struct {
 	node     bool   // another node's: a telephone of ours is to be rung
 	claimed  bool
 	canceled bool
+	settled  bool   // answered with a 2xx: its transaction is over, and it is known until its call is forgotten
 	onCancel func() // set by the call
 }
 
@@ -529,11 +530,8 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		return false
 	}
 	trunk, trusted := a.trunkOf(f.remote.Addr())
-	call := a.dialog(m.get("call-id"), tag(m.get("to")))
-	if call != nil && (!a.belongs(call, f.remote.Addr()) || !call.dlg.isWith(tag(m.get("from")))) {
-		call = nil // as if it were not there
-	}
-	if !trusted && call == nil && !a.isPeer(f.remote.Addr()) {
+	call, past := a.meant(f, m)
+	if !trusted && call == nil && past == nil && !a.isPeer(f.remote.Addr()) {
 		if isScanner(m.get("user-agent")) || !a.limits.take(f.remote.Addr(), time.Now()) {
 			return false // TELEPHONY trap 17: no answer at all
 		}
@@ -552,7 +550,14 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		a.reject(f, m, fault)
 		return false
 	}
-	if method == "ACK" && call != nil && call.onAck(m) { // the call's own: nobody else reads it
+	switch { // the call's own matters, of which nobody else need know: it is not parsed for sipgo
+	case method == "ACK" && (call != nil && call.onAck(m) || past != nil && past.onAck(m)):
+		return false
+	case method == "BYE" && call != nil:
+		a.later(func() { a.onBye(f, m, call) })
+		return false
+	case method == "BYE" && past != nil:
+		a.onLateBye(f, m, past)
 		return false
 	}
 	if msg, err := parse(a.parser, data); err != nil || !complete(msg) {
@@ -588,7 +593,7 @@ func (a *Agent) inspect(f flow, data []byte) (pass bool) {
 		return false
 	}
 	if method == "INVITE" {
-		a.note(f, m, trunk, "", false) // its ACK, when it is refused, must find its way
+		a.note(f, inviteKey(f, m), requestID(m), trunk, "", false) // its ACK, when it is refused, must find its way
 	}
 	return true
 }
@@ -650,6 +655,10 @@ func (a *Agent) refused(f flow, m *raw) bool {
 
 // inspectInvite decides about the INVITE of a new call.
 func (a *Agent) inspectInvite(f flow, m *raw, uri, trunk string, trusted bool, data []byte) bool {
+	key := inviteKey(f, m)
+	if a.isSettled(key) {
+		return false // RFC 6026 §7.1: one that comes again after its 200, which the call itself repeats
+	}
 	node := m.count(strings.ToLower(nodeHeader)) > 0
 	if node && !a.fromNode(f, m, uri, time.Now()) {
 		a.grumble("a call that is no other node's was refused", f.remote, "")
@@ -695,7 +704,8 @@ func (a *Agent) inspectInvite(f flow, m *raw, uri, trunk string, trusted bool, d
 		a.reject(f, m, bad("neither branch nor tag")) // no transaction can be made of it
 		return false
 	}
-	if !node && (a.circled(m) || a.merged(f, m)) { // of nodes, relayed knows which are new
+	id := requestID(m)
+	if !node && (a.circled(m) || a.merged(key, id)) { // of nodes, relayed knows which are new
 		a.grumble("a call that is here already was refused", f.remote, "")
 		a.reply(f, m, sip.StatusLoopDetected, reasonOf(sip.StatusLoopDetected))
 		return false
@@ -703,7 +713,7 @@ func (a *Agent) inspectInvite(f flow, m *raw, uri, trunk string, trusted bool, d
 	if phone == "" {
 		a.trace(f, m, trunk, node, data)
 	}
-	a.note(f, m, trunk, phone, node)
+	a.note(f, key, id, trunk, phone, node)
 	return true
 }
 
@@ -723,14 +733,14 @@ func (a *Agent) trace(f flow, m *raw, trunk string, node bool, data []byte) {
 }
 
 // note remembers an INVITE by its branch, before sipgo makes a goroutine of it.
-func (a *Agent) note(f flow, m *raw, trunk, phone string, node bool) {
-	key, now := inviteKey(f, m), time.Now()
+func (a *Agent) note(f flow, key, id, trunk, phone string, node bool) {
+	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.invites[key] != nil {
 		return // a retransmission
 	}
-	inv := &invitation{at: now, id: requestID(m), flow: f, trunk: trunk, phone: phone, node: node}
+	inv := &invitation{at: now, id: id, flow: f, trunk: trunk, phone: phone, node: node}
 	if at, ok := a.cancels[key]; ok && now.Sub(at) < cancelsKept {
 		inv.canceled = true
 		delete(a.cancels, key)
@@ -778,10 +788,31 @@ func (a *Agent) saysPhone(key string) string {
 	return ""
 }
 
-func (a *Agent) forget(key string) {
+// answered is what a 2xx means for an INVITE: nobody can cancel it any more, and if it comes
+// again it is to be let fall.
+func (a *Agent) answered(key string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.drop(key)
+	if inv := a.invites[key]; inv != nil {
+		inv.settled, inv.onCancel = true, nil
+	}
+}
+
+func (a *Agent) isSettled(key string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	inv := a.invites[key]
+	return inv != nil && inv.settled
+}
+
+// unclaim forgets an INVITE whose transaction is over, unless it was answered: then it goes
+// with its call.
+func (a *Agent) unclaim(key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if inv := a.invites[key]; inv != nil && !inv.settled {
+		a.drop(key)
+	}
 }
 
 // onCancel answers a CANCEL (RFC 3261 §9.2) and tells the call. One that
@@ -821,13 +852,12 @@ func (a *Agent) onCancel(f flow, m *raw) {
 func inviteKey(f flow, m *raw) string {
 	branch, sentBy, port, _ := viaTop(m.get("via"))
 	sentBy, _, _ = strings.Cut(strings.ToLower(sentBy), ":")
-	sentBy += ":" + strconv.Itoa(port)
 	if rest, ok := strings.CutPrefix(branch, sip.RFC3261BranchMagicCookie); ok && rest != "" {
-		return f.remote.Addr().String() + "|" + branch + "|" + sentBy
+		return f.remote.Addr().String() + "|" + branch + "|" + sentBy + ":" + strconv.Itoa(port)
 	}
 	// RFC 4475 §3.2.1: a bare cookie says nothing.
 	n, _, _ := m.cseq()
-	return fmt.Sprintf("%s|%s|%s|%d|%s", f.remote.Addr(), m.get("call-id"), tag(m.get("from")), n, sentBy)
+	return fmt.Sprintf("%s|%s|%s|%d|%s:%d", f.remote.Addr(), m.get("call-id"), tag(m.get("from")), n, sentBy, port)
 }
 
 // reject answers what is wrong with a request and says so, not too often.

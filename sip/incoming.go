@@ -17,7 +17,10 @@ import (
 func (a *Agent) onInvite(req *sip.Request, tx sip.ServerTransaction) {
 	f := a.flowOf(req)
 	key := inviteKey(f, named(req))
-	tx.OnTerminate(func(string, error) { a.forget(key) })
+	if a.isSettled(key) {
+		return // it came again, and was read, while its call was answered
+	}
+	tx.OnTerminate(func(string, error) { a.unclaim(key) })
 	if rawParam(req.To().Params, "tag") != "" {
 		a.onReinvite(req, tx, f, key)
 		return
@@ -54,7 +57,7 @@ func (a *Agent) flowOf(req *sip.Request) flow {
 
 // onCall makes a call of an INVITE and lets Handle conduct it.
 func (a *Agent) onCall(req *sip.Request, tx sip.ServerTransaction, f flow, key string) {
-	c := &Call{a: a, arrived: time.Now(), identity: identify(req), req: req, tx: tx, laws: defaultLaws}
+	c := &Call{a: a, arrived: time.Now(), identity: identify(req), req: req, tx: tx, key: key, laws: defaultLaws}
 	if phone := a.saysPhone(key); phone != "" {
 		c.phone, c.far = true, Way{End: EndTelephone, Name: phone}
 	}
@@ -81,11 +84,7 @@ func (a *Agent) onCall(req *sip.Request, tx sip.ServerTransaction, f flow, key s
 		c.srtp = a.cfg.Trunks[i].SRTP
 	}
 	c.beyond = !a.line(c, c.trunk)
-	c.mu.Lock()
-	if c.state == ringing {
-		_ = tx.Respond(c.response(req, sip.StatusTrying, nil))
-	}
-	c.mu.Unlock()
+	defer time.AfterFunc(tryingAfter, c.trying).Stop()
 	if c.Err() != nil {
 		a.log.Info("sip: cancelled before it arrived", "call", c.ID())
 	}
@@ -99,6 +98,16 @@ func (a *Agent) onCall(req *sip.Request, tx sip.ServerTransaction, f flow, key s
 		return
 	}
 	a.cfg.Handle(c.ctx, c)
+}
+
+// trying says that we are at it, to a caller who has heard nothing for a while. RFC 3261
+// §17.2.1 asks for it unless an answer follows within 200 ms, and hardly a call waits so long.
+func (c *Call) trying() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == ringing && !c.early {
+		_ = c.tx.Respond(c.response(c.req, sip.StatusTrying, nil))
+	}
 }
 
 // end is what happens when the handler has returned, or stumbled: nobody stays
@@ -172,7 +181,7 @@ func (a *Agent) onReinvite(req *sip.Request, tx sip.ServerTransaction, f flow, k
 	if err != nil {
 		return
 	}
-	newResending(tx, ok, w).run(c, nil, nil)
+	newResending(func() error { return tx.Respond(ok) }, w).run(c, nil, nil)
 	if late := len(sessionBody(header(req, "content-type", "c"), req.Body())) == 0; late && isDone(w.done) {
 		if err := c.takeAnswer(w); err != nil { // the session stays as it was
 			a.log.Debug("sip: an answer in an ACK that changes nothing", "call", c.ID(), "error", err)
@@ -221,8 +230,7 @@ func (a *Agent) inDialog(req *sip.Request, tx sip.ServerTransaction) *Call {
 		return nil
 	}
 	c.mu.Lock()
-	// After the end only a BYE that crossed ours still belongs to the dialog.
-	gone := c.state == over && (req.Method != sip.BYE || c.saidBye)
+	gone := c.state == over // what may come then is a BYE (onBye)
 	c.mu.Unlock()
 	if gone {
 		a.respond(req, tx, sip.StatusCallTransactionDoesNotExists)
@@ -249,21 +257,34 @@ func (c *Call) dialogOf(req *sip.Request) *dialog {
 	return c.dlg
 }
 
-// onBye ends a call. Both sides may say BYE at once: each gets its 200 (trap 19).
-func (a *Agent) onBye(req *sip.Request, tx sip.ServerTransaction) {
-	c := a.inDialog(req, tx)
-	if c == nil {
+// onBye ends a call. Both sides may say BYE at once: each gets its 200 (trap 19). It needs no
+// transaction: one that comes again gets the same answer (RFC 3261 §8.2.7).
+func (a *Agent) onBye(f flow, m *raw, c *Call) {
+	seq, _, _ := m.cseq()
+	c.mu.Lock()
+	gone, again := c.state == over && c.saidBye, c.saidBye && c.byeSeq == seq
+	c.mu.Unlock()
+	status := sip.StatusOK
+	switch {
+	case again:
+	case gone:
+		status = sip.StatusCallTransactionDoesNotExists
+	default:
+		status = c.dlg.counts(tag(m.get("from")), seq, f)
+	}
+	if status != 0 {
+		a.reply(f, m, status, reasonOf(status))
 		return
 	}
 	c.mu.Lock()
-	c.saidBye = true
+	c.saidBye, c.byeSeq = true, seq
 	unanswered := c.state == ringing && c.tx != nil
 	c.mu.Unlock()
 	if unanswered { // RFC 3261 §15.1.2: of a dialog that a 180 made known
 		c.canceled()
 	}
 	c.finish(ErrHungUp, false) // first: whoever reads our 200 finds no dialog any more
-	a.respond(req, tx, sip.StatusOK)
+	a.reply(f, m, sip.StatusOK, reasonOf(sip.StatusOK))
 }
 
 // onUpdate refreshes a session, or renegotiates it without an ACK (RFC 3311).

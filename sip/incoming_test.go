@@ -251,6 +251,67 @@ func TestARepeatedInviteIsOneCall(t *testing.T) {
 		if n := h.a.Calls(); n != 1 {
 			h.t.Errorf("%d calls", n)
 		}
+		p.send(m)
+		p.nothing(700 * time.Millisecond) // RFC 6026 §7.1
+		tag := p.toTag
+		p.bye()
+		p.toTag = ""
+		p.send(m)
+		p.nothing(700 * time.Millisecond)
+		if n := h.a.Calls(); n != 0 {
+			h.t.Errorf("%d calls after the end, of %s", n, tag)
+		}
+	})
+}
+
+// TestNothingIsLeftOfACall, when none of its requests can come again.
+func TestNothingIsLeftOfACall(t *testing.T) {
+	bubble(t, waitAnswer, func(h *house) {
+		for range 3 {
+			p := h.peer(trunkIP)
+			p.answered()
+			p.bye()
+			p.nothing(10 * time.Second)
+		}
+		p := h.peer(trunkIP)
+		p.invite("", p.offer(""))
+		p.toTag = tagOf(p.expect("SIP/2.0 200"), "To")
+		p.seq++
+		p.send(p.request("BYE", randomText(), "", ""))
+		p.expect("SIP/2.0 200")
+		p.nothing(tombstone + 2*digEvery)
+		h.a.mu.Lock()
+		defer h.a.mu.Unlock()
+		if n := len(h.a.dialogs) + len(h.a.past) + len(h.a.buried) + len(h.a.invites) + len(h.a.requests); n != 0 {
+			h.t.Errorf("%d dialogs, %d past, %d buried, %d INVITEs, %d of requests", len(h.a.dialogs), len(h.a.past), len(h.a.buried), len(h.a.invites), len(h.a.requests))
+		}
+	})
+}
+
+// TestTrying: who waits longer than a moment is told that we are at it, once (RFC 3261 §17.2.1).
+func TestTrying(t *testing.T) {
+	bubble(t, ring, func(h *house) {
+		p := h.peer(trunkIP)
+		began := time.Now()
+		branch := p.invite("", p.offer(""))
+		if m := p.within(time.Second); !strings.HasPrefix(m, "SIP/2.0 100") || time.Since(began) != tryingAfter || tagOf(m, "To") == "" {
+			h.t.Errorf("after %s: %q", time.Since(began), m)
+		}
+		p.nothing(time.Second)
+		p.send(p.request("CANCEL", branch, "", ""))
+		p.expect("SIP/2.0 200")
+		p.toTag = tagOf(p.expect("SIP/2.0 487"), "To")
+		p.ack(branch, "")
+	})
+	bubble(t, waitAnswer, func(h *house) {
+		p := h.peer(trunkIP)
+		p.invite("", p.offer(""))
+		if m := p.within(time.Second); !strings.HasPrefix(m, "SIP/2.0 200") {
+			h.t.Errorf("%q", m)
+		} else {
+			p.toTag = tagOf(m, "To")
+		}
+		p.ack(randomText(), "")
 		p.bye()
 	})
 }
@@ -597,9 +658,14 @@ func TestARepeatedByeGetsItsAnswerAgain(t *testing.T) {
 		p.seq++
 		bye := p.request("BYE", randomText(), "", "")
 		p.send(bye)
-		p.expect("SIP/2.0 200")
+		first := p.expect("SIP/2.0 200")
 		p.send(bye)
-		p.expect("SIP/2.0 200")
+		if again := p.expect("SIP/2.0 200"); again != first {
+			h.t.Errorf("%q, then %q", first, again)
+		}
+		p.seq++
+		p.send(p.request("BYE", randomText(), "", ""))
+		p.expect("SIP/2.0 481") // another one
 	})
 }
 

@@ -67,7 +67,7 @@ func ways(t Trace) string {
 // TestLadder: one trace holds all ways of a call, in order, each to its end.
 func TestLadder(t *testing.T) {
 	got := tracedCall(t, "", "")
-	const want = "c>INVITE c<100 c<200 c>ACK t>INVITE t<180 t<200 t>ACK c>BYE c<200 t>BYE t<200"
+	const want = "c>INVITE c<200 c>ACK t>INVITE t<180 t<200 t>ACK c>BYE c<200 t>BYE t<200"
 	// The caller's BYE and the telephone's come of two goroutines.
 	if w := ways(got); w != want && w != strings.Replace(want, "c<200 t>BYE", "t>BYE c<200", 1) {
 		t.Errorf("the ladder is\n%s, want\n%s", w, want)

@@ -1,7 +1,7 @@
 package sip
 
 import (
-	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -32,16 +32,15 @@ func requestID(m *raw) string {
 		return ""
 	}
 	n, _, _ := m.cseq()
-	return fmt.Sprintf("%s|%s|%d", m.get("call-id"), from, n)
+	return m.get("call-id") + "|" + from + "|" + strconv.FormatUint(uint64(n), 10)
 }
 
 // merged tells whether the same INVITE is being dealt with already, by another way.
-func (a *Agent) merged(f flow, m *raw) bool {
-	id := requestID(m)
+func (a *Agent) merged(key, id string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	first, ok := a.requests[id]
-	return ok && id != "" && first != inviteKey(f, m)
+	return ok && id != "" && first != key
 }
 
 // drop forgets an INVITE. a.mu is held.

@@ -66,14 +66,20 @@ func (a *Agent) inspectRegister(f flow, m *raw) {
 	}
 	m.body = nil // the buffer is the reader's
 	a.later(func() {
-		var done signed
-		defer func() { a.signing.end(key, done) }()
-		status, reason, right, lines := a.register(f, m, time.Now())
-		if right {
-			done = signed{at: time.Now(), status: status, lines: lines}
-		}
-		a.reply(f, m, status, reason, lines...)
+		status, reason, lines := a.registers(f, m, key)
+		a.reply(f, m, status, reason, lines...) // kept already, should it come again at once
 	})
+}
+
+// registers deals with a REGISTER, and keeps what came of it.
+func (a *Agent) registers(f flow, m *raw, key string) (status int, reason string, lines []string) {
+	var done signed
+	defer func() { a.signing.end(key, done) }()
+	status, reason, right, lines := a.register(f, m, time.Now())
+	if right {
+		done = signed{at: time.Now(), status: status, lines: lines}
+	}
+	return status, reason, lines
 }
 
 // begin takes a REGISTER in; known: it is a retransmission, or one too many.
