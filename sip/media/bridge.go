@@ -26,6 +26,8 @@ func Bridge(ctx context.Context, a, b *Stream) error {
 			return fmt.Errorf("media: bridge: %w", err)
 		}
 		defer s.hurry(false)
+		s.narrow()
+		defer s.widen()
 	}
 	a.out.join(b)
 	b.out.join(a)

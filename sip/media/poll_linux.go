@@ -61,8 +61,9 @@ type poller struct {
 	stop chan struct{} // closed to end the goroutine
 	done chan struct{} // closed at its end; nil: there is none
 
-	mu       sync.Mutex // guards handlers; held while a round is handled
-	handlers map[int32]func([]byte, netip.AddrPort)
+	mu       sync.Mutex                     // guards handlers; held while a round is handled
+	handlers []func([]byte, netip.AddrPort) // by descriptor; nil: of another
+	watched  int                            // how many there are
 }
 
 // socket is a UDP socket that a poller reads.
@@ -70,6 +71,7 @@ type socket struct {
 	sockets *sockets
 	fd      int
 	addr    netip.AddrPort
+	peer    netip.AddrPort // connected to; zero: to nobody. Who writes and who connects take turns.
 
 	mu     sync.Mutex // guards what follows
 	poller *poller    // nil: none yet, or closed
@@ -171,18 +173,61 @@ func (s *socket) LocalAddr() net.Addr             { return net.UDPAddrFromAddrPo
 
 // WriteToUDPAddrPort sends a datagram; with a full buffer it fails at once.
 func (s *socket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
-	var sa address
-	sa.set(to, !s.addr.Addr().Is4())
 	if len(b) == 0 {
 		return 0, nil
 	}
-	// A raw call: it never waits, so the scheduler need not know of it.
+	if to == s.peer {
+		n, errno := s.send(b, nil)
+		if errno == syscall.ECONNREFUSED { // what came back of one before: this one was not sent yet
+			n, errno = s.send(b, nil)
+		}
+		return n, failure(errno)
+	}
+	var sa address
+	sa.set(to, !s.addr.Addr().Is4())
+	n, errno := s.send(b, &sa)
+	return n, failure(errno)
+}
+
+// send sends to an address; nil: to whom the socket is connected to. It is a raw call: it
+// never waits, so the scheduler need not know of it.
+func (s *socket) send(b []byte, to *address) (int, syscall.Errno) {
+	var at, size uintptr
+	if to != nil {
+		at, size = uintptr(unsafe.Pointer(&to.raw)), uintptr(to.size)
+	}
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
-		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, uintptr(unsafe.Pointer(&sa.raw)), uintptr(sa.size))
+		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, at, size)
 	if errno != 0 {
 		return 0, errno
 	}
-	return int(n), nil
+	return int(n), 0
+}
+
+func failure(errno syscall.Errno) error {
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// connect gives the socket one peer: the kernel lets in nobody else, and knows the way;
+// the zero address: none.
+func (s *socket) connect(to netip.AddrPort) error {
+	if to == s.peer {
+		return nil
+	}
+	var sa address
+	if to.IsValid() {
+		sa.set(to, !s.addr.Addr().Is4())
+	} else {
+		sa.raw.Family, sa.size = syscall.AF_UNSPEC, syscall.SizeofSockaddrInet6 // connect(2)
+	}
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_CONNECT, uintptr(s.fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(sa.size)); errno != 0 {
+		return os.NewSyscallError("connect", errno)
+	}
+	s.peer = to
+	return nil
 }
 
 // receive reads one datagram that is there already; syscall.EAGAIN: none is.
@@ -253,12 +298,16 @@ func (p *poller) add(fd int, handle func([]byte, netip.AddrPort)) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.handlers[int32(fd)] = handle
+	for len(p.handlers) <= fd {
+		p.handlers = append(p.handlers, nil)
+	}
+	p.handlers[fd] = handle
 	event := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}
 	if err := syscall.EpollCtl(p.epfd, syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
-		delete(p.handlers, int32(fd))
+		p.handlers[fd] = nil
 		return os.NewSyscallError("epoll_ctl", err)
 	}
+	p.watched++
 	return nil
 }
 
@@ -268,7 +317,7 @@ func (p *poller) start() error {
 		return os.NewSyscallError("epoll_create1", err)
 	}
 	p.epfd, p.stop, p.done = epfd, make(chan struct{}), make(chan struct{})
-	p.handlers = map[int32]func([]byte, netip.AddrPort){}
+	p.handlers, p.watched = nil, 0
 	go p.run(epfd, p.stop, p.done)
 	return nil
 }
@@ -280,14 +329,15 @@ func (p *poller) remove(fd int, stays bool) {
 	p.life.Lock()
 	defer p.life.Unlock()
 	p.mu.Lock()
-	_, known := p.handlers[int32(fd)]
+	known := fd < len(p.handlers) && p.handlers[fd] != nil
 	if known {
-		delete(p.handlers, int32(fd))
+		p.handlers[fd] = nil
+		p.watched--
 		if stays {
 			syscall.EpollCtl(p.epfd, syscall.EPOLL_CTL_DEL, fd, nil)
 		}
 	}
-	last := known && len(p.handlers) == 0
+	last := known && p.watched == 0
 	p.mu.Unlock()
 	if !last {
 		return

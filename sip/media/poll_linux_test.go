@@ -5,6 +5,7 @@ package media
 import (
 	"context"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -59,4 +60,67 @@ func TestSocketsHurryForBridges(t *testing.T) {
 			t.Errorf("goroutine %d lives on after the last Close", i)
 		}
 	}
+}
+
+// TestWhoTalksIsAlone: while a stream is bridged, the kernel itself lets in nobody but its
+// peer; before, after, and from a new agreement on, we look for ourselves.
+func TestWhoTalksIsAlone(t *testing.T) {
+	local := netip.MustParseAddr("127.0.0.1")
+	e := New(Config{})
+	var streams [2]*Stream
+	var phones [2]*phone
+	for i := range streams {
+		s, err := e.Open(local)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		phones[i] = newPhone(t, listenUDP, netip.AddrPortFrom(local, 0), aLawFormat())
+		s.Agree(aLawFormat(), phones[i].peer())
+		streams[i] = s
+	}
+	s, doctor := streams[0], phones[0]
+	stranger := newPhone(t, listenUDP, netip.AddrPortFrom(local, 0), aLawFormat())
+	until := func(what string, done func() bool) {
+		for end := time.Now().Add(20 * time.Second); !done(); <-time.After(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal(what)
+			}
+		}
+	}
+	alone := func() bool {
+		_, err := syscall.Getpeername(s.rtp.(*socket).fd)
+		return err == nil
+	}
+	says := func(p *phone) { p.talk(s.Addr(), 4) }
+	refused := func() uint64 { return s.Stats().Dropped["port"] }
+
+	says(doctor)
+	until("the doctor is not heard", func() bool { return s.Stats().Latched })
+	says(stranger)
+	until("nobody looks at the stranger", func() bool { return refused() == 4 })
+
+	talk, hangUp := context.WithCancel(t.Context())
+	over := make(chan error)
+	go func() { over <- Bridge(talk, streams[0], streams[1]) }()
+	until("the socket is for everybody", alone)
+	before, heard := refused(), s.Stats().In
+	says(stranger)
+	says(doctor)
+	until("the doctor is not heard in the talk", func() bool { return s.Stats().In >= heard+4 })
+	if now := refused(); now != before {
+		t.Errorf("%d packets of a stranger came in", now-before)
+	}
+
+	s.Agree(aLawFormat(), stranger.peer()) // the doctor has moved to another telephone
+	until("the new telephone is not heard", func() bool { says(stranger); return s.Stats().Latched && s.Stats().In > heard+4 })
+	until("the socket is not the new telephone's", alone)
+	hangUp()
+	<-over
+	if alone() {
+		t.Error("the socket is somebody's after the talk")
+	}
+	before = refused()
+	says(doctor)
+	until("nobody looks at who was the doctor", func() bool { return refused() > before })
 }

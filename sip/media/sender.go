@@ -91,6 +91,13 @@ type alienKey struct {
 // below.
 func (o *sender) ready() bool { return o.send && !o.closed && o.to.IsValid() }
 
+// widen opens the socket to others than the peer again.
+func (o *sender) widen() {
+	if c, ok := o.conn.(interface{ connect(netip.AddrPort) error }); ok && !o.closed {
+		_ = c.connect(netip.AddrPort{})
+	}
+}
+
 // clock is the timestamp for a packet that begins now: the wall clock, unless
 // what was sent already reaches further.
 func (o *sender) clock(at time.Duration) uint32 {

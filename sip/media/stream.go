@@ -67,6 +67,7 @@ type Stream struct {
 	gone   bool                   // it was called; the pacer's
 	ticks  int                    // the pacer's
 
+	aim     sync.Mutex // held by Agree and narrow, which decide whom the socket is for
 	life    sync.Mutex // guards paced, and that Close comes once
 	paced   bool
 	closed  chan struct{}
@@ -85,6 +86,32 @@ func (s *Stream) hurry(on bool) error {
 		return c.hurry(on)
 	}
 	return nil
+}
+
+// narrow lets nobody but the peer in by the kernel's own hand, while the stream is bridged:
+// once the latch is closed, and on the address that was agreed. The kernel then also looks
+// for the way only once. widen, and each Agree, open the socket again.
+func (s *Stream) narrow() {
+	c, ok := s.rtp.(interface{ connect(netip.AddrPort) error })
+	if !ok || !s.bridged.Load() {
+		return
+	}
+	s.aim.Lock()
+	defer s.aim.Unlock()
+	s.in.mu.Lock()
+	peer, settled := s.in.latch.named, s.in.latch.closed && s.in.latch.source == s.in.latch.named
+	s.in.mu.Unlock()
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	if settled && s.out.to == peer && !s.out.closed {
+		_ = c.connect(peer) // if it cannot be, it is as before
+	}
+}
+
+func (s *Stream) widen() {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	s.out.widen()
 }
 
 // begin makes the stream and starts the reading of its two sockets.
@@ -135,6 +162,7 @@ func (s *Stream) Addr() netip.AddrPort { return netip.AddrPortFrom(s.ip, uint16(
 // another loses no packet: see rekeyLongest.
 func (s *Stream) Agree(f Format, p Peer) {
 	sends := p.Send && reachable(p.RTP)
+	s.aim.Lock()
 	s.in.mu.Lock()
 	moved := s.in.latch.arm(p)
 	if moved || !s.in.receive {
@@ -153,6 +181,7 @@ func (s *Stream) Agree(f Format, p Peer) {
 	s.in.mu.Unlock()
 
 	s.out.mu.Lock()
+	s.out.widen()
 	if moved || f.Law != s.out.format.Law {
 		s.out.wide = wideVoice{astray: s.out.begun, lost: s.out.begun}
 	}
@@ -164,6 +193,7 @@ func (s *Stream) Agree(f Format, p Peer) {
 	s.out.fresh = s.out.fresh || sends && !s.out.send
 	s.out.send = sends
 	s.out.mu.Unlock()
+	s.aim.Unlock()
 
 	if !p.Receive || moved {
 		s.comfort.end()
@@ -225,6 +255,7 @@ func (s *Stream) receive(b []byte, src netip.AddrPort) {
 			s.out.rekey()
 		}
 		s.out.mu.Unlock()
+		s.narrow()
 	}
 	switch a.kind {
 	case kindNoise:
