@@ -49,7 +49,7 @@ type seen struct {
 	out   bool
 	cut   bool // longer than ladderMessage
 	again int  // so often repeated, octet by octet
-	data  []byte
+	data  string
 }
 
 // ladder is the signalling of one call; its ladders' mutex guards it.
@@ -162,7 +162,8 @@ func (t *ladders) release(l *ladder) {
 // wait gives a ladder away after a while. t.mu is held.
 func (t *ladders) wait(l *ladder, d time.Duration) {
 	if l.linger != nil {
-		l.linger.Stop()
+		l.linger.Reset(d)
+		return
 	}
 	l.linger = time.AfterFunc(d, func() {
 		if !t.a.begin() {
@@ -266,7 +267,7 @@ func (t *ladders) keep(l *ladder, callID string, out bool, data []byte) {
 	}
 	for _, list := range [][]seen{l.last, l.first} {
 		i := lastOf(list, s.way, out)
-		if i >= 0 && bytes.Equal(list[i].data, data) {
+		if i >= 0 && list[i].data == string(data) {
 			list[i].again++
 			return
 		}
@@ -279,7 +280,7 @@ func (t *ladders) keep(l *ladder, callID string, out bool, data []byte) {
 		l.left++
 		return
 	case len(l.first) < ladderFirst && l.octets+len(data) <= ladderCall/2 && len(l.last) == 0:
-		s.data = bytes.Clone(data)
+		s.data = string(data)
 		l.first = append(l.first, s)
 	default:
 		for len(l.last) > 0 && (len(l.last) >= ladderLast || l.octets+len(data) > ladderCall) {
@@ -287,7 +288,7 @@ func (t *ladders) keep(l *ladder, callID string, out bool, data []byte) {
 			l.last = slices.Delete(l.last, 0, 1)
 			l.left++
 		}
-		s.data = bytes.Clone(data)
+		s.data = string(data)
 		l.last = append(l.last, s)
 	}
 	t.count(l, len(data))

@@ -121,10 +121,10 @@ func TestLadderHidesWhatItMust(t *testing.T) {
 func TestMaskUser(t *testing.T) {
 	for user, want := range map[string]string{
 		"+390551234567": "+390*******67", "390551234567": "390*******67", "800000001": "80*****01", "055123": "****23", "12345": "***45",
-		"1001": "1001", "112": "112", "": "", "anonymous": "anonymous", "pronto": "pronto", "mario": "*", "+": "*", "055a1234567": "*", "+39 055": "*", "٠٥٥١٢٣٤": "*",
+		"1001": "1001", "112": "112", "": "", "anonymous": "anonymous", "pronto": "pronto", "mario": "*", "+": "*", "+1": "*", "+12": "+12", "+123": "+*23", "055a1234567": "*", "+39 055": "*", "٠٥٥١٢٣٤": "*",
 	} {
-		if got := maskUser(user); got != want {
-			t.Errorf("maskUser(%q) = %q, want %q", user, got, want)
+		if got := string(appendUser(nil, user)); got != want {
+			t.Errorf("appendUser(%q) = %q, want %q", user, got, want)
 		}
 	}
 }
@@ -165,10 +165,53 @@ func TestLadderIsBounded(t *testing.T) {
 	}
 }
 
+// TestMaskWrites: what is kept of a header, in each message in which it stands.
+func TestMaskWrites(t *testing.T) {
+	for header, want := range map[string]string{
+		"v : SIP / 2.0 / UDP first.example.com: 4000;ttl=16 ;x=y;branch=z9.1, SIP/2.0/TCP 10.0.0.1": "Via: SIP / 2.0 / UDP first.example.com: 4000;ttl=16;branch=z9.1, SIP/2.0/TCP 10.0.0.1",
+		"f: \"Mario\r\n\tRossi\" <sip:mario@[2001:DB8::1%eth0]:05061;x=1;LR?a=b>;TAG=1;y":           "From: \"*\" <sip:*@[2001:db8::1]:5061;lr?*>;tag=1",
+		"Contact: *, sip:1001@h05512345;expires=60, <http://x>":                                     "Contact: <*>, <sip:1001@h********>;expires=60, <*>",
+		"Refer-To: <sips:a@b:99999>, <tel:055123>, <tel:mario;x=y>, <sip:10.0.0.1:5060;lr>":         "Refer-To: <sips:*@b>, <tel:****23>, <tel:*>, <sip:10.0.0.1:5060;lr>",
+		"Warning: 399 127.0.0.1. \"tel:1 333/12345678 caf\u00e9 1.2.3.4.5\"":                        "Warning: 399 127.0.0.1. * ***/******** caf? 1.2.3.4.5\"",
+		"User-Agent: Linphone/5.2 1234567 b c d":                                                    "User-Agent: Linphone/5.2 ******* b",
+		"Server: a (b) c":                                                                           "Server: a",
+		"Authorization: Digest username=\"x\"":                                                      "Authorization: Digest *",
+		"Authorization: x y":                                                                        "Authorization: *",
+		"Allow: INVITE, (x) 123456":                                                                 "Allow: INVITE, ?x? ******",
+		"Call-ID: a{b}@\xff":                                                                        "Call-ID: a?b?@?",
+		"Z: y":                                                                                      "",
+	} {
+		got := new(Agent).masked(&ladder{first: []seen{{data: "BYE sip:x SIP/2.0\r\n" + header + "\r\n\r\n"}, {data: "SIP/2.0 200\r\nZ: x\r\n" + header + "\r\nZ: z\r\n\r\n"}}})
+		for _, m := range got.Messages {
+			if line := strings.Join(m.Headers, "|"); line != want {
+				t.Errorf("of %q is kept %q, want %q", header, line, want)
+			}
+		}
+		if len(got.Messages) != 2 {
+			t.Errorf("%d messages", len(got.Messages))
+		}
+	}
+}
+
+// TestMaskForgets: the room for one call is used for the next, which has other secrets.
+func TestMaskForgets(t *testing.T) {
+	const bye = "BYE sip:x SIP/2.0\r\n"
+	for range 3 {
+		one := new(Agent).masked(&ladder{first: []seen{{data: bye + "From: \"Mario\" <sip:+390559876543@x>\r\nTo: <sip:x>;tag=mario\r\nContent-Type: application/sdp\r\n\r\na=mario:x\r\n"}}})
+		two := new(Agent).masked(&ladder{first: []seen{{data: bye + "To: <sip:x>;tag=mario\r\nContent-Type: application/sdp\r\n\r\na=mario:x\r\n"}}})
+		if got := one.Messages[0]; got.Headers[1] != "To: <sip:x>;tag=*****" || got.Body[0] != "a=*****:*" {
+			t.Errorf("the first has %+v", got)
+		}
+		if got := two.Messages[0]; len(got.Headers) != 2 || got.Headers[0] != "To: <sip:x>;tag=mario" || len(got.Body) != 1 || got.Body[0] != "a=mario:*" {
+			t.Errorf("the second has %+v", got)
+		}
+	}
+}
+
 // TestMaskEnds: a key of what hides would hide itself for ever.
 func TestMaskEnds(t *testing.T) {
 	invite := "INVITE sip:+390559876543@x SIP/2.0\r\nFrom: <sip:+390559876543@x>;tag=1\r\nX: inline:****\r\n\r\n"
-	got := new(Agent).masked(&ladder{ways: []Way{{CallID: "x"}}, first: []seen{{data: []byte(invite)}}})
+	got := new(Agent).masked(&ladder{ways: []Way{{CallID: "x"}}, first: []seen{{data: invite}}})
 	if len(got.Messages) != 1 || got.Messages[0].First != "INVITE sip:+390*******43@x SIP/2.0" {
 		t.Errorf("%+v", got.Messages)
 	}
@@ -184,7 +227,7 @@ func BenchmarkMask(b *testing.B) {
 	l := &ladder{ways: []Way{{CallID: "a84b4c76e66710@192.0.2.7"}}}
 	for _, message := range []string{"INVITE sip:800000001@192.0.2.1 SIP/2.0\r\n" + head + body, "SIP/2.0 100 Trying\r\n" + head + "\r\n", "SIP/2.0 200 OK\r\n" + head + body,
 		"ACK sip:pronto@192.0.2.1 SIP/2.0\r\n" + head + "\r\n", "BYE sip:pronto@192.0.2.1 SIP/2.0\r\n" + head + "\r\n", "SIP/2.0 200 OK\r\n" + head + "\r\n"} {
-		l.first = append(l.first, seen{data: []byte(message)})
+		l.first = append(l.first, seen{data: message})
 	}
 	a := new(Agent)
 	b.ReportAllocs()
@@ -213,7 +256,7 @@ func FuzzMask(f *testing.F) {
 			data += "\r\n\r\n"
 		}
 		a := &Agent{}
-		l := &ladder{ways: []Way{{CallID: "x"}}, first: []seen{{data: []byte(data)}, {data: []byte(data[:len(data)*2/3]), cut: true}}}
+		l := &ladder{ways: []Way{{CallID: "x"}}, first: []seen{{data: data}, {data: data[:len(data)*2/3], cut: true}}}
 		trace := a.masked(l)
 		for _, m := range trace.Messages {
 			for _, line := range append(append([]string{m.First}, m.Headers...), m.Body...) {

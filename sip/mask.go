@@ -2,11 +2,12 @@ package sip
 
 import (
 	"bytes"
-	"fmt"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -21,7 +22,8 @@ const (
 	maskHeaders = 64  // of one message
 	maskLines   = 48  // of one description
 	maskValue   = 300 // octets of one value
-	maskWords   = 64  // numbers and names of one call
+	maskWords   = 64  // numbers and names of one call; a bit for each (mask.begins)
+	maskAtRest  = 128 // different lines of a call whose room is used again
 	shortNumber = 4   // digits: an extension, 112, 1500; nobody's own
 	secretLeast = 4   // letters of a name, and digits of a number, that are looked for everywhere
 	star        = "*"
@@ -53,67 +55,291 @@ type Signal struct {
 
 // masked is a ladder without what must not be kept.
 func (a *Agent) masked(l *ladder) Trace {
-	t := Trace{Node: a.cfg.Node, Begun: l.begun, Ended: l.ended, Left: l.left, Ways: slices.Clone(l.ways)}
-	k := mask{learned: map[rawHeader]bool{}, written: map[rawHeader]string{}, lines: map[string]string{}}
-	all := slices.Concat(l.first, l.last)
-	list := make([]*raw, len(all))
-	for i, s := range all {
-		if list[i] = readable(s); list[i] != nil {
-			k.learn(list[i])
+	most := len(l.first) + len(l.last)
+	t := Trace{Node: a.cfg.Node, Begun: l.begun, Ended: l.ended, Left: l.left, Ways: slices.Clone(l.ways), Messages: make([]Signal, 0, most)}
+	k := masks.Get().(*mask)
+	defer k.forget()
+	for _, way := range l.ways {
+		t.calls = append(t.calls, traceKey(way.CallID))
+		k.way(way.CallID)
+	}
+	for _, list := range [][]seen{l.first, l.last} {
+		for _, s := range list {
+			if k.message(s) {
+				t.Messages = append(t.Messages, Signal{At: s.at, Way: s.way, Out: s.out, Again: s.again, Cut: s.cut})
+			}
 		}
 	}
-	for i, s := range all {
-		if list[i] == nil {
-			continue
-		}
-		m := k.message(list[i])
-		m.At, m.Way, m.Out, m.Again, m.Cut = s.at, s.way, s.out, s.again, s.cut
-		t.Messages = append(t.Messages, m)
-	}
+	lines := k.scrubbed()
 	for i := range t.Ways {
-		t.calls = append(t.calls, traceKey(t.Ways[i].CallID))
-		t.Ways[i].CallID = k.scrub(opaque(t.Ways[i].CallID))
+		t.Ways[i].CallID = lines[i]
+	}
+	for i, e := range k.ends {
+		m := &t.Messages[i]
+		m.First, m.Headers, m.Body = lines[e.first], lines[e.first+1:e.headers:e.headers], lines[e.headers:e.body:e.body]
 	}
 	return t
 }
 
-// readable splits a message; of one that was cut the last line is not whole.
-func readable(s seen) *raw {
-	data := s.data
-	if s.cut {
-		if i := bytes.LastIndex(data, []byte("\r\n")); i >= 0 {
-			data = data[:i]
-		}
-		if !bytes.Contains(data, []byte("\r\n\r\n")) {
-			data = append(bytes.Clone(data), "\r\n\r\n"...)
-		}
-	}
-	m, _ := scan(data)
-	return m
-}
-
-// mask knows the numbers and names of one call. Most lines of a call stand in
-// several of its messages, and are looked at once.
+// mask is a call on its way to be kept. What is kept is written line by line into one
+// text, and a line that stands in several messages once. The numbers, names and keys
+// that are met meanwhile are looked for in all of it when it is complete.
 type mask struct {
-	words   []string // lower case
-	learned map[rawHeader]bool
-	written map[rawHeader]string // headers as they are kept
-	lines   map[string]string    // of a description, likewise
+	words  []string    // numbers, names and keys, lower case
+	begins [256]uint64 // which of the words begin with an octet
+
+	text      []byte
+	loose     []span          // what of the text the words are looked for in
+	lines     []span          // of the text: those of all ways and messages, in order
+	ends      []ends          // of the messages among the lines
+	written   []writtenHeader // the headers that were met
+	headers   map[string]int  // which of them it is, by how it stood
+	described map[string]span // lines of descriptions, likewise
 }
 
-// note remembers what must appear nowhere, and the words of it.
-func (k *mask) note(text string) {
-	text = lower(text)
-	for w := range strings.SplitSeq(text, star) { // what hides must not be hidden
-		k.add(w)
-		for w := range strings.FieldsFuncSeq(w, isBetweenWords) {
-			k.add(w)
+// masks are at rest: calls end one after the other, and need the same room.
+var masks = sync.Pool{New: func() any { return &mask{headers: map[string]int{}, described: map[string]span{}} }}
+
+// forget makes room for the next call. What a call of many messages took is not kept.
+func (k *mask) forget() {
+	if len(k.headers) > maskAtRest || len(k.described) > maskAtRest || cap(k.text) > ladderCall {
+		return
+	}
+	clear(k.words)
+	clear(k.written)
+	clear(k.headers)
+	clear(k.described)
+	*k = mask{words: k.words[:0], text: k.text[:0], loose: k.loose[:0], lines: k.lines[:0], ends: k.ends[:0], written: k.written[:0], headers: k.headers, described: k.described}
+	masks.Put(k)
+}
+
+// span is a part of the text; an empty one is not kept.
+type span struct{ from, to int }
+
+// ends are where in the lines a message has its first, and where its headers and its body end.
+type ends struct{ first, headers, body int }
+
+type writtenHeader struct {
+	rawHeader
+	span
+}
+
+// way writes the Call-ID of a way.
+func (k *mask) way(callID string) {
+	at := len(k.text)
+	k.text = opaques.append(k.text, callID)
+	k.loose = append(k.loose, span{at, len(k.text)})
+	k.lines = append(k.lines, span{at, len(k.text)})
+}
+
+// message writes what is kept of a message; false: it cannot be read.
+func (k *mask) message(s seen) bool {
+	text := s.data
+	if s.cut {
+		text = wholeLines(text)
+	}
+	head, body, ok := strings.Cut(text, "\r\n\r\n")
+	if !ok {
+		return false
+	}
+	first, headers, ok := startLine(head)
+	if !ok {
+		return false
+	}
+	k.learnKeys(body)
+	e := ends{first: len(k.lines)}
+	k.first(first)
+	var kind *writtenHeader // the first that says so counts
+	for line := ""; headers != ""; {
+		line, headers = nextHeader(headers)
+		h := k.header(line)
+		if kind == nil && h.name == "content-type" {
+			kind = h
+		}
+		if h.to > 0 && len(k.lines)-e.first <= maskHeaders {
+			k.lines = append(k.lines, h.span)
+		}
+	}
+	e.headers = len(k.lines)
+	if body != "" {
+		contentType := ""
+		if kind != nil {
+			contentType = kind.value
+		}
+		k.body(contentType, body)
+	}
+	e.body = len(k.lines)
+	k.ends = append(k.ends, e)
+	return true
+}
+
+// wholeLines is what was cut without its last line, which is not whole.
+func wholeLines(text string) string {
+	if i := strings.LastIndex(text, "\r\n"); i >= 0 {
+		text = text[:i]
+	}
+	if !strings.Contains(text, "\r\n\r\n") {
+		text += "\r\n\r\n"
+	}
+	return text
+}
+
+// first writes the first line. A caller by the name of a method takes none away.
+func (k *mask) first(line string) {
+	if _, uri, _, ok := (&raw{first: line}).requestLine(); ok {
+		k.learnURI(uri)
+	}
+	at := len(k.text)
+	k.text = limited(appendFirst(k.text, line), at)
+	space := bytes.IndexByte(k.text[at:], ' ')
+	if space < 0 {
+		space = len(k.text) - at
+		k.text = append(k.text, ' ')
+	}
+	space += at
+	if method := string(k.text[at:space]); method != "SIP/2.0" && !slices.Contains(methods, method) {
+		k.loose = append(k.loose, span{at, space})
+	}
+	k.loose = append(k.loose, span{space + 1, len(k.text)})
+	k.lines = append(k.lines, span{at, len(k.text)})
+}
+
+// header writes a header, unless it was met before.
+func (k *mask) header(line string) *writtenHeader {
+	if i, ok := k.headers[line]; ok {
+		return &k.written[i]
+	}
+	h := writtenHeader{rawHeader: readHeader(line)}
+	k.learnKeys(h.value)
+	if how, ok := kept[h.name]; ok {
+		h.from = len(k.text)
+		k.text = append(append(k.text, how.name...), ": "...)
+		at := len(k.text)
+		k.value(how.form, h.value)
+		k.text = limited(k.text, at)
+		h.to = len(k.text)
+		k.loose = append(k.loose, span{at, h.to})
+	}
+	k.headers[line] = len(k.written)
+	k.written = append(k.written, h)
+	return &k.written[len(k.written)-1]
+}
+
+// limited shortens what was written from at on.
+func limited(b []byte, at int) []byte {
+	if len(b)-at > maskValue {
+		return append(b[:at+maskValue], "..."...)
+	}
+	return b
+}
+
+// value writes the value of a header, and learns who stands in it.
+func (k *mask) value(how form, value string) {
+	switch how {
+	case asAddress:
+		for n := 0; value != "" && n < maxAddresses; n++ {
+			var a nameAddr
+			a, value = nextAddress(value)
+			k.learnURI(a.uri)
+			k.note(a.display)
+			k.note(unescape(a.display))
+			if n > 0 {
+				k.text = append(k.text, ", "...)
+			}
+			if a.display != "" {
+				k.text = append(k.text, `"`+star+`" `...)
+			}
+			k.text = append(k.text, '<')
+			k.text = append(appendURI(k.text, a.uri), '>')
+			k.text = appendParams(k.text, a.params)
+		}
+	case asVia:
+		k.text = appendVia(k.text, value)
+	case asWords:
+		k.text = appendWords(k.text, value)
+	case asOpaque:
+		k.text = opaques.append(k.text, value)
+	case asSentence:
+		k.text = appendSentence(k.text, value)
+	case asProduct:
+		k.text = appendProduct(k.text, value)
+	case asScheme: // never a name, a nonce or an answer
+		scheme, _, _ := strings.Cut(strings.TrimSpace(value), " ")
+		switch lower(scheme) {
+		case "digest", "basic", "bearer":
+			k.text = append(append(k.text, scheme...), ' ')
+		}
+		k.text = append(k.text, star...)
+	}
+}
+
+// body writes what is kept of a description, or of what a transfer has come to.
+func (k *mask) body(contentType, body string) {
+	kind := mediaType(contentType)
+	if strings.HasPrefix(kind, "message/sipfrag") {
+		at := len(k.text)
+		first, _, _ := strings.Cut(body, "\r\n")
+		k.text = appendFirst(k.text, first)
+		k.lines = append(k.lines, k.bodyLine(at))
+		return
+	}
+	text := body
+	if kind == multipart {
+		text = string(sessionBody(contentType, []byte(body)))
+	}
+	if kind != sdpType && kind != multipart || text == "" { // keys that were pressed, a list of people
+		at := len(k.text)
+		k.text = append(strconv.AppendInt(append(k.text, '('), int64(len(body)), 10), " octets that are not kept)"...)
+		k.lines = append(k.lines, k.bodyLine(at))
+		return
+	}
+	first := len(k.lines)
+	for text != "" {
+		line := text
+		if end := strings.IndexAny(text, "\r\n"); end >= 0 {
+			line, text = text[:end], text[end+1:]
+		} else {
+			text = ""
+		}
+		if line == "" {
+			continue
+		}
+		if len(k.lines)-first == maskLines {
+			at := len(k.text)
+			k.text = append(k.text, "..."...)
+			k.lines = append(k.lines, span{at, len(k.text)})
+			return
+		}
+		if s := k.sdpLine(line); s.to > 0 {
+			k.lines = append(k.lines, s)
 		}
 	}
 }
 
-// octets are a set of ASCII characters.
-type octets [128]bool
+// sdpLine writes a line of a description, unless it was met before.
+func (k *mask) sdpLine(line string) span {
+	if s, ok := k.described[line]; ok {
+		return s
+	}
+	var s span
+	at := len(k.text)
+	if k.text = appendSDP(k.text, line); len(k.text) > at {
+		s = k.bodyLine(at)
+	}
+	k.described[line] = s
+	return s
+}
+
+// bodyLine is what was written from at on.
+func (k *mask) bodyLine(at int) span {
+	k.text = limited(k.text, at)
+	s := span{at, len(k.text)}
+	k.loose = append(k.loose, s)
+	return s
+}
+
+// octets are a set of characters, of which those beyond ASCII are none.
+type octets [256]bool
 
 func octetsOf(s string) (set octets) {
 	for _, c := range []byte(s) {
@@ -122,61 +348,54 @@ func octetsOf(s string) (set octets) {
 	return set
 }
 
-func (o *octets) has(r rune) bool { return r >= 0 && r < rune(len(o)) && o[r] }
-
 const lettersAndDigits = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 var (
-	betweenWords = octetsOf(" \t,;.\"'()_-+")
-	opaques      = octetsOf(lettersAndDigits + "-.!%*_+`'~@:[]=; /<>")
-	wordly       = octetsOf(lettersAndDigits + "-._+/=;, ")
+	betweenWords   = octetsOf(" \t,;.\"'()_-+")
+	betweenNumbers = octetsOf(" .-/()")
+	opaques        = octetsOf(lettersAndDigits + "-.!%*_+`'~@:[]=; /<>") // of a token, an address, a Call-ID
+	wordly         = octetsOf(lettersAndDigits + "-._+/=;, ")
+	visible        = octetsOf(lettersAndDigits + "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 )
 
-func isBetweenWords(r rune) bool { return betweenWords.has(r) }
+// append writes a text with a question mark for each character that is not in the set.
+func (o *octets) append(b []byte, s string) []byte {
+	n := 0
+	for n < len(s) && o[s[n]] {
+		n++
+	}
+	b = append(b, s[:n]...)
+	for _, r := range s[n:] {
+		if r >= 0x80 || !o[r] {
+			r = '?'
+		}
+		b = append(b, byte(r))
+	}
+	return b
+}
 
-// only replaces what is in no set by a question mark.
-func (o *octets) only(s string) string {
-	for i := 0; i < len(s); i++ {
-		if !o.has(rune(s[i])) {
-			return strings.Map(func(r rune) rune {
-				if o.has(r) {
-					return r
-				}
-				return '?'
-			}, s)
+// note remembers what must appear nowhere, and the words of it.
+func (k *mask) note(text string) {
+	text = lower(text)
+	for w := range strings.SplitSeq(text, star) { // what hides must not be hidden
+		k.add(w)
+		for w := range strings.FieldsFuncSeq(w, func(r rune) bool { return r < 0x80 && betweenWords[r] }) {
+			k.add(w)
 		}
 	}
-	return s
 }
 
 func (k *mask) add(word string) {
 	word = strings.TrimSpace(word)
-	if len(word) >= secretLeast && len(k.words) < maskWords && !slices.Contains(k.words, word) {
-		k.words = append(k.words, word)
+	if len(word) < secretLeast || len(k.words) == maskWords || slices.Contains(k.words, word) {
+		return
 	}
-}
-
-// learn finds the numbers, names and keys of a message.
-func (k *mask) learn(m *raw) {
-	k.learnKeys(string(m.body))
-	if _, uri, _, ok := m.requestLine(); ok {
-		k.learnURI(uri)
+	c, bit := word[0], uint64(1)<<len(k.words)
+	k.begins[c] |= bit
+	if c >= 'a' && c <= 'z' {
+		k.begins[c-'a'+'A'] |= bit
 	}
-	for _, h := range m.headers {
-		if k.learned[h] {
-			continue
-		}
-		k.learned[h] = true
-		k.learnKeys(h.value)
-		if kept[h.name] != asAddress {
-			continue
-		}
-		for _, a := range addresses(h.value) {
-			k.learnURI(a.uri)
-			k.note(a.display)
-			k.note(unescape(a.display))
-		}
-	}
+	k.words = append(k.words, word)
 }
 
 // learnKeys finds the keys of SRTP, wherever they stand (RFC 4568 §9.2).
@@ -203,22 +422,23 @@ func (k *mask) learnURI(uri string) {
 	}
 	k.note(user)
 	if _, rest, ok := strings.Cut(uri, ":"); ok { // also as it stands, with its escapes and a password
-		raw, _, _ := strings.Cut(rest, "@")
-		k.note(raw)
+		if raw, _, _ := strings.Cut(rest, "@"); raw != user {
+			k.note(raw)
+		}
 	}
 	digits := strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' {
 			return r
 		}
 		return -1
-	}, user)
+	}, strings.TrimPrefix(user, "+"))
 	if len(digits) <= shortNumber {
 		return
 	}
-	k.note(digits)
+	k.add(digits)
 	for _, prefix := range []string{"0039", "39", "00"} { // the same number as others write it
 		if rest, ok := strings.CutPrefix(digits, prefix); ok {
-			k.note(rest)
+			k.add(rest)
 		}
 	}
 }
@@ -232,23 +452,66 @@ func nobodys(user string) bool {
 	return len(user) <= shortNumber && isDigits(user)
 }
 
-// scrub takes the numbers and names of the call out of a text. A key may be made of
-// what hides: the search goes forward only.
-func (k *mask) scrub(s string) string {
-	low := lower(s)
+// scrubbed gives the lines without the numbers, names and keys of the call.
+func (k *mask) scrubbed() []string {
+	for _, s := range k.loose {
+		k.scrub(k.text[s.from:s.to])
+	}
+	text := string(k.text)
+	lines := make([]string, len(k.lines))
+	for i, s := range k.lines {
+		lines[i] = text[s.from:s.to]
+	}
+	return lines
+}
+
+// scrub hides the words in a part of the text. One may be made of what hides: the
+// search for each goes forward only.
+func (k *mask) scrub(b []byte) {
+	if !k.has(b) { // as nearly always: what could hold one is masked already
+		return
+	}
 	for _, w := range k.words {
-		for from := 0; ; {
-			i := strings.Index(low[from:], w)
-			if i < 0 {
-				break
+		for i := 0; i < len(b); {
+			if !beginsWith(b[i:], w) {
+				i++
+				continue
 			}
-			i += from
-			from = i + len(w)
-			hidden := strings.Repeat(star, len(w))
-			s, low = s[:i]+hidden+s[from:], low[:i]+hidden+low[from:]
+			for range w {
+				b[i] = star[0]
+				i++
+			}
 		}
 	}
-	return s
+}
+
+// has tells whether any of the words is in a text.
+func (k *mask) has(b []byte) bool {
+	for i, c := range b {
+		for set := k.begins[c]; set != 0; set &= set - 1 {
+			if beginsWith(b[i:], k.words[bits.TrailingZeros64(set)]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// beginsWith compares with a word in lower case.
+func beginsWith(b []byte, word string) bool {
+	if len(b) < len(word) {
+		return false
+	}
+	for i := range len(word) {
+		c := b[i]
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != word[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // lower is strings.ToLower for ASCII: no octet moves.
@@ -269,64 +532,25 @@ func lower(s string) string {
 	return string(b)
 }
 
-// message writes what is kept of a message.
-func (k *mask) message(m *raw) Signal {
-	out := Signal{First: k.first(m), Headers: make([]string, 0, min(len(m.headers), maskHeaders)), Body: []string{}}
-	for _, h := range m.headers {
-		how, ok := kept[h.name]
-		if !ok || len(out.Headers) >= maskHeaders {
-			continue
-		}
-		line, ok := k.written[h]
-		if !ok {
-			line = names[h.name] + ": " + k.scrub(limited(valueOf(how, h.value)))
-			k.written[h] = line
-		}
-		out.Headers = append(out.Headers, line)
-	}
-	for _, line := range bodyLines(m) {
-		hidden, ok := k.lines[line]
-		if !ok {
-			hidden = k.scrub(limited(line))
-			k.lines[line] = hidden
-		}
-		out.Body = append(out.Body, hidden)
-	}
-	return out
-}
-
-func limited(s string) string {
-	if len(s) > maskValue {
-		return s[:maskValue] + "..."
-	}
-	return s
-}
-
-// first is the first line. A caller by the name of a method takes none away.
-func (k *mask) first(m *raw) string {
-	method, rest, _ := strings.Cut(limited(firstLine(m)), " ")
-	if method != "SIP/2.0" && !slices.Contains(methods, method) {
-		method = k.scrub(method)
-	}
-	return method + " " + k.scrub(rest)
-}
-
-// firstLine is the request line, or the status with its phrase.
-func firstLine(m *raw) string {
-	if method, uri, status, ok := m.requestLine(); ok {
+// appendFirst writes the request line, or the status with its phrase.
+func appendFirst(b []byte, line string) []byte {
+	if method, uri, status, ok := (&raw{first: line}).requestLine(); ok {
 		if status != 0 {
 			uri = ""
 		}
-		return opaque(method) + " " + maskURI(uri) + " SIP/2.0"
+		b = append(opaques.append(b, method), ' ')
+		return append(appendURI(b, uri), " SIP/2.0"...)
 	}
-	f := strings.SplitN(m.first, " ", 3)
-	if len(f) < 2 || len(f[1]) != 3 || !isDigits(f[1]) {
-		return star
+	_, rest, _ := strings.Cut(line, " ")
+	code, phrase, more := strings.Cut(rest, " ")
+	if len(code) != 3 || !isDigits(code) {
+		return append(b, star...)
 	}
-	if len(f) < 3 {
-		return "SIP/2.0 " + f[1]
+	b = append(append(b, "SIP/2.0 "...), code...)
+	if more {
+		b = appendSentence(append(b, ' '), phrase)
 	}
-	return "SIP/2.0 " + f[1] + " " + sentence(f[2])
+	return b
 }
 
 // The ways a value is written.
@@ -342,8 +566,8 @@ const (
 	asScheme                   // the first word of a challenge or of what answers it
 )
 
-// kept are the headers that are kept, and how.
-var kept = map[string]form{
+// keptForms are the headers that are kept, and how.
+var keptForms = map[string]form{
 	"via": asVia, "from": asAddress, "to": asAddress, "contact": asAddress, "route": asAddress, "record-route": asAddress, "path": asAddress,
 	"p-asserted-identity": asAddress, "p-preferred-identity": asAddress, "remote-party-id": asAddress, "diversion": asAddress,
 	"history-info": asAddress, "refer-to": asAddress, "referred-by": asAddress, "reply-to": asAddress,
@@ -356,11 +580,16 @@ var kept = map[string]form{
 	"www-authenticate": asScheme, "proxy-authenticate": asScheme, "authorization": asScheme, "proxy-authorization": asScheme,
 }
 
-// names are those of the kept headers as people write them.
-var names = func() map[string]string {
-	all := make(map[string]string, len(kept))
-	for name := range kept {
-		all[name] = written(name)
+// keptHeader is one of them, with its name as people write it.
+type keptHeader struct {
+	form
+	name string
+}
+
+var kept = func() map[string]keptHeader {
+	all := make(map[string]keptHeader, len(keptForms))
+	for name, how := range keptForms {
+		all[name] = keptHeader{how, written(name)}
 	}
 	return all
 }()
@@ -390,275 +619,245 @@ func written(name string) string {
 	return strings.Join(parts, "-")
 }
 
-func valueOf(how form, value string) string {
-	switch how {
-	case asAddress:
-		var list []string
-		for _, a := range addresses(value) {
-			one := ""
-			if a.display != "" {
-				one = `"` + star + `" `
-			}
-			list = append(list, one+"<"+maskURI(a.uri)+">"+maskParams(a.params))
+// appendVia writes hosts and parameters.
+func appendVia(b []byte, value string) []byte {
+	more := false
+	for one := range strings.SplitSeq(value, ",") {
+		if more {
+			b = append(b, ", "...)
 		}
-		return strings.Join(list, ", ")
-	case asVia:
-		var list []string
-		for one := range strings.SplitSeq(value, ",") {
-			head, params, _ := strings.Cut(one, ";")
-			list = append(list, digitsHidden(opaque(strings.Join(strings.Fields(head), " ")))+maskParams(params))
+		more = true
+		head, params, _ := strings.Cut(one, ";")
+		at := len(b)
+		for w := range strings.FieldsSeq(head) {
+			b = opaques.append(spaced(b, at), w)
 		}
-		return strings.Join(list, ", ")
-	case asWords:
-		return words(value)
-	case asOpaque:
-		return opaque(value)
-	case asSentence:
-		return sentence(value)
-	case asProduct:
-		return product(value)
-	}
-	scheme, _, _ := strings.Cut(strings.TrimSpace(value), " ")
-	if !slices.Contains([]string{"digest", "basic", "bearer"}, lower(scheme)) {
-		return star
-	}
-	return scheme + " " + star // never a name, a nonce or an answer
-}
-
-// maskURI writes an address with its user part masked; "*" for what is none.
-func maskURI(uri string) string {
-	scheme, rest, ok := strings.Cut(uri, ":")
-	scheme = strings.ToLower(scheme)
-	if !ok || scheme != "sip" && scheme != "sips" && scheme != "tel" {
-		return star
-	}
-	rest, _, headers := strings.Cut(rest, "?")
-	at := strings.LastIndexByte(rest, '@')
-	_, params, _ := strings.Cut(rest[at+1:], ";")
-	_, user, host := uriParts(uri)
-	b := scheme + ":" + maskUser(user)
-	if scheme != "tel" {
-		if at >= 0 {
-			b += "@"
-		} else {
-			b = scheme + ":"
-		}
-		hostPort, _, _ := strings.Cut(rest[at+1:], ";")
-		b += maskHost(host, hostPort)
-	}
-	b += maskParams(params)
-	if headers {
-		b += "?" + star
+		hideDigits(b[at:])
+		b = appendParams(b, params)
 	}
 	return b
 }
 
-// maskHost writes a host and its port.
-func maskHost(host, hostPort string) string {
-	ip, err := netip.ParseAddr(host)
-	switch {
-	case err == nil && ip.Is6():
-		host = "[" + ip.WithZone("").String() + "]"
-	case err != nil:
-		host = digitsHidden(opaque(host))
+// spaced writes what stands between two words, unless this is the first from at on.
+func spaced(b []byte, at int) []byte {
+	if len(b) > at {
+		return append(b, ' ')
 	}
-	if i := strings.LastIndexByte(hostPort, ':'); i > strings.LastIndexByte(hostPort, ']') {
-		if n, err := strconv.ParseUint(hostPort[i+1:], 10, 16); err == nil {
-			host += ":" + strconv.FormatUint(n, 10)
-		}
-	}
-	return host
+	return b
 }
 
-// maskUser keeps of a number two digits at its end and a few at its beginning,
+// appendURI writes an address with its user part masked; "*" for what is none.
+func appendURI(b []byte, uri string) []byte {
+	scheme, rest, ok := strings.Cut(uri, ":")
+	scheme = strings.ToLower(scheme)
+	if !ok || scheme != "sip" && scheme != "sips" && scheme != "tel" {
+		return append(b, star...)
+	}
+	rest, _, headers := strings.Cut(rest, "?")
+	at := strings.LastIndexByte(rest, '@')
+	hostPort, params, _ := strings.Cut(rest[at+1:], ";")
+	_, user, host := uriParts(uri)
+	b = append(append(b, scheme...), ':')
+	if scheme == "tel" || at >= 0 {
+		b = appendUser(b, user)
+	}
+	if scheme != "tel" {
+		if at >= 0 {
+			b = append(b, '@')
+		}
+		b = appendHost(b, host, hostPort)
+	}
+	b = appendParams(b, params)
+	if headers {
+		b = append(b, "?"+star...)
+	}
+	return b
+}
+
+// appendHost writes a host and its port.
+func appendHost(b []byte, host, hostPort string) []byte {
+	at := len(b)
+	b = opaques.append(b, host)
+	if strings.IndexByte(host, ':') >= 0 {
+		if ip, err := netip.ParseAddr(host); err == nil {
+			b = append(ip.WithZone("").AppendTo(append(b[:at], '[')), ']')
+			at = len(b)
+		}
+	}
+	hideDigits(b[at:])
+	if i := strings.LastIndexByte(hostPort, ':'); i > strings.LastIndexByte(hostPort, ']') {
+		if n, err := strconv.ParseUint(hostPort[i+1:], 10, 16); err == nil {
+			b = strconv.AppendUint(append(b, ':'), n, 10)
+		}
+	}
+	return b
+}
+
+// appendUser keeps of a number two digits at its end and a few at its beginning,
 // never half of it; of a name nothing.
-func maskUser(user string) string {
+func appendUser(b []byte, user string) []byte {
 	if nobodys(user) {
-		return user
-	}
-	plus := ""
-	digits := user
-	if strings.HasPrefix(user, "+") {
-		plus, digits = "+", user[1:]
-	}
-	if !isDigits(digits) {
-		return star
+		return append(b, user...)
 	}
 	const tail = 2
+	digits := strings.TrimPrefix(user, "+")
+	if len(digits) < tail || !isDigits(digits) {
+		return append(b, star...)
+	}
 	front := min(max((len(digits)-1)/2-tail, 0), 4)
 	if len(digits) <= shortNumber {
 		front = 0
 	}
-	return plus + digits[:front] + strings.Repeat(star, len(digits)-front-tail) + digits[len(digits)-tail:]
+	if len(digits) < len(user) {
+		b = append(b, '+')
+	}
+	b = append(b, digits[:front]...)
+	for range len(digits) - front - tail {
+		b = append(b, star...)
+	}
+	return append(b, digits[len(digits)-tail:]...)
 }
 
-// keptParams are those of addresses, Via and URIs whose values are kept.
-var keptParams = []string{"tag", "branch", "received", "rport", "transport", "lr", "expires", "q", "reason", "cause", "counter", "privacy", "screen", "party", "index", "user", "ob", "method", "ttl", "maddr", "alias", "early-only", "to-tag", "from-tag"}
-
-// maskParams writes those of "a=1;b" that are known.
-func maskParams(params string) string {
-	var b strings.Builder
+// appendParams writes those of "a=1;b" that are known.
+func appendParams(b []byte, params string) []byte {
 	for p := range strings.SplitSeq(params, ";") {
 		name, value, has := strings.Cut(p, "=")
 		name = strings.ToLower(strings.TrimSpace(name))
-		if !slices.Contains(keptParams, name) {
+		switch name {
+		case "tag", "branch", "received", "rport", "transport", "lr", "expires", "q", "reason", "cause", "counter", "privacy", "screen", "party",
+			"index", "user", "ob", "method", "ttl", "maddr", "alias", "early-only", "to-tag", "from-tag":
+		default:
 			continue
 		}
-		b.WriteString(";" + name)
+		b = append(append(b, ';'), name...)
 		if has {
 			value, _, _ = strings.Cut(strings.TrimSpace(value), " ")
-			b.WriteString("=" + opaque(value))
+			b = opaques.append(append(b, '='), value)
 		}
 	}
-	return b.String()
+	return b
 }
 
-// opaque keeps what a token, an address or a Call-ID is made of.
-func opaque(s string) string { return opaques.only(s) }
+// appendWords keeps tokens and small numbers.
+func appendWords(b []byte, s string) []byte {
+	at := len(b)
+	b = wordly.append(b, s)
+	hideDigits(b[at:])
+	return b
+}
 
-// words keeps tokens and small numbers.
-func words(s string) string { return digitsHidden(wordly.only(s)) }
-
-// sentence keeps words that are said to people, without what looks like a number,
-// an address or an escape.
-func sentence(s string) string {
-	var b strings.Builder
+// appendSentence keeps words that are said to people, without what looks like a
+// number, an address or an escape.
+func appendSentence(b []byte, s string) []byte {
+	at := len(b)
 	for w := range strings.FieldsSeq(s) {
-		if b.Len() > 0 {
-			b.WriteByte(' ')
+		b = spaced(b, at)
+		if low := lower(w); strings.ContainsAny(low, "@%") || strings.Contains(low, "sip:") || strings.Contains(low, "tel:") {
+			b = append(b, star...)
+			continue
 		}
-		switch {
-		case strings.ContainsAny(w, "@%"), strings.Contains(lower(w), "sip:"), strings.Contains(lower(w), "tel:"):
-			b.WriteString(star)
-		default:
-			b.WriteString(strings.Map(func(r rune) rune {
-				if r < ' ' || r > '~' {
-					return '?'
-				}
-				return r
-			}, w))
-		}
+		b = visible.append(b, w)
 	}
-	return digitsHidden(b.String())
+	hideDigits(b[at:])
+	return b
 }
 
-// product keeps the program and its version: what follows in brackets is often
+// appendProduct keeps the program and its version: what follows in brackets is often
 // whose telephone it is.
-func product(s string) string {
-	var list []string
+func appendProduct(b []byte, s string) []byte {
+	at, n := len(b), 0
 	for w := range strings.FieldsSeq(s) {
-		if strings.ContainsAny(w, "(['\"") || len(list) == 3 {
+		if strings.ContainsAny(w, "(['\"") || n == 3 {
 			break
 		}
-		list = append(list, words(w))
+		b = appendWords(spaced(b, at), w)
+		n++
 	}
-	return strings.Join(list, " ")
+	return b
 }
 
-// digitsHidden hides what may be somebody's number: more than shortNumber digits
-// in a row, or more than twice as many in rows that are joined as numbers are
-// written. Addresses and versions stay.
-func digitsHidden(s string) string {
-	if !strings.ContainsAny(s, "0123456789") {
-		return s
-	}
-	var b []byte // s, once something is hidden in it
-	for i := 0; i < len(s); {
-		if !isDigit(s[i]) {
+// hideDigits hides what may be somebody's number: more than shortNumber digits in a
+// row, or more than twice as many in rows that are joined as numbers are written.
+// Addresses and versions stay.
+func hideDigits(b []byte) {
+	for i := 0; i < len(b); {
+		if !isDigit(b[i]) {
 			i++
 			continue
 		}
-		if n := addressAt(s[i:]); n > 0 {
+		if n := addressAt(b[i:]); n > 0 {
 			i += n
 			continue
 		}
 		end, digits, longest, row := i, 0, 0, 0
 	number:
-		for j := i; j < len(s); j++ {
+		for j := i; j < len(b); j++ {
 			switch {
-			case isDigit(s[j]) && addressAt(s[j:]) > 0:
+			case isDigit(b[j]) && addressAt(b[j:]) > 0:
 				break number
-			case isDigit(s[j]):
+			case isDigit(b[j]):
 				digits, row, end = digits+1, row+1, j+1
 				longest = max(longest, row)
-			case strings.IndexByte(" .-/()", s[j]) >= 0 && j-end < 2:
+			case betweenNumbers[b[j]] && j-end < 2:
 				row = 0
 			default:
 				break number
 			}
 		}
 		if longest > shortNumber || digits > 2*shortNumber {
-			if b == nil {
-				b = []byte(s)
-			}
 			for j := i; j < end; j++ {
-				if isDigit(s[j]) {
+				if isDigit(b[j]) {
 					b[j] = star[0]
 				}
 			}
 		}
 		i = end
 	}
-	if b == nil {
-		return s
-	}
-	return string(b)
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // addressAt is the length of the IPv4 address that a text begins with; 0: none.
-func addressAt(s string) int {
+func addressAt(b []byte) int {
 	n := 0
-	for n < len(s) && (s[n] == '.' || s[n] >= '0' && s[n] <= '9') {
-		n++
+	for part := range 4 {
+		if part > 0 {
+			if n == len(b) || b[n] != '.' {
+				return 0
+			}
+			n++
+		}
+		value, from := 0, n
+		for n < len(b) && isDigit(b[n]) && value < 256 {
+			value = 10*value + int(b[n]-'0')
+			n++
+		}
+		if n == from || value > 255 || b[from] == '0' && n > from+1 {
+			return 0
+		}
 	}
-	one := strings.TrimRight(s[:n], ".")
-	if len(one) > len("255.255.255.255") || strings.Count(one, ".") != 3 { // said without what makes an error of it
+	after := n
+	for after < len(b) && b[after] == '.' { // the end of a sentence
+		after++
+	}
+	if after < len(b) && isDigit(b[after]) {
 		return 0
 	}
-	if a, err := netip.ParseAddr(one); err != nil || !a.Is4() {
-		return 0
-	}
-	return len(one)
+	return n
 }
 
-// bodyLines is what is kept of a description, or of what a transfer has come to.
-func bodyLines(m *raw) []string {
-	body := m.body
-	kind := m.get("content-type")
-	if len(body) == 0 {
-		return nil
-	}
-	if strings.HasPrefix(mediaType(kind), "message/sipfrag") {
-		first, _, _ := strings.Cut(string(body), "\r\n")
-		return []string{firstLine(&raw{first: first})}
-	}
-	text := sessionBody(kind, body)
-	if t := mediaType(kind); t != sdpType && t != "multipart/mixed" || len(text) == 0 { // keys that were pressed, a list of people
-		return []string{fmt.Sprintf("(%d octets that are not kept)", len(body))}
-	}
-	var lines []string
-	for line := range strings.FieldsFuncSeq(string(text), func(r rune) bool { return r == '\r' || r == '\n' }) {
-		if len(lines) == maskLines {
-			return append(lines, "...")
-		}
-		if l := sdpLine(line); l != "" {
-			lines = append(lines, l)
+// appendPorts is appendWords in which a number may have the five digits of a port.
+func appendPorts(b []byte, s string) []byte {
+	at := len(b)
+	for w := range strings.FieldsSeq(s) {
+		b = spaced(b, at)
+		if isDigits(w) && len(w) <= 5 {
+			b = append(b, w...)
+		} else {
+			b = appendWords(b, w)
 		}
 	}
-	return lines
-}
-
-// ports is words in which a number may have the five digits of a port.
-func ports(s string) string {
-	list := strings.Fields(s)
-	for i, w := range list {
-		if !isDigits(w) || len(w) > 5 {
-			list[i] = words(w)
-		}
-	}
-	return strings.Join(list, " ")
+	return b
 }
 
 // suite is the name of a crypto suite; a key that stands in its place is none.
@@ -670,47 +869,80 @@ func suite(s string) string {
 	return s
 }
 
-// keptAttributes are those of a description whose values are kept.
-var keptAttributes = []string{"rtpmap", "fmtp", "ptime", "maxptime", "sendrecv", "sendonly", "recvonly", "inactive", "rtcp", "rtcp-mux", "setup", "mid", "group"}
-
-// sdpLine is what is kept of one line; "": nothing.
-func sdpLine(line string) string {
+// appendSDP writes what is kept of a line of a description: nothing of most.
+func appendSDP(b []byte, line string) []byte {
 	name, value, _ := strings.Cut(line, "=")
-	switch name {
-	case "v", "t", "m", "b":
-		return name + "=" + ports(value)
-	case "c":
-		f := strings.Fields(value)
-		if len(f) != 3 {
-			return "c=" + star
-		}
-		return "c=" + words(f[0]) + " " + words(f[1]) + " " + maskHost(f[2], "")
-	case "o": // whose it is, is a name
-		f := strings.Fields(value)
-		if len(f) != 6 {
-			return "o=" + star
-		}
-		return fmt.Sprintf("o=%s %s %s %s %s %s", star, opaque(f[1]), opaque(f[2]), words(f[3]), words(f[4]), maskHost(f[5], ""))
-	case "s", "i", "e", "p", "k", "u":
-		return name + "=" + star
-	case "a":
-		attribute, value, has := strings.Cut(value, ":")
-		attribute = strings.TrimSpace(attribute)
-		switch {
-		case strings.EqualFold(attribute, "crypto"): // RFC 4568 §9.1: the tag and the suite; never the key
-			f := strings.Fields(value)
-			if len(f) < 2 {
-				return "a=crypto:" + star
-			}
-			return "a=crypto:" + words(f[0]) + " " + suite(f[1]) + " " + star
-		case slices.Contains(keptAttributes, lower(attribute)) && has:
-			return "a=" + lower(attribute) + ":" + ports(value)
-		case slices.Contains(keptAttributes, lower(attribute)):
-			return "a=" + lower(attribute)
-		case isToken(attribute) && len(attribute) <= 32:
-			return "a=" + digitsHidden(attribute) + ":" + star
-		}
-		return "a=" + star
+	if len(name) != 1 {
+		return b
 	}
-	return ""
+	switch name[0] {
+	case 'v', 't', 'm', 'b':
+		return appendPorts(append(b, name[0], '='), value)
+	case 'c':
+		var f [3]string
+		b = append(b, "c="...)
+		if fields(value, f[:]) != len(f) {
+			return append(b, star...)
+		}
+		b = append(appendWords(b, f[0]), ' ')
+		b = append(appendWords(b, f[1]), ' ')
+		return appendHost(b, f[2], "")
+	case 'o': // whose it is, is a name
+		var f [6]string
+		b = append(b, "o="+star...)
+		if fields(value, f[:]) != len(f) {
+			return b
+		}
+		b = opaques.append(append(b, ' '), f[1])
+		b = opaques.append(append(b, ' '), f[2])
+		b = appendWords(append(b, ' '), f[3])
+		b = appendWords(append(b, ' '), f[4])
+		return appendHost(append(b, ' '), f[5], "")
+	case 's', 'i', 'e', 'p', 'k', 'u':
+		return append(append(b, name[0], '='), star...)
+	case 'a':
+		return appendAttribute(append(b, "a="...), value)
+	}
+	return b
+}
+
+// appendAttribute writes an attribute of a description; the values of most are not kept.
+func appendAttribute(b []byte, attribute string) []byte {
+	name, value, has := strings.Cut(attribute, ":")
+	name = strings.TrimSpace(name)
+	switch low := lower(name); low {
+	case "crypto": // RFC 4568 §9.1: the tag and the suite; never the key
+		var f [2]string
+		b = append(b, "crypto:"...)
+		if fields(value, f[:]) < len(f) {
+			return append(b, star...)
+		}
+		b = append(appendWords(b, f[0]), ' ')
+		return append(append(append(b, suite(f[1])...), ' '), star...)
+	case "rtpmap", "fmtp", "ptime", "maxptime", "sendrecv", "sendonly", "recvonly", "inactive", "rtcp", "rtcp-mux", "setup", "mid", "group":
+		b = append(b, low...)
+		if has {
+			b = appendPorts(append(b, ':'), value)
+		}
+		return b
+	}
+	if !isToken(name) || len(name) > 32 {
+		return append(b, star...)
+	}
+	at := len(b)
+	b = append(b, name...)
+	hideDigits(b[at:])
+	return append(b, ":"+star...)
+}
+
+// fields splits a text as strings.Fields does, and tells how many there are; those
+// that have no room are only counted.
+func fields(s string, into []string) (n int) {
+	for w := range strings.FieldsSeq(s) {
+		if n < len(into) {
+			into[n] = w
+		}
+		n++
+	}
+	return n
 }

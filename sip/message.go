@@ -11,10 +11,11 @@ import (
 
 // Limits of one message.
 const (
-	maxMessage = 60 << 10 // octets; what fits a datagram and the parser's buffer
-	maxHead    = 16 << 10 // octets of a longer one, in which its headers must end: it gets 513
-	maxHeaders = 256      // lines; a call through 34 proxies has some 60
-	maxNumber  = 1<<31 - 1
+	maxMessage   = 60 << 10 // octets; what fits a datagram and the parser's buffer
+	maxHead      = 16 << 10 // octets of a longer one, in which its headers must end: it gets 513
+	maxHeaders   = 256      // lines; a call through 34 proxies has some 60
+	maxAddresses = 32       // of one header; more is nonsense
+	maxNumber    = 1<<31 - 1
 )
 
 // raw is a message split into lines, as it stood on the wire: what the parser
@@ -46,34 +47,67 @@ func scan(data []byte) (*raw, bool) {
 	if !ok || len(data) > maxMessage {
 		return nil, false
 	}
-	lines := bytes.Count(head, []byte("\r\n"))
-	if bytes.Count(head, []byte("\r")) != lines || bytes.Count(head, []byte("\n")) != lines {
-		return nil, false // half a line end: who reads it otherwise reads other headers
+	first, rest, ok := startLine(string(head))
+	if !ok {
+		return nil, false
 	}
-	m := &raw{body: body, headers: make([]rawHeader, 0, min(lines, maxHeaders))}
-	began := false
-	for line := range strings.SplitSeq(string(head), "\r\n") {
-		switch {
-		case !began:
-			m.first, began = line, true
-		case line == "":
-		case line[0] == ' ' || line[0] == '\t':
-			if n := len(m.headers); n > 0 {
-				h := &m.headers[n-1]
-				h.value = strings.TrimRight(h.value, " \t") + " " + strings.TrimLeft(line, " \t")
-			}
-		default:
-			if len(m.headers) == maxHeaders {
-				return nil, false
-			}
-			name, value, _ := strings.Cut(line, ":")
-			m.headers = append(m.headers, rawHeader{headerName(name), value})
-		}
-	}
-	for i := range m.headers {
-		m.headers[i].value = strings.TrimSpace(m.headers[i].value)
+	m := &raw{first: first, body: body, headers: make([]rawHeader, 0, min(bytes.Count(head, []byte("\n")), maxHeaders))}
+	for line := ""; rest != ""; {
+		line, rest = nextHeader(rest)
+		m.headers = append(m.headers, readHeader(line))
 	}
 	return m, m.first != "" && len(m.headers) > 0
+}
+
+// startLine takes the first line off what stands before the body.
+func startLine(head string) (first, headers string, ok bool) {
+	lines := strings.Count(head, "\n")
+	if strings.Count(head, "\r\n") != lines || strings.Count(head, "\r") != lines {
+		return "", "", false // half a line end: who reads it otherwise reads other headers
+	}
+	first, headers, _ = strings.Cut(head, "\r\n")
+	if isFolded(headers) { // of no header
+		_, headers = nextHeader(headers)
+	}
+	if lines > maxHeaders && headersIn(headers) > maxHeaders {
+		return "", "", false
+	}
+	return first, headers, true
+}
+
+func headersIn(s string) (n int) {
+	for ; s != ""; n++ {
+		_, s = nextHeader(s)
+	}
+	return n
+}
+
+// nextHeader takes a header off the front, with the lines that it is folded over.
+func nextHeader(s string) (line, rest string) {
+	for from := 0; ; {
+		end := strings.IndexByte(s[from:], '\r')
+		if end < 0 {
+			return s, ""
+		}
+		end += from
+		if from = end + len("\r\n"); !isFolded(s[from:]) {
+			return s[:end], s[from:]
+		}
+	}
+}
+
+// isFolded tells a line that belongs to the one before (RFC 3261 §7.3.1).
+func isFolded(line string) bool { return line != "" && (line[0] == ' ' || line[0] == '\t') }
+
+// readHeader reads a header.
+func readHeader(line string) rawHeader {
+	line, folded, more := strings.Cut(line, "\r\n")
+	name, value, _ := strings.Cut(line, ":")
+	for more {
+		line, folded, more = strings.Cut(folded, "\r\n")
+		value = strings.TrimRight(value, " \t") + " " + strings.TrimLeft(line, " \t")
+	}
+	return rawHeader{headerName(name), strings.TrimSpace(value)}
 }
 
 // headerName is the name of a header in lower case and in full.
@@ -144,17 +178,17 @@ func (m *raw) requestLine() (method, uri string, status int, ok bool) {
 		return "", "", 0, false
 	}
 	version := strings.TrimRight(m.first[at+1:], " ")
-	f := strings.Split(m.first, " ")
-	method = f[0]
+	method, rest, _ := strings.Cut(m.first, " ")
+	uri, last, _ := strings.Cut(rest, " ")
 	switch {
 	case !isToken(method):
 		return "", "", 0, false
 	case version != "SIP/2.0" && isVersion(version):
 		return method, "", sip.StatusVersionNotSupported, true
-	case len(f) != 3 || f[2] != "SIP/2.0" || f[1] == "":
+	case last != "SIP/2.0" || uri == "":
 		return method, "", sip.StatusBadRequest, true // RFC 3261 §7.1: exactly two spaces
 	}
-	return method, f[1], 0, true
+	return method, uri, 0, true
 }
 
 // isVersion matches SIP/7.0.
@@ -204,8 +238,7 @@ type nameAddr struct {
 // addresses reads a comma-separated list of addresses. It never fails: what is
 // no address yields an empty uri, which nobody accepts.
 func addresses(value string) (list []nameAddr) {
-	const most = 32 // addresses of one header; more is nonsense
-	for value != "" && len(list) < most {
+	for value != "" && len(list) < maxAddresses {
 		var a nameAddr
 		a, value = nextAddress(value)
 		list = append(list, a)
@@ -254,6 +287,9 @@ scan:
 func unquote(s string) string {
 	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
 		return s
+	}
+	if strings.IndexByte(s, '\\') < 0 {
+		return s[1 : len(s)-1]
 	}
 	var b strings.Builder
 	for i := 1; i < len(s)-1; i++ {

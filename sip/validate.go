@@ -13,6 +13,7 @@ const (
 	allow         = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK, REFER, NOTIFY, REGISTER"
 	acceptBodies  = "application/sdp"
 	sdpType       = "application/sdp"
+	multipart     = "multipart/mixed"
 	dtmfRelayType = "application/dtmf-relay"
 	dtmfType      = "application/dtmf"
 )
@@ -222,7 +223,7 @@ func validateBody(m *raw, method string) *fault {
 	}
 	kind := mediaType(m.get("content-type"))
 	encoding := strings.ToLower(m.get("content-encoding"))
-	unknown := !slices.Contains(strings.Split(accept, ", "), kind) && kind != "multipart/mixed"
+	unknown := !slices.Contains(strings.Split(accept, ", "), kind) && kind != multipart
 	if unknown || encoding != "" && encoding != "identity" {
 		return &fault{status: sip.StatusUnsupportedMediaType, reason: "Unsupported Media Type",
 			extra: []string{"Accept: " + accept, "Accept-Encoding: identity"}}
@@ -232,7 +233,7 @@ func validateBody(m *raw, method string) *fault {
 
 func acceptsSDP(t string) bool {
 	t = mediaType(t)
-	return t == sdpType || t == "application/*" || t == "*/*" || t == "multipart/mixed"
+	return t == sdpType || t == "application/*" || t == "*/*" || t == multipart
 }
 
 func mediaType(s string) string {
@@ -250,7 +251,7 @@ func bodyLength(m *raw) int {
 // sessionBody finds the session description in a body, also inside a multipart
 // one (RFC 5621: a carrier may add ISUP or a location).
 func sessionBody(contentType string, body []byte) []byte {
-	if mediaType(contentType) != "multipart/mixed" {
+	if mediaType(contentType) != multipart {
 		return body
 	}
 	_, params, _ := strings.Cut(contentType, ";")
