@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/nyaruka/phonenumbers"
@@ -201,35 +202,73 @@ func looked(digits string, plus bool) string {
 }
 
 // italian is Number for what can be read as one thing only: an Italian landline or
-// mobile with its country code, and a landline without. As nearly all callers have
-// one, the library is not asked to find that out, only whether there is such a number;
-// "": it is asked for all.
+// mobile with its country code or without. As nearly all callers have one, the library
+// is not asked to find that out, only whether there is such a number; "": it is asked
+// for all.
 func italian(digits string, plus bool) string {
-	if !plus && !strings.HasPrefix(digits, "0") {
-		return ""
-	}
 	national := digits
 	if plus {
 		var ok bool
 		if national, ok = strings.CutPrefix(digits, "39"); !ok {
 			return ""
 		}
-	}
-	if len(national) < 6 || len(national) > 11 || national[0] != '0' && national[0] != '3' || strings.HasPrefix(national, "00") {
+	} else if strings.HasPrefix(digits, "39") { // may be the country's code
 		return ""
 	}
+	if len(national) < minItalian || len(national) > maxItalian || national[0] != '0' && national[0] != '3' || strings.HasPrefix(national, "00") {
+		return ""
+	}
+	if !isItalian(national) {
+		return ""
+	}
+	return "+39" + national
+}
+
+// Digits of Italian landlines and mobiles; voicemail has more.
+const (
+	minItalian = 6
+	maxItalian = 11
+)
+
+// italianRanges is what the library has said of ranges: of numbers that begin with the
+// same five digits, the first of them 0 or 3. Bit n: it was asked about numbers of n
+// digits; bit 16+n: there are such.
+var italianRanges [2 * 10_000]atomic.Uint32
+
+// isItalian tells whether there is such a number. The library runs eight regular
+// expressions to find out, of which none looks at more than the first five digits and
+// how many there are, so it is asked once for all numbers that have these in common.
+func isItalian(national string) bool {
+	i := 0
+	for _, c := range []byte(national[1:5]) {
+		i = 10*i + int(c-'0')
+	}
+	if national[0] == '3' {
+		i += len(italianRanges) / 2
+	}
+	asked := uint32(1) << len(national)
+	valid := asked << 16
+	if known := italianRanges[i].Load(); known&asked != 0 {
+		return known&valid != 0
+	}
+	if !libraryKnows(national) {
+		valid = 0
+	}
+	italianRanges[i].Or(asked | valid)
+	return valid != 0
+}
+
+// libraryKnows asks the library about an Italian number.
+func libraryKnows(national string) bool {
 	value, err := strconv.ParseUint(national, 10, 64)
 	if err != nil {
-		return ""
+		return false
 	}
 	n := phonenumbers.PhoneNumber{CountryCode: new(int32(homeCode)), NationalNumber: &value}
 	if national[0] == '0' {
 		n.ItalianLeadingZero = new(true)
 	}
-	if !phonenumbers.IsValidNumberForRegion(&n, home) {
-		return ""
-	}
-	return "+39" + national
+	return phonenumbers.IsValidNumberForRegion(&n, home)
 }
 
 // isValid is phonenumbers.IsValidNumber, which first looks whose a number is, for one
@@ -240,9 +279,20 @@ func isValid(n *phonenumbers.PhoneNumber) bool {
 
 // strip keeps the digits of what people and machines write around them.
 func strip(s string) (digits string, plus bool) {
-	s = strings.TrimSpace(s)
+	if digits, plus = strings.CutPrefix(s, "+"); !isDigits(digits) {
+		digits, plus = stripped(s)
+	}
+	if !plus {
+		if rest, ok := strings.CutPrefix(digits, "00"); ok && len(rest) > 5 {
+			return rest, true
+		}
+	}
+	return digits, plus
+}
+
+func stripped(s string) (digits string, plus bool) {
 	var b strings.Builder
-	for _, c := range s {
+	for _, c := range strings.TrimSpace(s) {
 		switch {
 		case c >= '0' && c <= '9':
 			b.WriteRune(c)
@@ -253,13 +303,7 @@ func strip(s string) (digits string, plus bool) {
 			return "", false // letters: a name, not a number
 		}
 	}
-	digits = b.String()
-	if !plus {
-		if rest, ok := strings.CutPrefix(digits, "00"); ok && len(rest) > 5 {
-			return rest, true
-		}
-	}
-	return digits, plus
+	return b.String(), plus
 }
 
 // isService tells numbers that exist only inside Italy: toll-free, shared cost
