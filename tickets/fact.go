@@ -341,7 +341,7 @@ func (f *stepped) apply(ctx context.Context, tx *db.Tx) error {
 func takingSQL(step string) string {
 	return `with step as (` + step + `), taking as (
 			update tickets t set status = 'in_charge', owner_id = @by, taken_at = coalesce(t.taken_at, @at), version = t.version + 1
-			from step where t.id = step.ticket_id and t.status = 'open' returning t.id
+			where t.id = (select ticket_id from step) and t.status = 'open' returning t.id
 		), others as (
 			update contacts o set tk = greatest(o.t0, @at::timestamptz) from step
 			where o.ticket_id = step.ticket_id and o.id <> (@contacts::uuid[])[1] and o.tk is null
@@ -394,6 +394,10 @@ func endSQL(which string) string {
 		from ` + which
 }
 
+// noEnding says that a contact has no ending. (A check says so, too. Asked for the
+// ending itself, PostgreSQL reads through the small indexes of all who are on the line.)
+const noEnding = `te is null`
+
 // endRows are the rows of f.
 const endRows = `unnest(@contacts::uuid[], @endings::text[], @ats::timestamptz[], @legs::text[], @always::bool[], @chosen::bool[], @silent::bool[])
 	as f (contact, ending, at, legs, always, chosen, silent)`
@@ -438,7 +442,7 @@ func queueEnds(batch *pgx.Batch, list []*ended) error {
 	if err != nil {
 		return err
 	}
-	queueFree(batch, endSQL(freeContacts(endRows, ` and x.ending is null`)), args, func(done map[uuid.UUID]bool) {
+	queueFree(batch, endSQL(freeContacts(endRows, ` and x.`+noEnding)), args, func(done map[uuid.UUID]bool) {
 		for _, f := range list {
 			f.done = done[f.Contact]
 		}
@@ -476,7 +480,7 @@ func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
 		return err
 	}
 	var ticket *int64
-	err = tx.QueryRow(ctx, endSQL(endRows+aloneRow+` and c.ending is null returning c.ticket_id`), args).Scan(&ticket)
+	err = tx.QueryRow(ctx, endSQL(endRows+aloneRow+` and c.`+noEnding+` returning c.ticket_id`), args).Scan(&ticket)
 	if errors.Is(err, pgx.ErrNoRows) { // exactly one ending
 		var ended bool
 		return found(tx.QueryRow(ctx, `select true from contacts where id = $1`, f.Contact).Scan(&ended))
