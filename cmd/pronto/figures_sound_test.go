@@ -352,6 +352,8 @@ type rawTalk struct {
 	from   net.Addr // the server
 	stop   func()   // of its voice; nil: it has ended
 	seen   firstLines
+
+	parted bool // its BYE was answered
 }
 
 func newRawPhones(t testing.TB, v *voices, talk time.Duration) *rawPhones {
@@ -389,6 +391,8 @@ func (p *rawPhones) read() {
 		switch {
 		case strings.HasPrefix(text, "INVITE ") && call == nil:
 			p.lift(id[1], text, from)
+		case strings.HasPrefix(text, "SIP/2.0 ") && call != nil:
+			call.parted = true // a telephone asks nothing else
 		case strings.HasPrefix(text, "INVITE "): // again
 			p.send(call.answer, from)
 		case strings.HasPrefix(text, "BYE "), strings.HasPrefix(text, "CANCEL "):
@@ -441,6 +445,11 @@ func (p *rawPhones) hangUp(id string, call *rawTalk) {
 		contact[1], p.conn.LocalAddr(), id, to[1], from[1], id)
 	call.seen.add("->", bye)
 	p.send(bye, call.from)
+	go repeat(func() bool { // for rawWait at most
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return call.parted
+	}, func() { p.send(bye, call.from) })
 }
 
 // saw is what the telephones that were rung for a number have said and heard.

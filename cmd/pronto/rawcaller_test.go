@@ -21,7 +21,7 @@ type rawTrunk struct {
 	conn   *net.UDPConn
 	server *net.UDPAddr
 	from   string // who rings
-	crowd  bool   // each call is somebody else's, whose number continues from
+	crowd  bool   // each call is somebody else's, whose number continues from; it repeats what gets lost
 	media  string // the m= part of the offer, with the port as %d; "": PCMA and keys
 	voices sound  // what the calls sound like; nil: each has a socket of its own, and is silent
 
@@ -54,6 +54,7 @@ type rawCall struct {
 	quiet   func()       // ends its voice; nil: it has none
 	toTag   string
 	contact string
+	ack     string // guarded by trunk.mu; "": not answered yet
 	sent    time.Time
 	answers chan rawAnswer
 	bye     chan struct{} // closed when the server hangs up
@@ -77,7 +78,10 @@ type rawAnswer struct {
 	text   string
 }
 
-const rawWait = 10 * time.Second // for any answer
+const (
+	rawWait = 10 * time.Second       // for any answer
+	rawT1   = 500 * time.Millisecond // until a message is repeated, RFC 3261 §17.1.1.1
+)
 
 // unregistered is a number of no register: whoever rings from it again is not
 // asked about an open request.
@@ -137,6 +141,7 @@ func (k *rawTrunk) read() {
 		case strings.HasPrefix(text, "SIP/2.0 "):
 			status, _ := strconv.Atoi(text[8:11])
 			if status >= 200 {
+				k.acknowledge(c)
 				select {
 				case c.answers <- rawAnswer{status, at, text}:
 				default: // a retransmission
@@ -202,8 +207,38 @@ func (k *rawTrunk) invite(number string) (*rawCall, error) {
 	sdp := fmt.Sprintf("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"+media,
 		rtp.LocalAddr().(*net.UDPAddr).Port)
 	c.sent = time.Now()
-	k.send(c.request("INVITE", 1, "sip:"+number+"@"+k.server.String(), "Content-Type: application/sdp\r\n", sdp))
+	invite := c.request("INVITE", 1, "sip:"+number+"@"+k.server.String(), "Content-Type: application/sdp\r\n", sdp)
+	k.send(invite)
+	if k.crowd {
+		go repeat(func() bool { // for rawWait at most
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			return len(c.seen) > 1 // somebody has it
+		}, func() { k.send(invite) })
+	}
 	return c, nil
+}
+
+// repeat sends again what was sent, until it has come, as RFC 3261 §17.1 asks of who
+// sends by UDP.
+func repeat(come func() bool, send func()) {
+	for wait := rawT1; wait < rawWait; wait *= 2 {
+		<-time.After(wait)
+		if come() {
+			return
+		}
+		send()
+	}
+}
+
+// acknowledge sends the ACK of a 200 that has come again.
+func (k *rawTrunk) acknowledge(c *rawCall) {
+	k.mu.Lock()
+	ack := c.ack
+	k.mu.Unlock()
+	if k.crowd && ack != "" {
+		k.send(ack)
+	}
 }
 
 // socket is where the next call's sound comes and goes.
@@ -248,7 +283,11 @@ func (c *rawCall) answer() (status int, took time.Duration, err error) {
 		if m := rawContact.FindStringSubmatch(a.text); m != nil {
 			c.contact = m[1]
 		}
-		c.trunk.send(c.request("ACK", 1, c.contact, "", ""))
+		ack := c.request("ACK", 1, c.contact, "", "")
+		c.trunk.mu.Lock()
+		c.ack = ack
+		c.trunk.mu.Unlock()
+		c.trunk.send(ack)
 		port, host := rawMedia.FindStringSubmatch(a.text), rawHost.FindStringSubmatch(a.text)
 		if port != nil && host != nil {
 			c.remote, err = net.ResolveUDPAddr("udp", host[1]+":"+port[1])
@@ -292,7 +331,11 @@ func (c *rawCall) silence() {
 
 // hangUp says BYE and waits for its answer.
 func (c *rawCall) hangUp() error {
-	c.trunk.send(c.request("BYE", 2, c.contact, "", ""))
+	bye := c.request("BYE", 2, c.contact, "", "")
+	c.trunk.mu.Lock()
+	c.ack = "" // what comes now answers the BYE
+	c.trunk.mu.Unlock()
+	c.trunk.send(bye)
 	defer c.silence()
 	select {
 	case a := <-c.answers:
