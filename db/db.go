@@ -280,7 +280,8 @@ func (d *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
 	var end pgx.Batch
 	tx.Notify(&end)
 	tx.Later(&end, nil)
-	endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endLongest)
+	deadline, _ := ctx.Deadline() // what was left for the COMMIT travels with it, and has as long as the rest
+	endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(endLongest, time.Until(deadline)))
 	defer cancel()
 	err = pipe.Commit(endCtx)
 	committed = err == nil

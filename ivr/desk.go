@@ -22,19 +22,20 @@ import (
 )
 
 const (
-	menuTries    = 3                // then the default topic: a person helps better than a fourth menu
-	menuWait     = 5 * time.Second  // after the menu has been read
-	urgencyWait  = 4 * time.Second  // asked once; silence is "not blocking"
-	joinWait     = 4 * time.Second  // asked once; silence opens a new request
-	messageMax   = 3 * time.Minute  // longest message
-	messageQuiet = 5 * time.Second  // this much silence ends a message
-	endingWait   = 10 * time.Second // writing how a call ended may take this long after the caller has gone
-	drainRetry   = 30 * time.Second // Retry-After while the server closes: a restart takes less
-	leaveWait    = 2 * time.Second  // giving the place back: the caller may be there and hear nothing meanwhile
-	enterLongest = 15 * time.Second // music for who has chosen, while they cannot be given a place: longer than a database restarts or changes over
-	awayRetry    = time.Second      // a waiting caller's search tries the database again this often
-	awayAsks     = 30 * time.Second // no search takes so long to learn that it is away: a match has ten seconds, and one may be before it
-	awayLongest  = 90 * time.Second // and gives up after this: the caller may then leave a message
+	menuTries    = 3                       // then the default topic: a person helps better than a fourth menu
+	menuWait     = 5 * time.Second         // after the menu has been read
+	urgencyWait  = 4 * time.Second         // asked once; silence is "not blocking"
+	joinWait     = 4 * time.Second         // asked once; silence opens a new request
+	messageMax   = 3 * time.Minute         // longest message
+	messageQuiet = 5 * time.Second         // this much silence ends a message
+	endingWait   = 10 * time.Second        // writing how a call ended may take this long after the caller has gone
+	drainRetry   = 30 * time.Second        // Retry-After while the server closes: a restart takes less
+	leaveWait    = 2 * time.Second         // giving the place back: the caller may be there and hear nothing meanwhile
+	enterSilent  = 1500 * time.Millisecond // then who has chosen hears music while ticket and place are written
+	enterLongest = 15 * time.Second        // music for who has chosen, while they cannot be given a place: longer than a database restarts or changes over
+	awayRetry    = time.Second             // a waiting caller's search tries the database again this often
+	awayAsks     = 30 * time.Second        // no search takes so long to learn that it is away: a match has ten seconds, and one may be before it
+	awayLongest  = 90 * time.Second        // and gives up after this: the caller may then leave a message
 )
 
 // sipBusy is 486 Busy Here (RFC 3261 §21.4.24): the caller hears the engaged tone at
@@ -317,22 +318,46 @@ func (d *Desk) again(ctx context.Context, call Call, c *tickets.Contact, item ti
 }
 
 // enters is enter for callers who are not to lose their turn because the database was
-// away, or slow, for a moment, or we stood still ourselves: they hear music until what
-// was kept for it is written, and then it is done again, whatever came of it before.
+// away, or slow, for a moment, or we stood still ourselves: they hear music meanwhile.
 func (d *Desk) enters(ctx context.Context, call Call, c *tickets.Contact, m tickets.Matter, request *tickets.Ticket) (ticket *tickets.Ticket, place *queue.Place, err error) {
-	if ticket, place, err = d.enter(ctx, c, m, request); !missed(err) || ctx.Err() != nil {
+	done := make(chan struct{})
+	go func() { // ends within enterLongest, also when the caller hangs up: what was begun is not cut in two
+		defer close(done)
+		err = caught(func() (err error) {
+			ticket, place, err = d.persists(ctx, c, m, request)
+			return err
+		})
+	}()
+	select {
+	case <-done:
 		return ticket, place, err
+	case <-time.After(enterSilent):
 	}
-	m.Chosen = time.Time{} // it is noted
-	limited, cancel := context.WithTimeout(ctx, enterLongest)
-	defer cancel()
-	_ = call.While(limited, d.Prompts.Clip(prompts.Music), func(ctx context.Context) error { // whoever hangs up is heard of below
-		for missed(err) && d.Tickets.Settled(ctx, c) {
-			ticket, place, err = d.enter(ctx, c, m, request)
+	_ = call.While(ctx, d.Prompts.Clip(prompts.Music), func(ctx context.Context) error { // whoever hangs up is heard of below
+		select {
+		case <-done:
+		case <-ctx.Done():
 		}
 		return nil
 	})
+	<-done
 	return ticket, place, err
+}
+
+// persists is enter that is done again when the database was not there for it, once
+// what was kept for it meanwhile is written, whatever came of it before.
+func (d *Desk) persists(ctx context.Context, c *tickets.Contact, m tickets.Matter, request *tickets.Ticket) (ticket *tickets.Ticket, place *queue.Place, err error) {
+	end := time.Now().Add(enterLongest)
+	limited, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
+	for {
+		m.Patience = time.Until(end)
+		ticket, place, err = d.enter(ctx, c, m, request)
+		if !missed(err) || !d.Tickets.Settled(limited, c) {
+			return ticket, place, err
+		}
+		m.Chosen = time.Time{} // it is noted
+	}
 }
 
 // missed tells whether the database was not there for something.

@@ -117,6 +117,9 @@ type Matter struct {
 	// Chosen is when the caller chose topic and urgency (Ts), if that is to be noted
 	// with the opening; it is, also when there is no ticket in the end.
 	Chosen time.Time
+	// Patience is how long the caller waits for it, if they hear something; 0: as long as
+	// for any fact.
+	Patience time.Duration
 
 	choice *stepped // of Chosen; nil: none
 }
@@ -254,7 +257,7 @@ func (b *Book) entered(ctx context.Context, c *Contact, m Matter, get getting, t
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), factBudget)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(m.Patience, factBudget))
 	defer cancel()
 	for {
 		commits := false

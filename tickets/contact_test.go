@@ -294,6 +294,38 @@ func TestSilenceDoesNotCloseACall(t *testing.T) {
 	}
 }
 
+// TestOpenIsPatient: who hears music while a ticket is opened waits for a database that
+// is slow; who hears nothing is not kept waiting.
+func TestOpenIsPatient(t *testing.T) {
+	d := newDesk(t)
+	ctx := t.Context()
+	begun := func(id string) *Contact {
+		c, err := d.Begin(ctx, Arrival{Channel: Phone, ID: id, From: "0551234567", Source: "asserted", To: "800123456", At: monday})
+		must(t, err)
+		return c
+	}
+	first, second, third := begun("first"), begun("second"), begun("third")
+	_, err := d.Book.Open(ctx, first, Matter{At: monday}, nil) // there is a counter
+	must(t, err)
+	holds, err := d.db.Pool.Begin(ctx)
+	must(t, err)
+	_, err = holds.Exec(ctx, `select from ticket_counters for update`)
+	must(t, err)
+	patient := make(chan error, 1)
+	go func() {
+		_, err := d.Book.Open(ctx, second, Matter{At: monday, Patience: time.Minute}, nil)
+		patient <- err
+	}()
+	if _, err := d.Book.Open(ctx, third, Matter{At: monday}, nil); !db.Away(err) {
+		t.Errorf("without patience: %v", err)
+	}
+	must(t, holds.Rollback(ctx))
+	must(t, <-patient)
+	if second.Ticket == nil || second.Deferred {
+		t.Errorf("%+v", second)
+	}
+}
+
 // TestDatabaseAway walks a caller through an outage: registered, answered with a
 // courtesy message, and the message's ticket there after the replay, once.
 func TestDatabaseAway(t *testing.T) {
