@@ -46,7 +46,7 @@ func identify(req *sip.Request) identity {
 		return id // trap 15: also when the trunk tells us, for its own purposes, who it is
 	}
 	for _, value := range headers(req, "p-asserted-identity") {
-		for _, a := range addresses(value) {
+		for a := range eachAddress(value) {
 			if n := numberOf(a.uri); n != "" {
 				return identity{from: n, name: a.display, source: SourceAsserted, to: id.to}
 			}
@@ -105,7 +105,7 @@ func dialled(req *sip.Request) string {
 	}
 	before := ""
 	for _, value := range headers(req, "diversion") { // the first diversion comes last
-		for _, a := range addresses(value) {
+		for a := range eachAddress(value) {
 			if n := numberOf(a.uri); n != "" {
 				before = n
 			}

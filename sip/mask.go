@@ -237,13 +237,12 @@ func limited(b []byte, at int) []byte {
 func (k *mask) value(how form, value string) {
 	switch how {
 	case asAddress:
-		for n := 0; value != "" && n < maxAddresses; n++ {
-			var a nameAddr
-			a, value = nextAddress(value)
+		at := len(k.text)
+		for a := range eachAddress(value) {
 			k.learnURI(a.uri)
 			k.note(a.display)
 			k.note(unescape(a.display))
-			if n > 0 {
+			if len(k.text) > at {
 				k.text = append(k.text, ", "...)
 			}
 			if a.display != "" {
@@ -933,16 +932,4 @@ func appendAttribute(b []byte, attribute string) []byte {
 	b = append(b, name...)
 	hideDigits(b[at:])
 	return append(b, ":"+star...)
-}
-
-// fields splits a text as strings.Fields does, and tells how many there are; those
-// that have no room are only counted.
-func fields(s string, into []string) (n int) {
-	for w := range strings.FieldsSeq(s) {
-		if n < len(into) {
-			into[n] = w
-		}
-		n++
-	}
-	return n
 }

@@ -3,6 +3,8 @@ package sip
 import (
 	"bytes"
 	"fmt"
+	"iter"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -220,12 +222,24 @@ func isDigits(s string) bool {
 
 // cseq splits "1 INVITE".
 func (m *raw) cseq() (number uint32, method string, ok bool) {
-	f := strings.Fields(m.get("cseq"))
-	if len(f) != 2 {
+	var f [2]string
+	if fields(m.get("cseq"), f[:]) != len(f) {
 		return 0, "", false
 	}
 	n, err := strconv.ParseUint(f[0], 10, 32)
 	return uint32(n), f[1], err == nil && n <= maxNumber // RFC 3261 §8.1.1.5
+}
+
+// fields splits a text as strings.Fields does, and tells how many there are; those
+// that have no room are only counted.
+func fields(s string, into []string) (n int) {
+	for w := range strings.FieldsSeq(s) {
+		if n < len(into) {
+			into[n] = w
+		}
+		n++
+	}
+	return n
 }
 
 // nameAddr is one address of a From, Contact, P-Asserted-Identity, Diversion…
@@ -237,13 +251,19 @@ type nameAddr struct {
 
 // addresses reads a comma-separated list of addresses. It never fails: what is
 // no address yields an empty uri, which nobody accepts.
-func addresses(value string) (list []nameAddr) {
-	for value != "" && len(list) < maxAddresses {
-		var a nameAddr
-		a, value = nextAddress(value)
-		list = append(list, a)
+func addresses(value string) []nameAddr { return slices.Collect(eachAddress(value)) }
+
+// eachAddress is addresses without a list.
+func eachAddress(value string) iter.Seq[nameAddr] {
+	return func(yield func(nameAddr) bool) {
+		rest := value
+		for n := 0; rest != "" && n < maxAddresses; n++ {
+			var a nameAddr
+			if a, rest = nextAddress(rest); !yield(a) {
+				return
+			}
+		}
 	}
-	return list
 }
 
 // nextAddress takes one address off the front.
@@ -402,15 +422,18 @@ func viaTop(value string) (branch, sentBy string, port int, rport bool) {
 	if v, ok := param(params, "rport"); ok && v == "" {
 		rport = true
 	}
-	f := strings.Fields(head)
-	if len(f) == 0 {
+	if strings.TrimSpace(head) == "" {
 		return branch, "", 0, rport
 	}
 	// "SIP / 2.0 / UDP first.example.com: 4000" may have blanks: take what
 	// follows the transport.
 	if i := strings.LastIndexByte(head, '/'); i >= 0 {
-		if g := strings.Fields(head[i+1:]); len(g) > 1 {
-			sentBy = strings.Join(g[1:], "")
+		n := 0
+		for w := range strings.FieldsSeq(head[i+1:]) {
+			if n > 0 {
+				sentBy += w // nearly always the only one
+			}
+			n++
 		}
 	}
 	port = sip.DefaultUdpPort

@@ -40,7 +40,10 @@ type session struct {
 // parseInterval reads "1800;refresher=uas".
 func parseInterval(value string) (interval time.Duration, refresher string) {
 	number, params, _ := strings.Cut(value, ";")
-	n, err := strconv.ParseUint(strings.TrimSpace(number), 10, 32)
+	if number = strings.TrimSpace(number); number == "" {
+		return 0, "" // as in most
+	}
+	n, err := strconv.ParseUint(number, 10, 32)
 	if err != nil || n == 0 {
 		return 0, ""
 	}
@@ -55,8 +58,10 @@ func validateTimer(m *raw, method string) *fault {
 		return nil
 	}
 	interval, _ := parseInterval(m.get("session-expires"))
-	knows := slices.Contains(m.list("supported"), "timer") || slices.Contains(m.list("require"), "timer")
-	if interval == 0 || interval >= sessionLeast || !knows {
+	if interval == 0 || interval >= sessionLeast {
+		return nil
+	}
+	if !slices.Contains(m.list("supported"), "timer") && !slices.Contains(m.list("require"), "timer") {
 		return nil
 	}
 	return &fault{status: intervalTooSmall, reason: reasonOf(intervalTooSmall), extra: []string{"Min-SE: " + inSeconds(sessionLeast)}}

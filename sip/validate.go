@@ -136,11 +136,10 @@ func validateAddress(value, name string) *fault {
 	if name == "contact" && strings.TrimSpace(value) == "*" {
 		return nil
 	}
-	list := addresses(value)
-	if len(list) == 0 {
+	if value == "" {
 		return bad("empty " + name)
 	}
-	for _, a := range list {
+	for a := range eachAddress(value) {
 		if !strings.Contains(value, "<") && strings.ContainsAny(a.uri, "?,") {
 			return bad(name + " without brackets") // RFC 3261 §20.10, RFC 4475 §3.1.2.13
 		}
@@ -217,14 +216,13 @@ func validateBody(m *raw, method string) *fault {
 	if bodyLength(m) == 0 {
 		return nil
 	}
-	accept := acceptBodies
-	if method == "INFO" {
-		accept = dtmfRelayType + ", " + dtmfType
-	}
 	kind := mediaType(m.get("content-type"))
+	accept, unknown := acceptBodies, kind != sdpType
+	if method == "INFO" {
+		accept, unknown = dtmfRelayType+", "+dtmfType, kind != dtmfRelayType && kind != dtmfType
+	}
 	encoding := strings.ToLower(m.get("content-encoding"))
-	unknown := !slices.Contains(strings.Split(accept, ", "), kind) && kind != multipart
-	if unknown || encoding != "" && encoding != "identity" {
+	if unknown && kind != multipart || encoding != "" && encoding != "identity" {
 		return &fault{status: sip.StatusUnsupportedMediaType, reason: "Unsupported Media Type",
 			extra: []string{"Accept: " + accept, "Accept-Encoding: identity"}}
 	}
