@@ -1,6 +1,8 @@
 package sip
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -53,6 +55,36 @@ func TestTraces(t *testing.T) {
 	var left int
 	if err := d.Pool.QueryRow(ctx, `select count(*) from traces`).Scan(&left); err != nil || left != 4 {
 		t.Errorf("%d are left, %v", left, err)
+	}
+}
+
+// TestTraceJSON: a trace is written as json.Marshal would, which leaves nothing out.
+func TestTraceJSON(t *testing.T) {
+	at := time.Date(2026, 3, 2, 9, 0, 0, 120_000_000, time.FixedZone("", 3600))
+	lines := []string{"", "a", `From: "*" <sip:*@x>;a=\b & c`, "\u00e0 <\u2028>", "\x00\x1f\n\x7f", "\xff\"", `"`, `\`, "...\""}
+	for i, one := range []Trace{
+		{Ways: []Way{}, Messages: []Signal{}},
+		{Node: "nord \u00e0", Begun: at, Ended: at.UTC(), Left: -3, Ways: []Way{{"a", "b", "c", "d", "e"}, {"<", ">", "&", "\"", "\\"}},
+			Messages: []Signal{{At: at, Way: 7, Out: true, First: "x", Headers: lines, Body: []string{}, Again: 12}, {Headers: []string{}, Body: lines, Cut: true}}},
+	} {
+		var want, got bytes.Buffer
+		text, err := json.Marshal(one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		json.HTMLEscape(&got, one.appendJSON(nil))
+		if want.Write(text); got.String() != want.String() {
+			t.Errorf("%d: it writes\n%s, want\n%s", i, &got, &want)
+		}
+	}
+}
+
+// BenchmarkTraceJSON is what it costs to write down the signalling of an ordinary call.
+func BenchmarkTraceJSON(b *testing.B) {
+	one := new(Agent).masked(benchLadder())
+	b.ReportAllocs()
+	for b.Loop() {
+		one.appendJSON(make([]byte, 0, traceUsual))
 	}
 }
 
