@@ -104,6 +104,9 @@ type Config struct {
 	// Domains are the names, beside its addresses, by which telephones know this
 	// server.
 	Domains []string
+	// Signed gives the telephones that have registered here, before this process began,
+	// too. nil: there are none.
+	Signed func(ctx context.Context) ([]Binding, error)
 	// Traced gets the signalling of each conversation some seconds after it has
 	// ended, without what must not be kept. It runs on a goroutine of its own and
 	// should not take long. nil: nothing is traced.

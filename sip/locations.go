@@ -192,6 +192,26 @@ func (l *Locations) Bindings(ctx context.Context, extension string, at time.Time
 	return list, nil
 }
 
+// Here are the telephones that have registered at this node, in this life or one before.
+func (l *Locations) Here(ctx context.Context) ([]Binding, error) {
+	rows, err := l.db.Pool.Query(ctx, `
+		select extension, contact, source, transport, expires_at from phone_bindings where node = @node and expires_at > @at`,
+		pgx.StrictNamedArgs{"node": l.node, "at": time.Now()})
+	if err != nil {
+		return nil, fmt.Errorf("telephones of this node: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b Binding, err error) {
+		var source string
+		err = row.Scan(&b.Extension, &b.Contact, &source, &b.Transport, &b.Expires)
+		b.Source, _ = netip.ParseAddrPort(source)
+		return b, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("telephones of this node: %w", err)
+	}
+	return list, nil
+}
+
 // fresh tells whether what memory holds of an extension is true: its rows were
 // read, nobody has changed them since, and none of another node's has expired,
 // which that node may have renewed.

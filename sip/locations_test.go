@@ -61,6 +61,11 @@ func TestLocations(t *testing.T) {
 			t.Errorf("%s: %d after one has expired", name, len(list))
 		}
 	}
+	for node, want := range map[string]int{"north": 2, "south": 0} { // as after a restart
+		if list, err := NewLocations(d, node).Here(ctx); err != nil || len(list) != want || want > 0 && !list[0].Source.IsValid() {
+			t.Errorf("%s has %+v, %v", node, list, err)
+		}
+	}
 	if err := again.Unbind(ctx, "1001", "sip:b@192.0.2.8"); err != nil {
 		t.Fatal(err)
 	}

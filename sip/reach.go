@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"context"
 	"net/netip"
 	"strings"
 	"sync"
@@ -17,7 +18,8 @@ import (
 
 const (
 	reachEvery = 25 * time.Second // RFC 5626 §4.4: over UDP every 24 to 29 s
-	reachLasts = 600              // seconds that such a telephone is granted: after a restart of ours it is asked again when it has registered
+	reachLasts = 600              // seconds that such a telephone is granted: one that has moved to another way of its NAT says so soon
+	reachAgain = time.Second      // until those of before a restart are asked for again
 	maxReached = 4096             // of them
 )
 
@@ -49,10 +51,40 @@ func (r *reached) note(f flow, w wish) {
 		delete(r.ways, f.remote)
 	}
 	for _, b := range w.add {
-		if _, known := r.ways[f.remote]; behindNAT(f, b.Contact) && (known || len(r.ways) < maxReached) {
-			r.ways[f.remote] = reach{f, b.Contact, b.Expires}
+		r.keep(f, b)
+	}
+}
+
+// keep keeps a telephone, if it is one behind a NAT. r.mu is held.
+func (r *reached) keep(f flow, b Binding) {
+	if _, known := r.ways[f.remote]; behindNAT(f, b.Contact) && (known || len(r.ways) < maxReached) {
+		r.ways[f.remote] = reach{f, b.Contact, b.Expires}
+	}
+}
+
+// remember keeps those that had registered before we began, but for who has done so
+// since; false: they are not known.
+func (a *Agent) remember() bool {
+	if a.cfg.Signed == nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, phonesLongest)
+	defer cancel()
+	list, err := a.cfg.Signed(ctx)
+	if err != nil {
+		return false // the database is away: it is no news
+	}
+	a.reached.mu.Lock()
+	defer a.reached.mu.Unlock()
+	for _, b := range list {
+		if _, since := a.reached.ways[b.Source]; since || b.Transport != transportUDP {
+			continue
+		}
+		if f, err := a.outFlow(b.Source, b.Transport, nil); err == nil {
+			a.reached.keep(f, b)
 		}
 	}
+	return true
 }
 
 // due gives those whose turn it is, and forgets the others.
@@ -72,14 +104,16 @@ func (r *reached) due(now time.Time) (list []reach) {
 // keepReached asks the telephones behind NATs until the agent stops. Nobody waits for
 // what they answer.
 func (a *Agent) keepReached() {
-	tick := time.NewTicker(reachEvery)
-	defer tick.Stop()
-	for {
+	for !a.remember() {
 		select {
-		case <-tick.C:
+		case <-time.After(reachAgain):
 		case <-a.quit:
 			return
 		}
+	}
+	tick := time.NewTicker(reachEvery)
+	defer tick.Stop()
+	for {
 		for _, one := range a.reached.due(time.Now()) {
 			var target sip.Uri
 			if err := sip.ParseUri(one.contact, &target); err != nil {
@@ -92,6 +126,11 @@ func (a *Agent) keepReached() {
 			if err := a.post(a.ctx, req, f); err != nil {
 				a.log.Debug("sip: a telephone was not asked", "error", err)
 			}
+		}
+		select {
+		case <-tick.C:
+		case <-a.quit:
+			return
 		}
 	}
 }

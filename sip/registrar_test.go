@@ -1,11 +1,13 @@
 package sip
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -188,6 +190,38 @@ func TestATelephoneBehindANAT(t *testing.T) {
 		p.register("1001", "Contact: *\r\nExpires: 0\r\n"+c.line("1001", "secret", algorithmMD5, "00000001"))
 		p.nothing(time.Minute)
 		q.nothing(time.Millisecond)
+	})
+}
+
+// TestATelephoneBehindANATIsKeptThroughARestart: one that had registered before is asked
+// at once, as soon as it is known; not one whose address is its own, nor by TCP.
+func TestATelephoneBehindANATIsKeptThroughARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		known := make(chan []Binding)
+		h := build(t, &wire{ends: map[netip.AddrPort]*wireEnd{}}, netip.MustParseAddrPort("127.0.0.1:0"), ring, func(_ *house, c *Config) {
+			c.Signed = func(context.Context) ([]Binding, error) {
+				if list := <-known; list != nil {
+					return list, nil
+				}
+				return nil, errors.New("the database is away")
+			}
+		})
+		defer h.stop()
+		p, q, r := h.peer(strangeIP), h.peer(strangeIP), h.peer(strangeIP)
+		until := time.Now().Add(10 * time.Minute)
+		known <- nil
+		known <- []Binding{
+			{Extension: "1001", Contact: "sip:1001@192.168.7.9:5062", Source: p.addr, Transport: transportUDP, Expires: until},
+			{Extension: "1002", Contact: "sip:1002@" + q.addr.String(), Source: q.addr, Transport: transportUDP, Expires: until},
+			{Extension: "1003", Contact: "sip:1003@192.168.7.9:5064", Source: r.addr, Transport: transportTCP, Expires: until},
+		}
+		for range 3 {
+			if m := p.within(29 * time.Second); !strings.HasPrefix(m, "OPTIONS sip:1001@192.168.7.9:5062 SIP/2.0\r\n") {
+				t.Fatalf("got %q", m)
+			}
+		}
+		q.nothing(time.Millisecond)
+		r.nothing(time.Millisecond)
 	})
 }
 

@@ -123,9 +123,10 @@ func build(s settings, d *db.DB, e edges) (*house, error) {
 	if s.traceDays > 0 {
 		traced = h.traces.Keep
 	}
+	places := sip.NewLocations(d, h.node)
 	h.agent, err = sip.New(sip.Config{
 		Addrs: s.sip, TLSAddrs: s.sipTLS, TLS: secret, SRTP: s.sipSRTP, Packet: e.packet, Trunks: trunks, Realm: s.realm,
-		Phones: sip.NewLocations(d, h.node), Node: h.node, Peers: h.peers, Media: h.engine, Closing: h.draining.Load, Refer: h.refer, Dialled: h.dialled, Second: h.second, Domains: s.domains(), Traced: traced, Log: e.log, UserAgent: "Pronto/" + version,
+		Phones: places, Signed: places.Here, Node: h.node, Peers: h.peers, Media: h.engine, Closing: h.draining.Load, Refer: h.refer, Dialled: h.dialled, Second: h.second, Domains: s.domains(), Traced: traced, Log: e.log, UserAgent: "Pronto/" + version,
 		Handle: func(ctx context.Context, c *sip.Call) { h.desk.Answer(ctx, caller{c}) },
 	})
 	if err != nil {
