@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/dbtest"
@@ -70,5 +71,24 @@ func TestEveryFileGoesDownAndUpAgain(t *testing.T) {
 	}
 	if err := d.MigrateTo(t.Context(), versions[len(versions)-1]+1); !errors.Is(err, db.ErrNewerSchema) {
 		t.Errorf("a version that there is not: %v", err)
+	}
+}
+
+// What a column may hold is asked of every value, also where its type asks it.
+func TestContactsHoldNoWordThatIsNone(t *testing.T) {
+	d := dbtest.New(t)
+	_, err := d.Pool.Exec(t.Context(), `insert into contacts (id, node, channel, call_id, caller_source, dialled, t0) values (gen_random_uuid(), 'north', 'phone', '1', 'from', '800000001', 'epoch')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for column, good := range map[string]string{"caller_source": "withheld", "match": "several", "ring_back": "due", "direction": "outbound"} {
+		sql := `update contacts set ` + column + ` = $1`
+		if _, err := d.Pool.Exec(t.Context(), sql, good); err != nil {
+			t.Errorf("%s %q is refused: %v", column, good, err)
+		}
+		var pe *pgconn.PgError
+		if _, err := d.Pool.Exec(t.Context(), sql, "nonsense"); !errors.As(err, &pe) || pe.Code != "23514" { // check_violation
+			t.Errorf("%s takes nonsense: %v", column, err)
+		}
 	}
 }

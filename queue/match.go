@@ -166,11 +166,13 @@ const (
 // fewCallers are so few that they are all read before it is known who is free.
 const fewCallers = 16
 
-// How many wait, as far as it matters: whether there is anybody beside as many as
-// those seats can serve.
-const waitingSQL = `select count(*) from (select from places where state = 'waiting' limit @most::bigint + 1) w`
+const routeColumns = `id, relax_2, relax_3, coalesce(overflow_id, 0), overflow_after`
 
-const routesSQL = `select id, relax_2, relax_3, coalesce(overflow_id, 0), overflow_after from topics`
+const routesSQL = `select ` + routeColumns + ` from topics`
+
+// The topics' routes, and how many wait, as far as it matters: whether there is anybody
+// beside as many as those seats can serve.
+const waitingSQL = `select ` + routeColumns + `, (select count(*) from (select from places where state = 'waiting' limit @most::bigint + 1) w) from topics`
 
 // The first callers of each class, as many as there are free seats, and all whom
 // somebody has refused: nobody behind those of their own class can be served
@@ -330,13 +332,12 @@ type vacancies struct {
 func (q *Queue) vacant(ctx context.Context, tx *db.Tx, gone leaving, most int, at time.Time) (v vacancies, err error) {
 	var b pgx.Batch
 	b.Queue(`select pg_advisory_xact_lock(@class, @lock)`, args{"class": matchLockClass, "lock": matchLock})
-	b.Queue(waitingSQL, args{"most": max(most, fewCallers)}).QueryRow(func(row pgx.Row) error { return row.Scan(&v.waiting) })
 	b.Queue(freeSQL, args{"most": most}).Query(func(rows pgx.Rows) (err error) {
 		v.seats, err = scanFree(rows)
 		return err
 	})
-	b.Queue(routesSQL).Query(func(rows pgx.Rows) (err error) {
-		v.routes, err = scanRoutes(rows)
+	b.Queue(waitingSQL, args{"most": max(most, fewCallers)}).Query(func(rows pgx.Rows) (err error) {
+		v.routes, err = scanRoutes(rows, &v.waiting)
 		return err
 	})
 	if most != allSeats {
@@ -365,11 +366,12 @@ func scanFree(rows pgx.Rows) (seats []free, err error) {
 	return seats, err
 }
 
-func scanRoutes(rows pgx.Rows) (map[int64]route, error) {
+// scanRoutes reads the routes; further is where their further columns go.
+func scanRoutes(rows pgx.Rows, further ...any) (map[int64]route, error) {
 	routes := map[int64]route{}
 	var topic, overflow int64
 	var second, third, after int
-	_, err := pgx.ForEachRow(rows, []any{&topic, &second, &third, &overflow, &after}, func() error {
+	_, err := pgx.ForEachRow(rows, append([]any{&topic, &second, &third, &overflow, &after}, further...), func() error {
 		routes[topic] = route{
 			relax:    [levels]time.Duration{1: time.Duration(second) * time.Second, 2: time.Duration(third) * time.Second},
 			overflow: overflow, after: time.Duration(after) * time.Second,

@@ -178,21 +178,21 @@ func (w *work) operator(o Offer) {
 // first one rang, if the caller was there, and was not rung by us. A match may have
 // begun before a place it finds was taken: Tq is not after Tr.
 func (w *work) offer(o Offer, callback bool) {
-	w.batch.Queue(`
-		insert into offers (id, contact_id, user_id, node, state, offered_at, expires_at, consult)
-		select @id::uuid, @contact::uuid, @user::bigint, @node::text, 'pending', @at::timestamptz, @expires::timestamptz, @consult::boolean
-		from seats where user_id = @user::bigint and offer_id = @id::uuid
-			and not exists (select from places where contact_id = @contact::uuid and state = 'waiting')`,
-		args{"id": o.ID, "contact": o.Contact, "user": o.Operator, "node": o.node, "at": o.OfferedAt, "expires": o.ExpiresAt, "consult": o.Consult})
+	sql := insertOffer
 	switch {
 	case callback:
 		w.wake(TopicCallbacks)
-		return
-	case o.Consult: // somebody has them, since long before
-		return
+	case !o.Consult: // else somebody has them, since long before
+		sql = `with made as (` + insertOffer + `) update contacts set tr = coalesce(tr, greatest(@at, tq)) where id = @contact and direction = 'inbound'`
 	}
-	w.batch.Queue(`update contacts set tr = coalesce(tr, greatest(@at, tq)) where id = @contact and direction = 'inbound'`, args{"contact": o.Contact, "at": o.OfferedAt})
+	w.batch.Queue(sql, args{"id": o.ID, "contact": o.Contact, "user": o.Operator, "node": o.node, "at": o.OfferedAt, "expires": o.ExpiresAt, "consult": o.Consult})
 }
+
+const insertOffer = `
+	insert into offers (id, contact_id, user_id, node, state, offered_at, expires_at, consult)
+	select @id::uuid, @contact::uuid, @user::bigint, @node::text, 'pending', @at::timestamptz, @expires::timestamptz, @consult::boolean
+	from seats where user_id = @user::bigint and offer_id = @id::uuid
+		and not exists (select from places where contact_id = @contact::uuid and state = 'waiting')`
 
 // certain breaks the transaction off, with gone as its error, unless all its offers were
 // made and their callers still have their places. So they are committed in the round

@@ -35,6 +35,8 @@ type brief interface {
 	// entry is its journal line; false when the statement it shares found the contact in
 	// other hands, or not as it should be: then the fact is written alone.
 	entry() (line journal.Line, ok bool)
+	// certain says that entry needs no statement first, which can come with the COMMIT then.
+	certain() bool
 }
 
 // freeContacts are those of rows whose contact nobody else is changing and has no
@@ -97,6 +99,10 @@ func queueAll(batch *pgx.Batch, list []*sharer) error {
 func (f *begun) contact() uuid.UUID   { return f.Contact }
 func (f *stepped) contact() uuid.UUID { return f.Contact }
 func (f *ended) contact() uuid.UUID   { return f.Contact }
+
+func (f *begun) certain() bool   { return true }
+func (f *stepped) certain() bool { return false }
+func (f *ended) certain() bool   { return false }
 
 // isBrief says whether f may share a transaction.
 func isBrief(c *Contact, f fact) (brief, bool) {
@@ -222,8 +228,12 @@ func together(d *db.DB, list []*sharer) error {
 		if err := queueAll(&batch, list); err != nil {
 			return err
 		}
-		if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
-			return err
+		if slices.ContainsFunc(list, func(s *sharer) bool { return !s.fact.certain() }) {
+			if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+				return err
+			}
+		} else {
+			tx.Later(&batch, nil)
 		}
 		var lines []journal.Line
 		for _, s := range list {
