@@ -289,6 +289,7 @@ type news struct {
 	messages bool
 	ringback bool
 	painted  []uuid.UUID
+	taping   []uuid.UUID // contacts: of what is said something else is kept than before
 
 	signedOut []int64 // whose sessions are over
 	emergency bool
@@ -303,7 +304,7 @@ type endedView struct {
 
 func gather(lines []journal.Entry) news {
 	n := news{offered: map[int64]bool{}, talking: map[int64]bool{}, edited: map[int64]bool{}}
-	seat, ticket := once[int64]{}, once[int64]{}
+	seat, ticket, tape := once[int64]{}, once[int64]{}, once[uuid.UUID]{}
 	for _, l := range lines {
 		onSeat := strings.HasPrefix(l.Stream, "seat:")
 		onTicket := strings.HasPrefix(l.Stream, "ticket:")
@@ -338,6 +339,10 @@ func gather(lines []journal.Entry) news {
 			}
 		case journal.Waiting, journal.Left, journal.Classified:
 			n.waiting = true
+		case journal.Taping, journal.Gap, journal.GapEnd:
+			if l.Contact.Valid {
+				n.taping = tape.add(n.taping, l.Contact.UUID)
+			}
 		case journal.Opened, journal.Noted, journal.Edited, journal.Closed, journal.Reopened:
 			onTicket = true
 		case journal.Taken:
@@ -419,7 +424,7 @@ func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 		t.owe("waiting", t.tellWaiting)
 	}
 	if nobody { // who comes back takes a snapshot; one by one they would be owed until then
-		n.tickets, n.ended = nil, nil
+		n.tickets, n.ended, n.taping = nil, nil, nil
 		t.s.hub.lose()
 	}
 	for _, id := range n.tickets {
@@ -427,6 +432,11 @@ func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 	}
 	for _, e := range n.ended {
 		t.owe(fmt.Sprint("ended ", e.ContactID), func(context.Context) error { return t.s.hub.publish(0, "call.ended", e) })
+	}
+	for _, contact := range n.taping {
+		t.owe(fmt.Sprint("taping ", contact), func(context.Context) error {
+			return t.s.hub.publish(0, "taping", map[string]uuid.UUID{"contact_id": contact})
+		})
 	}
 	if n.messages {
 		t.owe("messages", t.tellMessages)

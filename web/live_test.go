@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
 	"github.com/pronto-desk/pronto/queue"
 	"github.com/pronto-desk/pronto/tickets"
@@ -94,6 +95,25 @@ func wait(t *testing.T, c <-chan struct{}, what string) {
 	case <-c:
 	case <-time.After(testWait):
 		t.Fatalf("waited in vain: %s", what)
+	}
+}
+
+// TestAPauseOfTheRecordingIsTold: whoever of three pauses it, the others' pages look
+// again at once.
+func TestAPauseOfTheRecordingIsTold(t *testing.T) {
+	d := newDesk(t)
+	anna, _ := d.browser("anna").open()
+	call, _ := d.offered("anna", "+390551234567")
+	for _, kind := range []journal.Kind{journal.Taping, journal.Gap, journal.GapEnd} {
+		must(t, d.DB.Tx(t.Context(), func(tx *db.Tx) error {
+			tx.Wake("journal")
+			return journal.Append(t.Context(), tx, journal.Line{Stream: journal.ContactStream(call.contact.ID), At: d.now(), Kind: kind, Contact: uuid.NullUUID{UUID: call.contact.ID, Valid: true}})
+		}))
+		if e := decoded[struct {
+			ID uuid.UUID `json:"contact_id"`
+		}](t, string(anna.event("taping").Data)); e.ID != call.contact.ID {
+			t.Errorf("%s is told of %s", kind, e.ID)
+		}
 	}
 }
 

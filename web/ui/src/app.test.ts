@@ -1,9 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { fireEvent, render, screen, waitFor, within } from '@testing-library/svelte'
 import App from './App.svelte'
+import Quality from './parts/Quality.svelte'
 import { desk } from './desk.svelte'
 import { nothing } from './reducer'
-import type { Callback, FromServer, State, Ticket, ToServer } from './contract'
+import type { Callback, FromServer, Seat, State, Ticket, ToServer } from './contract'
 import { contact, me, pop, seat, state, ticket } from './testing/samples'
 
 /** The server's end: what was asked over HTTP, and a socket to speak through. */
@@ -520,6 +521,41 @@ test('a recorded talk: what is not in it and why, and the server’s word when i
   const audio = screen.getByLabelText(/^Ascolta la conversazione/)
   await fireEvent.error(audio)
   expect((await screen.findByText(/cifrata con una chiave/)).getAttribute('role')).toBe('alert')
+})
+
+test('how the recording of a talk stands, also when another of the three pauses it', async () => {
+  let taping = { recorded: true, paused: false }
+  answers['GET /talk/recording'] = () => [200, taping]
+  const looks = () => asked.filter((a) => a.path === '/talk/recording').length
+  const stands = (talk: Seat['talk'], version: number) => tell('seat', seat({ doing: 'talking', version, doing_until: soon(3600), talk }))
+  await start()
+  talk()
+  await screen.findByText('La conversazione è registrata.')
+  stands('consulting', 3)
+  await screen.findByText('Adesso non si registra: riprende quando vi parlate.')
+  stands('conference', 4)
+  await screen.findByText('La conversazione è registrata.')
+  const before = looks()
+  await waitFor(() => expect(looks()).toBe(before + 2), { timeout: 4000 }) // those that follow another stretch
+  taping = { recorded: true, paused: true }
+  tell('taping', { contact_id: 'another' })
+  tell('taping', { contact_id: 'c1' })
+  await screen.findByText('Registrazione sospesa: quello che dite non resta.')
+  expect(screen.getByRole('button', { name: 'Riprendi registrazione' })).toBeTruthy()
+  expect(looks()).toBe(before + 3)
+})
+
+test('how each leg sounded: every figure in its column', () => {
+  const heard = { packets: 6052, lost: 0.0125, jitter_ms: 7, trip_ms: 0, mos: 4.41 }
+  const reached = { packets: 5990, lost: 0, jitter_ms: 3, trip_ms: 48, mos: 3.9 }
+  render(Quality, { contact: contact({ legs: [{ who: 'caller', heard, reached }, { who: 'operator', heard: null, reached }] }) })
+  const rows = within(screen.getByRole('table')).getAllByRole('row').map((r) => [...r.children].map((c) => c.textContent))
+  expect(rows).toEqual([
+    ['Tratta', 'Verso', 'Pacchetti', 'Persi', 'Jitter', 'Andata e ritorno', 'MOS'],
+    ['Chi ha chiamato', 'ricevuto', '6052', '1,25%', '7 ms', '–', '4,41'],
+    ['Chi ha chiamato', 'inviato', '5990', '0,00%', '3 ms', '48 ms', '3,90'],
+    ['Operatore', 'inviato', '5990', '0,00%', '3 ms', '48 ms', '3,90'],
+  ])
 })
 
 test('a supervisor sees who was let go in a call until it is over, and cannot force them', async () => {

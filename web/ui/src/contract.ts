@@ -94,6 +94,7 @@ export type Event =
   | { kind: 'ringbacks'; data: { due: number; callbacks: number } }
   | { kind: 'emergency'; data: Emergency }
   | { kind: 'services'; data: Record<string, never> }
+  | { kind: 'taping'; data: { contact_id: string } }
 
 export type FromServer =
   | { type: 'snapshot'; epoch: string; seq: number; state: State }

@@ -91,6 +91,7 @@ export class Desk {
   /** Counts changes that lists care about. */
   ticketNews = $state(0)
   messageNews = $state(0)
+  tapingNews = $state(0)
   ringBackNews = $state(0)
   serviceNews = $state(0)
   callNews = $state(0)
@@ -569,11 +570,13 @@ export class Desk {
     } else if (event?.kind === 'messages') this.messageNews++
     else if (event?.kind === 'ringbacks') this.ringBackNews++
     else if (event?.kind === 'services') this.serviceNews++
+    else if (event?.kind === 'taping') this.tapingNews += Number(event.data.contact_id === after.pop?.contact.id)
     else if (event?.kind === 'call.ended') this.callNews++
     else if (event === null && model.epoch + model.seq !== this.stood) {
       // A snapshot: whatever was missed may be in any list.
       this.ticketNews++
       this.messageNews++
+      this.tapingNews++
       this.ringBackNews++
       this.serviceNews++
       this.callNews++
