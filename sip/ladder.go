@@ -18,6 +18,7 @@ import (
 const (
 	ladderMessage = 4 << 10         // octets of one message: an INVITE through five proxies has some 3 000
 	ladderFirst   = 48              // messages of a call's beginning: five telephones that were rung in vain
+	ladderUsual   = 8               // messages of an ordinary call, which has six
 	ladderLast    = 32              // messages of its end; what came between is counted
 	ladderCall    = 64 << 10        // octets of one call; an ordinary one has 6 000
 	ladderNode    = 32 << 20        // octets of all calls of a node; beyond, messages are counted only
@@ -281,6 +282,9 @@ func (t *ladders) keep(l *ladder, callID string, out bool, data []byte) {
 		return
 	case len(l.first) < ladderFirst && l.octets+len(data) <= ladderCall/2 && len(l.last) == 0:
 		s.data = string(data)
+		if l.first == nil {
+			l.first = make([]seen, 0, ladderUsual)
+		}
 		l.first = append(l.first, s)
 	default:
 		for len(l.last) > 0 && (len(l.last) >= ladderLast || l.octets+len(data) > ladderCall) {
