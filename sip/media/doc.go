@@ -28,8 +28,8 @@
 //     deadlines. A turn sends a frame if one is due, every 5 s a report, and looks
 //     whether the peer is lost. Without streams it sleeps; turns more than 100 ms
 //     late are dropped.
-//   - The reading of the sockets. On Linux two goroutines serve all streams, in
-//     rounds: one every millisecond the streams that are bridged or heard, one
+//   - The reading of the sockets. On Linux a few goroutines serve all streams, in
+//     rounds: some every millisecond or two the streams that are bridged or heard, one
 //     every 20 ms the rest. They begin with the first such socket and end with
 //     the last. Elsewhere, and with sockets made by Config.Listen, each socket has
 //     a goroutine of its own, which ends when Close closes it. Either way Close

@@ -27,7 +27,11 @@ import (
 // recorders must not delay; keys, reports and the watchdog can wait for a frame.
 const (
 	breathPrompt  = time.Millisecond
+	breathLeisure = 2 * time.Millisecond // of a prompt one that finds few
 	breathPatient = audio.FrameTime
+
+	few       = 8  // datagrams in a millisecond: less is hardly worth waking up for
+	judgeOver = 64 // breaths, after which a poller asks itself how much it finds
 )
 
 const (
@@ -53,8 +57,9 @@ const promptMost = 4 // each looks every millisecond
 
 // poller reads sockets; its goroutine lives as long as there are any.
 type poller struct {
-	breath time.Duration
-	rounds int // between two breaths
+	breath  time.Duration
+	leisure time.Duration // its breath while it finds few
+	rounds  int           // between two breaths
 
 	life sync.Mutex // guards what follows; held while the goroutine starts or ends
 	epfd int
@@ -243,9 +248,9 @@ func receive(fd int, b []byte) (int, netip.AddrPort, error) {
 }
 
 func newSockets() *sockets {
-	p := &sockets{prompt: make([]poller, min(runtime.GOMAXPROCS(0), promptMost)), patient: poller{breath: breathPatient, rounds: roundsPatient}}
+	p := &sockets{prompt: make([]poller, min(runtime.GOMAXPROCS(0), promptMost)), patient: poller{breath: breathPatient, leisure: breathPatient, rounds: roundsPatient}}
 	for i := range p.prompt {
-		p.prompt[i].breath, p.prompt[i].rounds = breathPrompt, roundsPrompt
+		p.prompt[i].breath, p.prompt[i].leisure, p.prompt[i].rounds = breathPrompt, breathLeisure, roundsPrompt
 	}
 	return p
 }
@@ -354,8 +359,10 @@ func (p *poller) run(epfd int, stop, done chan struct{}) {
 	defer close(done)
 	events := make([]syscall.EpollEvent, eventsAtOnce)
 	b := make([]byte, maxPacket+1)
-	breath := time.NewTicker(p.breath)
+	pace := p.breath
+	breath := time.NewTicker(pace)
 	defer breath.Stop()
+	found, breaths := 0, 0
 	for {
 		select {
 		case <-stop:
@@ -363,11 +370,29 @@ func (p *poller) run(epfd int, stop, done chan struct{}) {
 		case <-breath.C:
 		}
 		for range p.rounds {
-			if p.round(epfd, events, b) == 0 {
+			n := p.round(epfd, events, b)
+			if n == 0 {
 				break
 			}
+			found += n
 		}
+		if breaths++; breaths < judgeOver {
+			continue
+		}
+		if next := p.pace(found, judgeOver*pace); next != pace {
+			pace = next
+			breath.Reset(pace)
+		}
+		found, breaths = 0, 0
 	}
+}
+
+// pace is how long to wait between rounds, by how many datagrams were found in a time.
+func (p *poller) pace(found int, over time.Duration) time.Duration {
+	if time.Duration(found)*time.Millisecond < few*over {
+		return p.leisure
+	}
+	return p.breath
 }
 
 // round reads a datagram of each socket that has some, and returns how many these

@@ -124,3 +124,27 @@ func TestWhoTalksIsAlone(t *testing.T) {
 	says(doctor)
 	until("nobody looks at who was the doctor", func() bool { return refused() > before })
 }
+
+// A poller that finds few waits longer for them, so that they come together; one that has
+// much to read never does, whatever the pace at which it found that.
+func TestPace(t *testing.T) {
+	s := newSockets()
+	for _, c := range []struct {
+		found int
+		over  time.Duration
+		want  time.Duration
+	}{
+		{0, 64 * breathPrompt, breathLeisure},
+		{64*few - 1, 64 * breathPrompt, breathLeisure},
+		{64 * few, 64 * breathPrompt, breathPrompt},
+		{128*few - 1, 64 * breathLeisure, breathLeisure},
+		{128 * few, 64 * breathLeisure, breathPrompt},
+	} {
+		if got := s.prompt[0].pace(c.found, c.over); got != c.want {
+			t.Errorf("%d in %s: %s", c.found, c.over, got)
+		}
+		if got := s.patient.pace(c.found, c.over); got != breathPatient {
+			t.Errorf("a patient one waits %s", got)
+		}
+	}
+}
