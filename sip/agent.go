@@ -2,7 +2,7 @@
 // by their address and operators' telephones by their registration, and makes
 // of every INVITE a *Call on a goroutine of its own. Parsing, transports and
 // transactions are sipgo's; the edge before it, dialogs, offers and answers are
-// ours.
+// ours, and so is what outlives a transaction: a 2xx, and what is past.
 package sip
 
 import (

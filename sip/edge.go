@@ -25,7 +25,7 @@ import (
 // looked at here, in the order in which it arrived: what is malformed, forbidden,
 // of no known dialog or a plain question is answered without a transaction and
 // goes no further, so a stranger leaves no trace in sipgo's tables (TELEPHONY
-// P6); CANCEL and the ACK of a 2xx are acted on here, so neither can be overtaken
+// P6); CANCEL, BYE and the ACK of a 2xx are acted on here, so none can be overtaken
 // inside the process (P8, P10). What remains goes on to sipgo's transactions.
 
 const (
