@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -45,15 +46,19 @@ const (
 )
 
 // sockets reads an engine's sockets: those of bridges promptly, the rest with
-// patience. What is prompt is shared among as many pollers as there are processors,
+// patience. Many that are prompt are shared among as many pollers as there are processors,
 // up to promptMost: while the system lets one of them wait for its processor, the
-// others read on, and what has piled up is read by all.
+// others read on, and what has piled up is read by all. Few have one, for each wakes
+// up a thousand times a second.
 type sockets struct {
 	prompt  []poller
 	patient poller
 }
 
-const promptMost = 4 // each looks every millisecond
+const (
+	promptMost = 4
+	enough     = 512 // sockets of one prompt poller before there is another: 256 talks
+)
 
 // poller reads sockets; its goroutine lives as long as there are any.
 type poller struct {
@@ -68,7 +73,7 @@ type poller struct {
 
 	mu       sync.Mutex                     // guards handlers; held while a round is handled
 	handlers []func([]byte, netip.AddrPort) // by descriptor; nil: of another
-	watched  int                            // how many there are
+	watched  atomic.Int32                   // how many there are
 }
 
 // socket is a UDP socket that a poller reads.
@@ -137,7 +142,7 @@ func (s *socket) hurry(on bool) error {
 	case s.closed || s.handle == nil || is == was:
 		return nil
 	case is:
-		return s.move(s.sockets.promptOf(s.fd))
+		return s.move(s.sockets.promptOne())
 	default:
 		return s.move(&s.sockets.patient)
 	}
@@ -255,9 +260,21 @@ func newSockets() *sockets {
 	return p
 }
 
-// promptOf is the poller that reads a descriptor promptly. A leg has two descriptors
-// in a row, for sound and for reports: legs take turns.
-func (p *sockets) promptOf(fd int) *poller { return &p.prompt[fd/2%len(p.prompt)] }
+// promptOne is the poller for one more socket: the first that has not enough, else the one
+// that has the fewest.
+func (p *sockets) promptOne() *poller {
+	least := &p.prompt[0]
+	for i := range p.prompt {
+		one := &p.prompt[i]
+		if one.watched.Load() < enough {
+			return one
+		}
+		if one.watched.Load() < least.watched.Load() {
+			least = one
+		}
+	}
+	return least
+}
 
 // address is a sockaddr_in or sockaddr_in6, which is the larger.
 type address struct {
@@ -312,7 +329,7 @@ func (p *poller) add(fd int, handle func([]byte, netip.AddrPort)) error {
 		p.handlers[fd] = nil
 		return os.NewSyscallError("epoll_ctl", err)
 	}
-	p.watched++
+	p.watched.Add(1)
 	return nil
 }
 
@@ -322,7 +339,8 @@ func (p *poller) start() error {
 		return os.NewSyscallError("epoll_create1", err)
 	}
 	p.epfd, p.stop, p.done = epfd, make(chan struct{}), make(chan struct{})
-	p.handlers, p.watched = nil, 0
+	p.handlers = nil
+	p.watched.Store(0)
 	go p.run(epfd, p.stop, p.done)
 	return nil
 }
@@ -337,12 +355,12 @@ func (p *poller) remove(fd int, stays bool) {
 	known := fd < len(p.handlers) && p.handlers[fd] != nil
 	if known {
 		p.handlers[fd] = nil
-		p.watched--
+		p.watched.Add(-1)
 		if stays {
 			syscall.EpollCtl(p.epfd, syscall.EPOLL_CTL_DEL, fd, nil)
 		}
 	}
-	last := known && p.watched == 0
+	last := known && p.watched.Load() == 0
 	p.mu.Unlock()
 	if !last {
 		return

@@ -39,7 +39,7 @@ func TestSocketsHurryForBridges(t *testing.T) {
 	over, end := context.WithCancel(t.Context())
 	bridged, heard := make(chan error), make(chan error)
 	go func() { bridged <- Bridge(over, a, b) }()
-	until(s.sockets.promptOf(s.fd))
+	until(&s.sockets.prompt[0])
 	go func() { heard <- a.Hear(t.Context(), func([]byte) bool { return over.Err() == nil }) }()
 	end()
 	<-bridged
@@ -48,8 +48,8 @@ func TestSocketsHurryForBridges(t *testing.T) {
 		t.Error("the hurry outlives the bridge")
 	}
 	go func() { heard <- a.Hear(t.Context(), func([]byte) bool { return true }) }()
-	until(s.sockets.promptOf(s.fd))
-	goroutines := []chan struct{}{s.sockets.promptOf(s.fd).done, s.sockets.patient.done}
+	until(&s.sockets.prompt[0])
+	goroutines := []chan struct{}{s.sockets.prompt[0].done, s.sockets.patient.done}
 	a.Close()
 	<-heard
 	b.Close()
@@ -145,6 +145,21 @@ func TestPace(t *testing.T) {
 		}
 		if got := s.patient.pace(c.found, c.over); got != breathPatient {
 			t.Errorf("a patient one waits %s", got)
+		}
+	}
+}
+
+// The second poller comes when the first has enough, and more go to who has fewer.
+func TestPollersShareMany(t *testing.T) {
+	s := newSockets()
+	s.prompt = make([]poller, 2)
+	for _, c := range []struct{ first, second, want int }{
+		{0, 0, 0}, {enough - 1, 0, 0}, {enough, 0, 1}, {enough, enough - 1, 1}, {enough, enough, 0}, {enough + 1, enough, 1}, {enough - 1, enough + 9, 0},
+	} {
+		s.prompt[0].watched.Store(int32(c.first))
+		s.prompt[1].watched.Store(int32(c.second))
+		if got := s.promptOne(); got != &s.prompt[c.want] {
+			t.Errorf("%+v: another", c)
 		}
 	}
 }
