@@ -809,3 +809,10 @@ func (d *delays) String() string {
 	}
 	return fmt.Sprintf("median %s, p99 %s, p99.9 %s", rounded(at(.5)), rounded(at(.99)), rounded(at(.999)))
 }
+
+// saw is what the caller's telephone has said and heard.
+func (c *rawCall) saw() string {
+	c.trunk.mu.Lock()
+	defer c.trunk.mu.Unlock()
+	return c.seen.String()
+}

@@ -264,13 +264,6 @@ func (c *rawCall) request(method string, cseq int, uri, headers, body string) st
 	return text
 }
 
-// saw is what the caller's telephone has said and heard.
-func (c *rawCall) saw() string {
-	c.trunk.mu.Lock()
-	defer c.trunk.mu.Unlock()
-	return c.seen.String()
-}
-
 // answer waits for the final answer and acknowledges it; it gives the time from
 // the INVITE to it.
 func (c *rawCall) answer() (status int, took time.Duration, err error) {
