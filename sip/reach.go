@@ -62,17 +62,17 @@ func (r *reached) keep(f flow, b Binding) {
 	}
 }
 
-// remember keeps those that had registered before we began, but for who has done so
-// since; false: they are not known.
-func (a *Agent) remember() bool {
+// remember keeps, and gives, those that had registered before we began, but for who has
+// done so since; false: they are not known.
+func (a *Agent) remember() (before []reach, ok bool) {
 	if a.cfg.Signed == nil {
-		return true
+		return nil, true
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, phonesLongest)
 	defer cancel()
 	list, err := a.cfg.Signed(ctx)
 	if err != nil {
-		return false // the database is away: it is no news
+		return nil, false // the database is away: it is no news
 	}
 	a.reached.mu.Lock()
 	defer a.reached.mu.Unlock()
@@ -82,9 +82,12 @@ func (a *Agent) remember() bool {
 		}
 		if f, err := a.outFlow(b.Source, b.Transport, nil); err == nil {
 			a.reached.keep(f, b)
+			if one, kept := a.reached.ways[f.remote]; kept {
+				before = append(before, one)
+			}
 		}
 	}
-	return true
+	return before, true
 }
 
 // due gives those whose turn it is, and forgets the others.
@@ -101,36 +104,43 @@ func (r *reached) due(now time.Time) (list []reach) {
 	return list
 }
 
-// keepReached asks the telephones behind NATs until the agent stops. Nobody waits for
-// what they answer.
+// keepReached asks the telephones behind NATs until the agent stops: at once those of
+// before a restart, whose ways may be closing.
 func (a *Agent) keepReached() {
-	for !a.remember() {
+	before, ok := a.remember()
+	for ; !ok; before, ok = a.remember() {
 		select {
 		case <-time.After(reachAgain):
 		case <-a.quit:
 			return
 		}
 	}
+	a.askAll(before)
 	tick := time.NewTicker(reachEvery)
 	defer tick.Stop()
 	for {
-		for _, one := range a.reached.due(time.Now()) {
-			var target sip.Uri
-			if err := sip.ParseUri(one.contact, &target); err != nil {
-				continue
-			}
-			target.Headers = nil // RFC 4475 §3.3.14: never trusted
-			own := sip.Uri{Scheme: "sip", User: "pronto", Host: hostText(one.flow.local.Addr())}
-			to := sip.Uri{Scheme: "sip", User: target.User, Host: strings.Trim(target.Host, "[]")}
-			req, f := newClientDialog(a, sip.FromHeader{Address: own}, sip.ToHeader{Address: to}, target, one.flow).request(sip.OPTIONS, 0)
-			if err := a.post(a.ctx, req, f); err != nil {
-				a.log.Debug("sip: a telephone was not asked", "error", err)
-			}
-		}
 		select {
 		case <-tick.C:
 		case <-a.quit:
 			return
+		}
+		a.askAll(a.reached.due(time.Now()))
+	}
+}
+
+// askAll asks telephones something. Nobody waits for what they answer.
+func (a *Agent) askAll(list []reach) {
+	for _, one := range list {
+		var target sip.Uri
+		if err := sip.ParseUri(one.contact, &target); err != nil {
+			continue
+		}
+		target.Headers = nil // RFC 4475 §3.3.14: never trusted
+		own := sip.Uri{Scheme: "sip", User: "pronto", Host: hostText(one.flow.local.Addr())}
+		to := sip.Uri{Scheme: "sip", User: target.User, Host: strings.Trim(target.Host, "[]")}
+		req, f := newClientDialog(a, sip.FromHeader{Address: own}, sip.ToHeader{Address: to}, target, one.flow).request(sip.OPTIONS, 0)
+		if err := a.post(a.ctx, req, f); err != nil {
+			a.log.Debug("sip: a telephone was not asked", "error", err)
 		}
 	}
 }
