@@ -183,6 +183,7 @@ func TestInteropKamailio(t *testing.T) {
 	bianchi := baresip(t, dir, fmt.Sprintf("<sip:%s@127.0.0.1;transport=udp>;regint=0;audio_codecs=%s;answermode=auto", outside, onlyPCMA), silence, "127.0.0.1:@SIP@", carrier)
 	log := new(tail)
 	cmd := exec.Command(program, "-DD", "-E", "-m", "32", "-M", "4", "-n", "2", "-Y", dir, "-L", modules[0], "-f", filepath.Join(dir, "kamailio.cfg"))
+	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+filepath.Dir(modules[0])) // its modules look for them where Debian would have installed them
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
