@@ -261,25 +261,25 @@ func (c *Call) dialogOf(req *sip.Request) *dialog {
 // transaction: one that comes again gets the same answer (RFC 3261 §8.2.7).
 func (a *Agent) onBye(f flow, m *raw, c *Call) {
 	seq, _, _ := m.cseq()
-	c.mu.Lock()
-	gone, again := c.state == over && c.saidBye, c.saidBye && c.byeSeq == seq
-	c.mu.Unlock()
-	status := sip.StatusOK
+	c.mu.Lock() // to the end of the decision: the next may be at its heels
+	status := 0
 	switch {
-	case again:
-	case gone:
+	case c.saidBye && c.byeSeq == seq:
+		status = sip.StatusOK
+	case c.saidBye && c.state == over:
 		status = sip.StatusCallTransactionDoesNotExists
 	default:
 		status = c.dlg.counts(tag(m.get("from")), seq, f)
 	}
+	if status == 0 {
+		c.saidBye, c.byeSeq = true, seq
+	}
+	unanswered := c.state == ringing && c.tx != nil
+	c.mu.Unlock()
 	if status != 0 {
 		a.reply(f, m, status, reasonOf(status))
 		return
 	}
-	c.mu.Lock()
-	c.saidBye, c.byeSeq = true, seq
-	unanswered := c.state == ringing && c.tx != nil
-	c.mu.Unlock()
 	if unanswered { // RFC 3261 §15.1.2: of a dialog that a 180 made known
 		c.canceled()
 	}

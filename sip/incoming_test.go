@@ -658,7 +658,14 @@ func TestARepeatedByeGetsItsAnswerAgain(t *testing.T) {
 		p.seq++
 		bye := p.request("BYE", randomText(), "", "")
 		p.send(bye)
+		p.send(bye) // at the heels of the first
+		p.send(bye)
 		first := p.expect("SIP/2.0 200")
+		for range 2 {
+			if again := p.expect("SIP/2.0 200"); again != first {
+				h.t.Errorf("%q, then %q", first, again)
+			}
+		}
 		p.send(bye)
 		if again := p.expect("SIP/2.0 200"); again != first {
 			h.t.Errorf("%q, then %q", first, again)
