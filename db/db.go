@@ -172,6 +172,9 @@ type gathering struct {
 // process does. A wake-up says "look again", never what happened.
 func (t *Tx) Wake(topics ...string) { t.topics = append(t.topics, topics...) }
 
+// Mark is now, before whatever this transaction commits.
+func (t *Tx) Mark() Mark { return t.db.Wakeups.Mark() }
+
 // Later leaves statements for the round of whatever this transaction says next: its
 // COMMIT, if nothing else. So their errors come with that; read (nil: none) makes of
 // them what they mean here. What follows from a result cannot be left: send it.

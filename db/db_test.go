@@ -176,6 +176,43 @@ func TestWakeupsAreCoalescedAndEnd(t *testing.T) {
 	b.Close()
 }
 
+// TestQuiet: a topic was quiet since an instant if it is certain that it was not woken.
+func TestQuiet(t *testing.T) {
+	w := dbtest.New(t).Wakeups
+	if w.Quiet("seat:1", 0) {
+		t.Error("quiet since ever")
+	}
+	mark := w.Mark()
+	w.Wake("queue", "seat:2")
+	if !w.Quiet("seat:1", mark) || w.Quiet("seat:2", mark) || !w.Quiet("seat:2", w.Mark()) {
+		t.Error("seat:2 alone was woken, and before now")
+	}
+	for range 254 { // and the two: as many as are kept
+		w.Wake("queue")
+	}
+	if !w.Quiet("seat:1", mark) || w.Quiet("seat:2", mark) {
+		t.Error("what is kept was forgotten")
+	}
+	w.Wake("queue")
+	if w.Quiet("seat:1", mark) {
+		t.Error("what was forgotten was quiet")
+	}
+	d := dbtest.New(t)
+	mark = d.Wakeups.Mark()
+	ctx, stop := context.WithCancel(t.Context())
+	up := d.Wakeups.Subscribe("up")
+	done := make(chan error)
+	go func() { done <- d.Listen(ctx) }()
+	<-up.C()
+	if d.Wakeups.Quiet("seat:1", mark) {
+		t.Error("while nobody listened all was quiet")
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // Two nodes: what one commits wakes the other, and when the listening connection
 // was lost everybody looks again.
 func TestListenBringsTheOtherNodesWakeups(t *testing.T) {

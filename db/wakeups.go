@@ -21,8 +21,10 @@ const (
 
 // Wakeups tells those who wait in this process to look again.
 type Wakeups struct {
-	mu   sync.Mutex // guards subs
+	mu   sync.Mutex // guards subs, last and n
 	subs map[string]map[*Subscription]struct{}
+	last [keptWakeups]string // topics, the n-th at n modulo their number
+	n    Mark                // of the next
 
 	// untold is how often other nodes are still to be told to look at everything:
 	// toldOften as long as there are none, whom nothing is told.
@@ -37,7 +39,7 @@ const (
 	toldOften  = 2
 )
 
-func newWakeups() *Wakeups { return &Wakeups{subs: map[string]map[*Subscription]struct{}{}} }
+func newWakeups() *Wakeups { return &Wakeups{subs: map[string]map[*Subscription]struct{}{}, n: 1} }
 
 func newSelf() string { return rand.Text()[:selfRunes] }
 
@@ -84,16 +86,50 @@ func (w *Wakeups) Wake(topics ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, topic := range topics {
+		w.last[w.n%keptWakeups] = topic
+		w.n++
 		for s := range w.subs[topic] {
 			s.wake()
 		}
 	}
 }
 
+// keptWakeups are so many topics as some thirty commits wake: a busy desk's tenth of a
+// second.
+const keptWakeups = 256
+
+// Mark is an instant among the wake-ups of this process; zero is none.
+type Mark uint64
+
+// Mark is now.
+func (w *Wakeups) Mark() Mark {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.n
+}
+
+// Quiet tells whether a topic is certain not to have been woken since an instant: one
+// that is longer ago than what is kept is not. Who read before they subscribed need not
+// look again if it was quiet since before they read.
+func (w *Wakeups) Quiet(topic string, since Mark) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if since == 0 || w.n-since > keptWakeups {
+		return false
+	}
+	for ; since < w.n; since++ {
+		if w.last[since%keptWakeups] == topic {
+			return false
+		}
+	}
+	return true
+}
+
 // wakeAll makes everybody look again, after news may have been missed.
 func (w *Wakeups) wakeAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.n += keptWakeups + 1 // nothing was quiet
 	for _, subs := range w.subs {
 		for s := range subs {
 			s.wake()

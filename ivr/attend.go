@@ -65,7 +65,7 @@ func (t *talk) unattended() {
 func (a *attended) each(ctx context.Context) error {
 	var was *queue.Supervision
 	for {
-		s, err := a.talk.desk.Queue.AwaitSupervision(ctx, a.offer.ID, was)
+		s, err := a.talk.desk.Queue.AwaitSupervision(ctx, a.offer, was)
 		if err != nil {
 			return err
 		}
@@ -136,7 +136,7 @@ func (a *attended) lifted(ctx context.Context, s *queue.Supervision) (why string
 // more.
 func (a *attended) follow(ctx context.Context, s *queue.Supervision) {
 	for was := s; ; {
-		now, err := a.talk.desk.Queue.AwaitSupervision(ctx, a.offer.ID, was)
+		now, err := a.talk.desk.Queue.AwaitSupervision(ctx, a.offer, was)
 		if err != nil || now == nil || !now.At.Equal(s.At) {
 			return
 		}

@@ -310,7 +310,7 @@ func (d *Desk) search(ctx context.Context, place *queue.Place, c *tickets.Contac
 		case err == nil:
 			away = time.Time{}
 			leg, err := d.Phones.Ring(ctx, offer, c, func(ctx context.Context, at time.Time) error {
-				return d.Queue.AcceptWith(ctx, offer.ID, at, func(ctx context.Context, tx *db.Tx) error {
+				return d.Queue.AcceptWith(ctx, offer, at, func(ctx context.Context, tx *db.Tx) error {
 					return d.Tickets.Talks(ctx, tx, c.ID, offer.Operator, at)
 				})
 			})

@@ -290,7 +290,7 @@ func (t *talk) taking(ctx context.Context, fn func(context.Context) error, take 
 	listened := make(chan struct{})
 	go func() { // ends with the stretch
 		defer close(listened)
-		if c, _ = t.desk.Queue.Commanded(stretch, t.offer.ID); c != nil {
+		if c, _ = t.desk.Queue.Commanded(stretch, t.offer); c != nil {
 			take(c)
 			stop()
 		}

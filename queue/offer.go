@@ -43,7 +43,8 @@ type Offer struct {
 	PaintedAt *time.Time
 	Consult   bool // the operator is only asked by the one who talks: the caller stays theirs
 
-	node string // the caller's
+	node string  // the caller's
+	mark db.Mark // an instant before it was made, or read, or accepted; zero: it is not known
 }
 
 // end is one way in which a pending offer ends.
@@ -102,6 +103,7 @@ func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at
 		}
 		w.settle(o, again)
 	default:
+		w.wake(OfferTopic(id))
 		seat = seat.spared(at)
 		w.unreserve(o.Contact, at)
 		err = w.unneeded(ctx, o.Contact)
@@ -141,8 +143,13 @@ func (q *Queue) Accept(ctx context.Context, offer uuid.UUID, at time.Time) error
 
 // AcceptWith is Accept in one transaction with what `also` does, which names the
 // operator on the contact.
-func (q *Queue) AcceptWith(ctx context.Context, offer uuid.UUID, at time.Time, also func(ctx context.Context, tx *db.Tx) error) error {
-	return q.over(ctx, offer, end{to: Accepted, place: placeTaken, together: also}, at)
+func (q *Queue) AcceptWith(ctx context.Context, offer *Offer, at time.Time, also func(ctx context.Context, tx *db.Tx) error) error {
+	mark := q.db.Wakeups.Mark()
+	err := q.over(ctx, offer.ID, end{to: Accepted, place: placeTaken, together: also}, at)
+	if err == nil {
+		offer.mark = mark // nothing was asked of the talk before
+	}
+	return err
 }
 
 // Decline ends an offer that the operator or their telephone does not want, for
@@ -213,18 +220,22 @@ func (q *Queue) Offer(ctx context.Context, id uuid.UUID) (*Offer, error) {
 }
 
 // Watch returns a context that ends when the offer has come to nothing; its cause
-// is ErrDeclined, ErrTimedOut or ErrWithdrawn. It lasts RingLongest at most, also
+// is ErrDeclined, ErrTimedOut or ErrWithdrawn. It lasts hardly longer than RingLongest, also
 // when the database is away. An acceptance does not end it, so that what was
 // begun under it can become the talk. The function ends the watch and waits for
 // its end; call it.
-func (q *Queue) Watch(ctx context.Context, offer uuid.UUID) (context.Context, context.CancelFunc) {
+func (q *Queue) Watch(ctx context.Context, offer *Offer) (context.Context, context.CancelFunc) {
 	watched, stop := context.WithCancelCause(ctx)
-	sub := q.db.Wakeups.Subscribe(OfferTopic(offer)) // before we return: nothing from now on is missed
+	sub := q.db.Wakeups.Subscribe(OfferTopic(offer.ID)) // before we return: nothing from now on is missed
+	id, expires, look := offer.ID, offer.ExpiresAt, !q.quiet(OfferTopic(offer.ID), offer)
+	if look {
+		expires = time.Now().Add(RingLongest) // until we know better
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer sub.Close()
-		if err := q.watch(watched, offer, sub); err != nil {
+		if err := q.watch(watched, id, expires, look, sub); err != nil {
 			stop(err)
 		}
 	}()
@@ -234,25 +245,46 @@ func (q *Queue) Watch(ctx context.Context, offer uuid.UUID) (context.Context, co
 	}
 }
 
-// watch returns the cause for which the offer is over, nil when it was accepted.
-func (q *Queue) watch(ctx context.Context, offer uuid.UUID, sub *db.Subscription) error {
-	missed := time.NewTimer(RingLongest) // until we know better
+// quiet tells whether it is certain that whoever has subscribed to a topic of an offer,
+// or of its talk, need not look: nothing has happened since the offer was made (by this
+// process), read or accepted. Whatever ends an offer, asks something of its talk or lets a
+// supervisor in wakes after its COMMIT. If that was in this process, the wake-up is kept
+// since the mark, or finds the subscription; the mark is older than the offer's own COMMIT,
+// so nothing can have come before it. If it was on another node, its notification is
+// still to come, or is kept here; and what is missed while nobody listens, or by a node that has
+// just come, makes everybody look and nothing quiet.
+func (q *Queue) quiet(topic string, o *Offer) bool { return q.db.Wakeups.Quiet(topic, o.mark) }
+
+// watchAsks is how long a watch waits for an answer: then its connection is taken for
+// dead. A database that is only slow has as long.
+const watchAsks = 5 * time.Second
+
+// watch returns the cause for which the offer is over, nil when it was accepted. It
+// looks at first unless the offer is known to be pending.
+func (q *Queue) watch(ctx context.Context, offer uuid.UUID, expires time.Time, look bool, sub *db.Subscription) error {
+	missed := time.NewTimer(time.Until(expires))
 	defer missed.Stop()
 	again := time.NewTimer(retryAfter)
+	again.Stop()
 	defer again.Stop()
 	for {
-		o, err := readOffer(ctx, q.db.Pool, offer)
-		switch {
-		case errors.Is(err, ErrTooLate):
-			return ErrWithdrawn // there is none of this id
-		case err != nil:
-			again.Reset(retryAfter)
-		case o.State == Pending:
-			missed.Reset(time.Until(o.ExpiresAt))
-			again.Stop()
-		default:
-			return cause[o.State]
+		if look {
+			asked, cancel := context.WithTimeout(ctx, watchAsks)
+			o, err := readOffer(asked, q.db.Pool, offer)
+			cancel()
+			switch {
+			case errors.Is(err, ErrTooLate):
+				return ErrWithdrawn // there is none of this id
+			case err != nil:
+				again.Reset(retryAfter)
+			case o.State == Pending:
+				missed.Reset(time.Until(o.ExpiresAt))
+				again.Stop()
+			default:
+				return cause[o.State]
+			}
 		}
+		look = true
 		select {
 		case <-sub.C():
 		case <-again.C:

@@ -117,7 +117,7 @@ func TestPainted(t *testing.T) {
 	d := newDesk(t)
 	d.sits("anna", after(0), 0, "software")
 	o := d.offered(d.waits("software", 2, after(1)), after(2))
-	woken := d.db.Wakeups.Subscribe(OfferTopic(o.ID))
+	woken := d.db.Wakeups.Subscribe(SeatTopic(o.Operator))
 	defer woken.Close()
 	d.ok(d.Painted(background, o.ID, after(3)))
 	d.ok(d.Painted(background, o.ID, after(4)))
@@ -160,7 +160,7 @@ func TestWatch(t *testing.T) {
 		} {
 			o := d.offered(rossi, time.Now())
 			began := time.Now()
-			ctx, stop := d.Watch(background, o.ID)
+			ctx, stop := d.Watch(background, o)
 			synctest.Wait()
 			d.ok(c.end(o))
 			<-ctx.Done()
@@ -182,7 +182,7 @@ func TestWatch(t *testing.T) {
 		d.ok(d.Declare(background, anna, "available", "", time.Now()))
 		o := d.offered(rossi, time.Now())
 		call, hangUp := context.WithCancelCause(background)
-		ctx, stop := d.Watch(call, o.ID)
+		ctx, stop := d.Watch(call, o)
 		defer stop()
 		d.ok(d.Accept(background, o.ID, time.Now()))
 		<-time.After(2 * RingLongest)
@@ -196,12 +196,84 @@ func TestWatch(t *testing.T) {
 			t.Errorf("the cause is %v", context.Cause(ctx))
 		}
 
-		ctx, stop = d.Watch(background, uuid.New())
+		ctx, stop = d.Watch(background, &Offer{ID: uuid.New()})
 		defer stop()
 		<-ctx.Done()
 		if context.Cause(ctx) != ErrWithdrawn {
 			t.Errorf("no such offer: %v", context.Cause(ctx))
 		}
+	})
+}
+
+// TestNothingIsReadAgain: what was read or written an instant before is not read again,
+// but for what has happened since: rows that nobody has waked for show what is looked at.
+func TestNothingIsReadAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, d *desk) {
+		anna := d.sits("anna", time.Now(), 0, "software")
+		rossi := d.waits("software", 2, time.Now())
+		o, err := rossi.Wait(background)
+		d.ok(err)
+		d.exec(`update offers set state = 'withdrawn' where id = $1`, o.ID)
+		ctx, stop := d.Watch(background, o)
+		synctest.Wait()
+		d.ok(ctx.Err())
+		d.db.Wakeups.Wake(OfferTopic(o.ID))
+		<-ctx.Done()
+		stop()
+		d.exec(`update offers set state = 'pending' where id = $1`, o.ID)
+
+		// What ends between the making of an offer and its watch is not missed, nor is
+		// that news may have been.
+		began := time.Now()
+		d.ok(d.Decline(background, o.ID, Refused, began))
+		ctx, stop = d.Watch(background, o)
+		<-ctx.Done()
+		if context.Cause(ctx) != ErrDeclined || time.Since(began) > time.Second {
+			t.Errorf("after %v: %v", time.Since(began), context.Cause(ctx))
+		}
+		stop()
+		<-time.After(refusedFor) // the two again
+		o, err = rossi.Wait(background)
+		d.ok(err)
+
+		// So with what is asked of the talk.
+		d.ok(d.AcceptWith(background, o, time.Now(), func(context.Context, *db.Tx) error { return nil }))
+		talk, over := context.WithCancel(background)
+		heard := make(chan *Command, 2)
+		listen := func() { c, _ := d.Commanded(talk, o); heard <- c }
+		d.exec(`insert into commands (offer_id, wants, expires_at) values ($1, 'hold', $2)`, o.ID, time.Now().Add(time.Hour))
+		go listen()
+		synctest.Wait()
+		if len(heard) != 0 {
+			t.Error("the inbox was looked into")
+		}
+		d.db.Wakeups.Wake(OfferTopic(o.ID))
+		if c := <-heard; c == nil || c.Wish != Hold {
+			t.Errorf("%+v was asked", c)
+		}
+		d.ok(d.Command(background, anna, Command{Wish: Hold}, time.Now()))
+		go listen()
+		if c := <-heard; c == nil || c.Wish != Hold {
+			t.Errorf("%+v was asked before", c)
+		}
+		carla := d.sits("carla", time.Now(), 0)
+		d.exec(`update seats set supervises = $1, supervises_as = 'listen', supervises_at = $2 where user_id = $3`, o.ID, time.Now(), carla)
+		joins := make(chan *Supervision, 1)
+		await := func() { s, _ := d.AwaitSupervision(talk, o, nil); joins <- s }
+		go await()
+		synctest.Wait()
+		if len(joins) != 0 {
+			t.Error("supervisors were looked for")
+		}
+		d.db.Wakeups.Wake(SupervisionTopic(o.ID))
+		if s := <-joins; s == nil || s.By != carla {
+			t.Errorf("%+v takes part", s)
+		}
+		go await() // who asked before
+		if s := <-joins; s == nil || s.By != carla {
+			t.Errorf("%+v took part", s)
+		}
+		over()
 	})
 }
 
@@ -228,10 +300,10 @@ func TestTogether(t *testing.T) {
 			t.Fatalf("it is %q, not %q", got, want)
 		}
 	}
-	d.refuses(d.AcceptWith(background, o.ID, after(3), names("in vain", failed)), failed)
+	d.refuses(d.AcceptWith(background, o, after(3), names("in vain", failed)), failed)
 	d.stands(anna, "available/ offered")
 	is("")
-	d.ok(d.AcceptWith(background, o.ID, after(3), names("accepted", nil)))
+	d.ok(d.AcceptWith(background, o, after(3), names("accepted", nil)))
 	d.stands(anna, "available/ talking")
 	is("accepted")
 	d.refuses(d.ReleaseWith(background, o.ID, after(5), names("in vain", failed)), failed)

@@ -143,6 +143,7 @@ func waitError(ctx context.Context, err error) error {
 // offer is the pending offer of this place, nil when there is none.
 func (p *Place) offer(ctx context.Context) (*Offer, error) {
 	for {
+		mark := p.q.db.Wakeups.Mark()
 		state, o, err := readPlace(ctx, p.q.db.Pool, p.contact)
 		switch {
 		case err != nil:
@@ -154,8 +155,11 @@ func (p *Place) offer(ctx context.Context) (*Offer, error) {
 			}
 		case state == placeLeft || state == placeTaken || state == placeBooked:
 			return nil, ErrGone
-		default:
+		case o != nil:
+			o.mark = mark
 			return o, nil
+		default:
+			return nil, nil
 		}
 	}
 }

@@ -248,7 +248,7 @@ func TestWakeAcrossNodes(t *testing.T) {
 	if o.Operator != anna || o.node != "north" {
 		t.Fatalf("%+v", o)
 	}
-	watched, stop := north.Watch(background, o.ID)
+	watched, stop := north.Watch(background, o)
 	defer stop()
 	south.ok(south.Decline(background, o.ID, Refused, time.Now()))
 	<-watched.Done()

@@ -101,13 +101,14 @@ const (
 	TopicNodes     = "nodes"     // one came, or was given up
 )
 
-// PlaceTopic, SeatTopic and OfferTopic are woken by every change of theirs.
+// PlaceTopic and SeatTopic are woken by every change of theirs.
 func PlaceTopic(contact uuid.UUID) string { return "place:" + contact.String() }
 
 // SeatTopic names the wake-ups of an operator's seat.
 func SeatTopic(user int64) string { return "seat:" + itoa(user) }
 
-// OfferTopic names the wake-ups of an offer.
+// OfferTopic names the wake-ups of an offer: when it comes to nothing, and when something
+// is asked of the talk that it led to.
 func OfferTopic(offer uuid.UUID) string { return "offer:" + offer.String() }
 
 // Queue is the one queue of the desk, as seen from one node.

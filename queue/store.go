@@ -70,7 +70,7 @@ func (w *work) contact(kind journal.Kind, contact uuid.UUID, data map[string]any
 // The second names the contact in its data only: a contact's own timeline has
 // each event once.
 func (w *work) both(k journal.Kind, o Offer, more map[string]any) {
-	w.wake(PlaceTopic(o.Contact), SeatTopic(o.Operator), OfferTopic(o.ID))
+	w.wake(PlaceTopic(o.Contact), SeatTopic(o.Operator))
 	of, at := map[string]any{"offer": o.ID}, map[string]any{"offer": o.ID, "contact": o.Contact}
 	for key, v := range more {
 		of[key], at[key] = v, v

@@ -300,22 +300,25 @@ func (q *Queue) excluded(ctx context.Context, tx *db.Tx, seat Seat, reason strin
 // AwaitSupervision waits until who supervises the talk that an offer led to, or how,
 // is another than was, and returns it; nil is nobody. It ends with ctx, whose cause it
 // returns; while the database is away it tries again every second.
-func (q *Queue) AwaitSupervision(ctx context.Context, offer uuid.UUID, was *Supervision) (*Supervision, error) {
-	woken := q.db.Wakeups.Subscribe(SupervisionTopic(offer))
+func (q *Queue) AwaitSupervision(ctx context.Context, offer *Offer, was *Supervision) (*Supervision, error) {
+	woken := q.db.Wakeups.Subscribe(SupervisionTopic(offer.ID))
 	defer woken.Close()
 	again := time.NewTimer(retryAfter)
+	again.Stop()
 	defer again.Stop()
-	for {
-		now, err := q.supervisionOf(ctx, offer)
-		switch {
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case err != nil:
-			again.Reset(retryAfter)
-		case !now.same(was):
-			return now, nil
-		default:
-			again.Stop()
+	for look := was != nil || !q.quiet(SupervisionTopic(offer.ID), offer); ; look = true {
+		if look {
+			now, err := q.supervisionOf(ctx, offer.ID)
+			switch {
+			case ctx.Err() != nil:
+				return nil, context.Cause(ctx)
+			case err != nil:
+				again.Reset(retryAfter)
+			case !now.same(was):
+				return now, nil
+			default:
+				again.Stop()
+			}
 		}
 		select {
 		case <-woken.C():

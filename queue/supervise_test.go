@@ -31,7 +31,7 @@ func TestSupervise(t *testing.T) {
 	d.ok(d.Supervise(background, carla, offer, Listen, after(10)))
 	d.refuses(d.Supervise(background, carla, d.seat(bruno).Offer.UUID, Listen, after(11)), ErrSupervises)
 	d.refuses(d.Supervise(background, dora, offer, Listen, after(11)), ErrSupervised)
-	s, err := d.AwaitSupervision(background, offer, nil)
+	s, err := d.AwaitSupervision(background, &Offer{ID: offer}, nil)
 	d.ok(err)
 	if s.By != carla || s.As != Listen || s.Since != nil || s.Of != "anna" || s.Extension != d.seat(carla).Extension {
 		t.Fatalf("the conversation is told %+v", s)
@@ -60,7 +60,7 @@ func TestSupervise(t *testing.T) {
 	// What was asked before ends nothing that was asked since.
 	d.ok(d.Supervise(background, carla, offer, Barge, after(20)))
 	d.refuses(d.Supervised(background, s, "no_answer", after(21)), ErrNotSupervising)
-	again, err := d.AwaitSupervision(background, offer, nil)
+	again, err := d.AwaitSupervision(background, &Offer{ID: offer}, nil)
 	d.ok(err)
 	d.ok(d.Supervised(background, again, "no_answer", after(22)))
 	if seat := d.seat(carla); seat.Supervises.Valid || seat.SupervisesWhy != "no_answer" {
@@ -76,11 +76,11 @@ func TestSupervisionEndsWithTheTalk(t *testing.T) {
 	carla, bruno := d.sits("carla", after(0), 60, "carla"), d.sits("bruno", after(0), 60)
 	offer := d.seat(anna).Offer.UUID
 	d.ok(d.Supervise(background, carla, offer, Listen, after(1)))
-	s, err := d.AwaitSupervision(background, offer, nil)
+	s, err := d.AwaitSupervision(background, &Offer{ID: offer}, nil)
 	d.ok(err)
 	gone := make(chan *Supervision)
 	go func() {
-		now, _ := d.AwaitSupervision(background, offer, s)
+		now, _ := d.AwaitSupervision(background, &Offer{ID: offer}, s)
 		gone <- now
 	}()
 	asked, err := d.Ask(background, offer, bruno, after(2))
@@ -113,7 +113,7 @@ func TestSupervisionEndsWithTheTalk(t *testing.T) {
 		"supervision_ended", "released", "joined", "supervision_asked", "supervision_ended", "supervision_asked", "supervision_ended", "released")
 	over, cancel := context.WithCancelCause(background)
 	time.AfterFunc(time.Millisecond, func() { cancel(errRehearsed) })
-	if _, err := d.AwaitSupervision(over, offer, nil); err != errRehearsed {
+	if _, err := d.AwaitSupervision(over, &Offer{ID: offer}, nil); err != errRehearsed {
 		t.Errorf("the end of a talk is %v", err)
 	}
 }

@@ -149,22 +149,25 @@ func (s Seat) free() bool {
 // Commanded waits for what is asked of the talk that an offer led to, and takes it
 // out of the inbox: it is returned once. It ends with ctx, whose cause it returns;
 // while the database is away it tries again every second.
-func (q *Queue) Commanded(ctx context.Context, offer uuid.UUID) (*Command, error) {
-	woken := q.db.Wakeups.Subscribe(OfferTopic(offer))
+func (q *Queue) Commanded(ctx context.Context, offer *Offer) (*Command, error) {
+	woken := q.db.Wakeups.Subscribe(OfferTopic(offer.ID))
 	defer woken.Close()
 	again := time.NewTimer(retryAfter)
+	again.Stop()
 	defer again.Stop()
-	for {
-		c, err := q.takeCommand(ctx, offer, time.Now())
-		switch {
-		case ctx.Err() != nil && c == nil:
-			return nil, context.Cause(ctx)
-		case c != nil:
-			return c, nil
-		case err != nil:
-			again.Reset(retryAfter)
-		default:
-			again.Stop()
+	for look := !q.quiet(OfferTopic(offer.ID), offer); ; look = true {
+		if look {
+			c, err := q.takeCommand(ctx, offer.ID, time.Now())
+			switch {
+			case ctx.Err() != nil && c == nil:
+				return nil, context.Cause(ctx)
+			case c != nil:
+				return c, nil
+			case err != nil:
+				again.Reset(retryAfter)
+			default:
+				again.Stop()
+			}
 		}
 		select {
 		case <-woken.C():
@@ -322,7 +325,7 @@ func (w *work) again(ctx context.Context, contact uuid.UUID, topic int64) error 
 // ask offers a caller to one operator, whose seat is locked and free.
 func (w *work) ask(seat Seat, contact uuid.UUID, node string, consult bool) Offer {
 	o := Offer{ID: uuid.New(), Contact: contact, Operator: seat.User, Name: seat.Operator, Extension: seat.Extension,
-		State: Pending, OfferedAt: w.at, ExpiresAt: w.at.Add(RingLongest), Consult: consult, node: node}
+		State: Pending, OfferedAt: w.at, ExpiresAt: w.at.Add(RingLongest), Consult: consult, node: node, mark: w.tx.Mark()}
 	w.seat(seat.offered(o))
 	if !consult {
 		w.place(contact, placeWaiting, placeOffered, w.at)

@@ -65,7 +65,7 @@ func TestCommand(t *testing.T) {
 	}
 	heard := make(chan *Command)
 	go func() {
-		c, _ := d.Commanded(background, offer)
+		c, _ := d.Commanded(background, &Offer{ID: offer})
 		heard <- c
 	}()
 	d.ok(d.Command(background, anna, Command{Wish: Hold}, time.Now()))
@@ -74,7 +74,7 @@ func TestCommand(t *testing.T) {
 	}
 	over, cancel := context.WithCancelCause(background)
 	cancel(errRehearsed)
-	if _, err := d.Commanded(over, offer); err != errRehearsed {
+	if _, err := d.Commanded(over, &Offer{ID: offer}); err != errRehearsed {
 		t.Errorf("the end of a talk is %v", err)
 	}
 	d.wants(anna, Command{Wish: Consult, Target: Target{Operator: bruno}}, after(20))

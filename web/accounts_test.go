@@ -355,7 +355,7 @@ func TestWhoIsDemotedHearsNoMore(t *testing.T) {
 	call, offer := d.offered("anna", "+390551234567")
 	must(t, d.Queue.Accept(t.Context(), offer.ID, d.now()))
 	must(t, d.Queue.Supervise(t.Context(), d.user("carla").ID, offer.ID, queue.Listen, d.now()))
-	listens, err := d.Queue.AwaitSupervision(t.Context(), offer.ID, nil)
+	listens, err := d.Queue.AwaitSupervision(t.Context(), offer, nil)
 	must(t, err)
 	must(t, d.Queue.Supervises(t.Context(), listens, d.now()))
 
@@ -368,7 +368,7 @@ func TestWhoIsDemotedHearsNoMore(t *testing.T) {
 		t.Errorf("promoted in the talk: %+v, %v", seat, err)
 	}
 	edit(Operator, was.Version+1)
-	if now, err := d.Queue.AwaitSupervision(t.Context(), offer.ID, listens); err != nil || now != nil {
+	if now, err := d.Queue.AwaitSupervision(t.Context(), offer, listens); err != nil || now != nil {
 		t.Errorf("the conversation is told %+v, %v", now, err)
 	}
 	got := strings.Join(kinds(d, journal.ContactStream(call.contact.ID)), " ")

@@ -62,7 +62,7 @@ func (p *phones) RingSupervisor(ctx context.Context, s *queue.Supervision) (medi
 }
 
 func (p *phones) ring(ctx context.Context, offer *queue.Offer, who sip.Caller, accept func(context.Context, time.Time) error) (media.Leg, error) {
-	pending, cancel := p.queue.Watch(ctx, offer.ID)
+	pending, cancel := p.queue.Watch(ctx, offer)
 	defer cancel()
 	if p.web.Pages(offer.Operator) > 0 {
 		select {
