@@ -4,7 +4,6 @@ package db
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -165,6 +164,7 @@ type Tx struct {
 type gathering struct {
 	sql  string
 	rows []any
+	args func(rows []any) []any
 	read func(error) error
 }
 
@@ -185,30 +185,25 @@ func (t *Tx) Later(b *pgx.Batch, read func(error) error) {
 }
 
 // Gather leaves rows for a statement that comes with the COMMIT, once for all that
-// was gathered for it: its one argument is a JSON array. read is as Later's. Nothing
+// was gathered for it: args makes its arguments of them. read is as Later's. Nothing
 // of this transaction sees what the statement does.
-func (t *Tx) Gather(sql string, rows []any, read func(error) error) {
+func (t *Tx) Gather(sql string, rows []any, args func(rows []any) []any, read func(error) error) {
 	for i := range t.gathered {
 		if t.gathered[i].sql == sql {
 			t.gathered[i].rows = append(t.gathered[i].rows, rows...)
 			return
 		}
 	}
-	t.gathered = append(t.gathered, gathering{sql, rows, read})
+	t.gathered = append(t.gathered, gathering{sql, rows, args, read})
 }
 
 // leaveGathered leaves the statements for what was gathered.
-func (t *Tx) leaveGathered() error {
+func (t *Tx) leaveGathered() {
 	for _, g := range t.gathered {
-		arg, err := json.Marshal(g.rows)
-		if err != nil {
-			return fmt.Errorf("encode what was gathered: %w", err)
-		}
 		var b pgx.Batch
-		b.Queue(g.sql, string(arg))
+		b.Queue(g.sql, g.args(g.rows)...)
 		t.Later(&b, g.read)
 	}
-	return nil
 }
 
 // What other nodes hear is one notification, unless it would be too long for one:
@@ -277,9 +272,7 @@ func (d *DB) once(ctx context.Context, fn func(tx *Tx) error) error {
 			return fmt.Errorf("alongside: %w", err)
 		}
 	}
-	if err := tx.leaveGathered(); err != nil {
-		return err
-	}
+	tx.leaveGathered()
 	var end pgx.Batch
 	tx.Notify(&end)
 	tx.Later(&end, nil)

@@ -94,14 +94,18 @@ func TestErrorOfWhatWasLeftUndoesAll(t *testing.T) {
 // What several have gathered for one statement comes once, at the end.
 func TestGatheredComesWithTheCommit(t *testing.T) {
 	d := dbtest.New(t)
-	const gather = `insert into services (number, name) select value ->> 'number', jsonb_array_length($1::jsonb)::text from jsonb_array_elements($1::jsonb)`
-	type row struct {
-		Number string `json:"number"`
+	const gather = `insert into services (number, name) select unnest($1::text[]), cardinality($1)::text`
+	texts := func(rows []any) []any {
+		var all []string
+		for _, row := range rows {
+			all = append(all, row.(string))
+		}
+		return []any{all}
 	}
 	gathers := func(numbers ...string) error {
 		return d.Tx(t.Context(), func(tx *db.Tx) error {
 			for _, number := range numbers {
-				tx.Gather(gather, []any{row{number}}, func(err error) error { return errors.Join(errGathered, err) })
+				tx.Gather(gather, []any{number}, texts, func(err error) error { return errors.Join(errGathered, err) })
 				var n int
 				if err := tx.QueryRow(t.Context(), `select count(*) from services where number = $1`, number).Scan(&n); err != nil || n != 0 {
 					return errors.Join(err, errors.New("it came before the end"))

@@ -6,12 +6,14 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Kind says what happened.
@@ -166,11 +169,11 @@ const DeskStream = "desk"
 // SeatStream names the stream of an operator's seat.
 func SeatStream(user int64) string { return "seat:" + strconv.FormatInt(user, 10) }
 
-const appendSQL = `select journal_append($1::jsonb)`
+const appendSQL = `select journal_append($1, $2, $3, $4, $5, $6, $7, $8, $9)`
 
 // gatherer is a transaction that can leave rows for its COMMIT (db.Tx).
 type gatherer interface {
-	Gather(sql string, rows []any, read func(error) error)
+	Gather(sql string, rows []any, args func(rows []any) []any, read func(error) error)
 }
 
 // Append writes lines at the ends of their streams, in one statement. Two
@@ -186,14 +189,10 @@ func Append(ctx context.Context, tx pgx.Tx, lines ...Line) error {
 		return err
 	}
 	if g, ok := tx.(gatherer); ok {
-		g.Gather(appendSQL, rows, failed)
+		g.Gather(appendSQL, rows, arguments, failed)
 		return nil
 	}
-	arg, err := encode(rows)
-	if err != nil {
-		return err
-	}
-	if _, err := tx.Exec(ctx, appendSQL, arg); err != nil {
+	if _, err := tx.Exec(ctx, appendSQL, arguments(rows)...); err != nil {
 		return failed(err)
 	}
 	return nil
@@ -209,11 +208,7 @@ func Queue(b *pgx.Batch, lines ...Line) error {
 	if err != nil {
 		return err
 	}
-	arg, err := encode(rows)
-	if err != nil {
-		return err
-	}
-	b.Queue(appendSQL, arg).Exec(func(pgconn.CommandTag) error { return nil })
+	b.Queue(appendSQL, arguments(rows)...).Exec(func(pgconn.CommandTag) error { return nil })
 	return nil
 }
 
@@ -234,42 +229,49 @@ func failed(err error) error {
 	return fmt.Errorf("append to the journal: %w", err)
 }
 
-// wire is a Line as journal_append reads it.
+// wire is a Line as it travels: its data are made text at once, so that nobody
+// changes them while the line waits for its COMMIT.
 type wire struct {
-	Stream  string         `json:"stream"`
-	At      int64          `json:"at"` // µs since 1970
-	Kind    Kind           `json:"kind"`
-	Contact *uuid.UUID     `json:"contact,omitempty"`
-	Ticket  int64          `json:"ticket,omitempty"`
-	User    int64          `json:"user,omitempty"`
-	Data    map[string]any `json:"data,omitempty"`
-	Fact    *uuid.UUID     `json:"fact,omitempty"`
+	Line
+	data string
 }
 
 func wires(lines []Line) ([]any, error) {
 	out := make([]any, len(lines))
-	for i, l := range lines {
+	for i := range lines {
+		l := &lines[i]
 		if l.Stream == "" || l.Kind == "" || l.At.IsZero() || strings.ContainsAny(l.Stream+string(l.Kind), "\n\x00") {
 			return nil, fmt.Errorf("journal line %q of stream %q at %v: stream, kind and instant are needed", l.Kind, l.Stream, l.At)
 		}
-		w := wire{Stream: l.Stream, At: l.At.UnixMicro(), Kind: l.Kind, Ticket: l.Ticket, User: l.User, Data: l.Data}
-		if l.Contact.Valid {
-			w.Contact = &lines[i].Contact.UUID
+		data := "{}"
+		if len(l.Data) > 0 {
+			b, err := json.Marshal(l.Data)
+			if err != nil {
+				return nil, fmt.Errorf("encode journal lines: %w", err)
+			}
+			data = string(b)
 		}
-		if l.Fact.Valid {
-			w.Fact = &lines[i].Fact.UUID
-		}
-		out[i] = w
+		out[i] = wire{*l, data}
 	}
 	return out, nil
 }
 
-func encode(rows []any) (string, error) {
-	b, err := json.Marshal(rows)
-	if err != nil {
-		return "", fmt.Errorf("encode journal lines: %w", err)
+// arguments are lines as journal_append takes them: an array of each column.
+func arguments(rows []any) []any {
+	n := len(rows)
+	streams, kinds, datas := make([]string, n), make([]string, n), make([]string, n)
+	ats, tickets, users := make([]int64, n), make([]pgtype.Int8, n), make([]pgtype.Int8, n)
+	contacts, facts := make([]uuid.NullUUID, n), make([]uuid.NullUUID, n)
+	turns := make([]int32, n) // in PostgreSQL places count from 1
+	for i, row := range rows {
+		l := row.(wire)
+		turns[i] = int32(i + 1)
+		streams[i], ats[i], kinds[i], datas[i] = l.Stream, l.At.UnixMicro(), string(l.Kind), l.data
+		tickets[i], users[i] = pgtype.Int8{Int64: l.Ticket, Valid: l.Ticket != 0}, pgtype.Int8{Int64: l.User, Valid: l.User != 0}
+		contacts[i], facts[i] = l.Contact, l.Fact
 	}
-	return string(b), nil
+	slices.SortStableFunc(turns, func(a, b int32) int { return cmp.Compare(streams[a-1], streams[b-1]) })
+	return []any{turns, streams, ats, kinds, contacts, tickets, users, datas, facts}
 }
 
 const columns = `xid::text::bigint, id, stream, seq, at, kind, contact_id, coalesce(ticket_id, 0), coalesce(user_id, 0), data`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -345,5 +346,31 @@ func BenchmarkAppend(b *testing.B) {
 		if err := try(b.Context(), d, journal.Line{Stream: journal.ContactStream(id), At: noon, Kind: journal.Begun, Contact: some(id)}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A node of before may still append, in its own way: the chains are the same.
+func TestOlderNodesContinueTheSameChains(t *testing.T) {
+	d := dbtest.New(t)
+	contact, fact := uuid.New(), uuid.New()
+	older := fmt.Sprintf(`[{"stream":"ticket:1","at":1,"kind":"noted","ticket":1,"user":7,"data":{"b":1,"a":"è\\\"\n"}},
+		{"stream":"desk","at":2,"kind":"noted","contact":"%s"}, {"stream":"ticket:1","at":3,"kind":"edited","fact":"%s"}]`, contact, fact)
+	for range 2 {
+		add(t, d,
+			journal.Line{Stream: "ticket:1", At: noon.Add(time.Microsecond), Kind: journal.Noted, Ticket: 1, User: 7, Data: map[string]any{"b": 1.5, "a": "è\\\"\n"}},
+			journal.Line{Stream: "desk", At: noon, Kind: journal.Noted, Contact: some(contact)},
+			journal.Line{Stream: "ticket:1", At: noon, Kind: journal.Edited, Fact: some(uuid.New())},
+			journal.Line{Stream: "ticket:1", At: noon, Kind: journal.Closed})
+		if _, err := d.Pool.Exec(t.Context(), `select journal_append($1::jsonb)`, older); err != nil {
+			t.Fatal(err)
+		}
+		older = strings.Replace(older, `"fact":"`+fact.String()+`"`, `"user":8`, 1)
+	}
+	if lines, err := journal.VerifyAll(t.Context(), d.Pool); lines != 14 || err != nil {
+		t.Errorf("%d lines (%v), want 14 that continue each other", lines, err)
+	}
+	entries, err := journal.OfContact(t.Context(), d.Pool, contact)
+	if err != nil || len(entries) != 4 || entries[3].Seq != 4 {
+		t.Errorf("the contact's lines are %v (%v), want four of one stream", entries, err)
 	}
 }
