@@ -1,10 +1,12 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -14,6 +16,10 @@ const (
 	ringBytes  = 8 << 20 // and no more memory than this
 	maxSockets = 2000    // on this node
 	maxPages   = 20      // of one person: more is a page that reconnects in a loop
+
+	// restAfter is how long the journal is followed for pages that have gone: one whose
+	// line was cut is back by then, and resumes.
+	restAfter = 10 * time.Second
 )
 
 // event is one change as pages are told of it. It is encoded once.
@@ -45,7 +51,9 @@ type hub struct {
 	mu      sync.Mutex // guards all below; taken before a socket's own
 	epoch   string
 	running bool
-	begun   chan struct{} // closed when the reader stands in the journal: what is committed from then on is told
+	begun   chan struct{} // closed while the reader stands in the journal: what is committed from then on is told
+	came    chan struct{} // readable when a page has come
+	left    time.Time     // when the last page has gone
 	away    bool          // the journal cannot be read: the database is away
 	seq     uint64
 	ring    []*event // the latest, oldest first
@@ -56,7 +64,7 @@ type hub struct {
 }
 
 func newHub() *hub {
-	return &hub{sockets: map[*socket]struct{}{}, perUser: map[int64]int{}, begun: make(chan struct{})}
+	return &hub{sockets: map[*socket]struct{}{}, perUser: map[int64]int{}, begun: make(chan struct{}), came: make(chan struct{}, 1)}
 }
 
 // start begins the life; there is one for each Server.
@@ -68,7 +76,47 @@ func (h *hub) start() {
 
 // follows notes that the reader stands in the journal. A snapshot taken before
 // that might lack what is never told.
-func (h *hub) follows() { close(h.begun) }
+func (h *hub) follows() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	close(h.begun)
+}
+
+// followed is closed once the reader stands in the journal. While a page is open it
+// stays there.
+func (h *hub) followed() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.begun
+}
+
+// visited waits for a page to be open; false when ctx has ended.
+func (h *hub) visited(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		if !h.empty() {
+			return true
+		}
+		select {
+		case <-h.came:
+		case <-ctx.Done():
+		}
+	}
+	return false
+}
+
+// rest says that the reader may leave the journal: nobody has looked for a while.
+// From then on snapshots wait for it, and nobody resumes across it.
+func (h *hub) rest(at time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.sockets) > 0 || at.Sub(h.left) < restAfter {
+		return false
+	}
+	h.begun = make(chan struct{})
+	h.seq++
+	h.ring, h.size = nil, 0
+	return true
+}
 
 // stop cuts every socket and waits for their goroutines.
 func (h *hub) stop() {
@@ -91,6 +139,10 @@ func (h *hub) enter(s *socket) bool {
 	h.sockets[s] = struct{}{}
 	h.perUser[s.user.ID]++
 	h.ended.Add(1)
+	select {
+	case h.came <- struct{}{}:
+	default: // it will look already
+	}
 	return true
 }
 
@@ -98,6 +150,7 @@ func (h *hub) leave(s *socket) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.sockets, s)
+	h.left = time.Now()
 	if h.perUser[s.user.ID]--; h.perUser[s.user.ID] <= 0 {
 		delete(h.perUser, s.user.ID)
 	}

@@ -20,12 +20,11 @@ import (
 )
 
 const (
-	readLines   = 200                    // journal lines at once
-	readWork    = 5 * time.Second        // for one look at the journal, and for one value
-	readSafety  = 2 * time.Second        // between two looks when nobody wakes us
-	ringsEvery  = time.Second / 2        // telephones that came or went are looked for at most so often, and each readSafety when nothing else happens
-	readRetry   = time.Second            // while the database is away
-	nobodyLooks = 250 * time.Millisecond // between two looks while no page is open on this node: who opens one takes a snapshot
+	readLines   = 200             // journal lines at once
+	readWork    = 5 * time.Second // for one look at the journal, and for one value
+	readSafety  = 2 * time.Second // between two looks when nobody wakes us
+	ringsEvery  = time.Second / 2 // telephones that came or went are looked for at most so often, and each readSafety when nothing else happens
+	readRetry   = time.Second     // while the database is away
 	heldFirst   = 2 * time.Millisecond
 	heldLongest = 50 * time.Millisecond
 )
@@ -64,10 +63,19 @@ func (s *Server) tidy(ctx context.Context) {
 	}
 }
 
-// follow reads the journal from its present end. Subscribed first: a line that
-// is written between the two is read. Between two steps of what can wait it looks
-// at the journal again: a pop stands behind one list, never behind all of them.
+// follow reads the journal while there are pages to tell. A desk whose operators have
+// only their telephones, or sit at another node, need not read every line it writes.
 func (s *Server) follow(ctx context.Context) {
+	for s.hub.visited(ctx) {
+		s.followPages(ctx)
+	}
+}
+
+// followPages reads the journal from its present end, until nobody has looked for a
+// while. Subscribed first: a line that is written between the two is read. Between two
+// steps of what can wait it looks at the journal again: a pop stands behind one list,
+// never behind all of them.
+func (s *Server) followPages(ctx context.Context) {
 	wakes := s.DB.Wakeups.Subscribe("journal")
 	defer wakes.Close()
 	teller := &teller{s: s, clear: map[int64]bool{}, rings: map[int64]ringing{}}
@@ -75,7 +83,7 @@ func (s *Server) follow(ctx context.Context) {
 	begun := false
 	var rehearsed time.Time
 	held := heldFirst
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !s.hub.rest(time.Now()) {
 		var told, waits bool
 		err := s.look(ctx, func(ctx context.Context) (err error) {
 			if !begun {
@@ -84,6 +92,7 @@ func (s *Server) follow(ctx context.Context) {
 				if cursor, err = journal.End(ctx, s.own.Pool); err != nil {
 					return err
 				}
+				s.recheck(ctx, 0) // whose session ended before that
 				return teller.learnRings(ctx)
 			}
 			if err = teller.tellRings(ctx); err != nil {
@@ -139,9 +148,6 @@ func (s *Server) follow(ctx context.Context) {
 			held = min(2*held, heldLongest)
 		default:
 			held = heldFirst
-			if s.hub.empty() { // several transactions are one look
-				pause(ctx, nobodyLooks, nil)
-			}
 			pause(ctx, readSafety, wakes.C())
 		}
 	}
@@ -214,15 +220,10 @@ func (t *teller) owe(what string, tell func(ctx context.Context) error) {
 }
 
 // owes says whether there is something that tellOwed would tell.
-func (t *teller) owes() bool { return len(t.owed) > 0 && !t.s.hub.empty() }
+func (t *teller) owes() bool { return len(t.owed) > 0 }
 
-// tellOwed tells the first of what is owed; false when nothing is, or nobody
-// looks: a page that opens takes a snapshot, and what is owed is told again
-// after it.
+// tellOwed tells the first of what is owed; false when nothing is.
 func (t *teller) tellOwed(ctx context.Context) (bool, error) {
-	if t.s.hub.empty() {
-		return false, nil
-	}
 	if len(t.waits) > 0 && t.s.Now().Sub(t.waitsAt) >= queue.OutlookFresh {
 		t.owe("forecasts", t.tellForecasts)
 	}
@@ -280,7 +281,6 @@ func (t *teller) tellRings(ctx context.Context) error {
 // news is what a stretch of the journal touches, in the order it was touched.
 type news struct {
 	seats    []int64
-	edited   map[int64]bool // the person, perhaps their telephone
 	offered  map[int64]bool
 	talking  map[int64]bool
 	tickets  []int64
@@ -303,7 +303,7 @@ type endedView struct {
 }
 
 func gather(lines []journal.Entry) news {
-	n := news{offered: map[int64]bool{}, talking: map[int64]bool{}, edited: map[int64]bool{}}
+	n := news{offered: map[int64]bool{}, talking: map[int64]bool{}}
 	seat, ticket, tape := once[int64]{}, once[int64]{}, once[uuid.UUID]{}
 	for _, l := range lines {
 		onSeat := strings.HasPrefix(l.Stream, "seat:")
@@ -314,9 +314,7 @@ func gather(lines []journal.Entry) news {
 		case passwordChanged, sessionsEnded:
 			n.signedOut, onSeat = append(n.signedOut, l.User), false
 		case userDeactivated:
-			n.signedOut, n.edited[l.User] = append(n.signedOut, l.User), true
-		case userAdded, userEdited, userActivated:
-			n.edited[l.User] = true
+			n.signedOut = append(n.signedOut, l.User)
 		case journal.Offered:
 			n.offered[l.User], n.waiting, onSeat = true, true, true
 		case journal.Talking:
@@ -399,9 +397,7 @@ func text(v any) string {
 
 // tell tells the pages how the seats stand, for somebody's telephone is about to
 // ring, and notes what else they are to be told. Its error is only that the
-// database is away: then the same lines are told again. While no page is open
-// seats are not read: only whose telephone it is must be known, for the page that
-// opens next.
+// database is away: then the same lines are told again.
 func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 	n := gather(lines)
 	for _, id := range n.painted {
@@ -410,22 +406,13 @@ func (t *teller) tell(ctx context.Context, lines []journal.Entry) error {
 	for _, user := range n.signedOut { // wherever they are: this node may not be the one that was asked
 		t.s.recheck(ctx, user)
 	}
-	nobody := t.s.hub.empty()
 	for _, user := range n.seats {
-		if _, known := t.rings[user]; nobody && known && !n.edited[user] {
-			t.clear[user] = false // a page that opens may show a call of theirs
-			continue
-		}
 		if err := t.attempt(ctx, func() error { return t.tellSeat(ctx, user, n.offered[user], n.talking[user]) }); err != nil {
 			return err
 		}
 	}
 	if n.waiting {
 		t.owe("waiting", t.tellWaiting)
-	}
-	if nobody { // who comes back takes a snapshot; one by one they would be owed until then
-		n.tickets, n.ended, n.taping = nil, nil, nil
-		t.s.hub.lose()
 	}
 	for _, id := range n.tickets {
 		t.owe(fmt.Sprint("ticket ", id), func(ctx context.Context) error { return t.tellTicket(ctx, id) })

@@ -426,7 +426,7 @@ func (s *socket) trySnapshot(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, snapshotWork)
 	defer cancel()
 	select {
-	case <-s.server.hub.begun:
+	case <-s.server.hub.followed():
 	case <-s.done:
 		return nil
 	case <-ctx.Done():

@@ -371,6 +371,56 @@ func TestResumeThatIsImpossibleIsASnapshot(t *testing.T) {
 	}
 }
 
+// TestTheJournalRestsWhileNobodyLooks: it is read for pages. Who comes when it has not
+// been read for a while gets the state as it stands, and hears what follows.
+func TestTheJournalRestsWhileNobodyLooks(t *testing.T) {
+	d := newDesk(t)
+	rests := func() bool {
+		select {
+		case <-d.hub.followed():
+			return false
+		default:
+			return true
+		}
+	}
+	bruno := d.user("bruno").ID
+	declares := func(what string) { must(t, d.Queue.Declare(t.Context(), bruno, what, "", d.now())) }
+	shown := func(operators []seatView) string {
+		for _, seat := range operators {
+			if seat.Operator == "bruno" {
+				return string(seat.Declared)
+			}
+		}
+		return ""
+	}
+	declares("break")
+	if !rests() {
+		t.Fatal("it is read although no page was ever open")
+	}
+	anna, first := d.browser("anna").open()
+	for range 2 {
+		if first.Type != "snapshot" || shown(first.State.Operators) != "break" {
+			t.Fatalf("the page hears %s: %+v", first.Type, first.State)
+		}
+		declares("available")
+		for decoded[seatView](t, string(anna.event("seat").Data)).Declared != queue.Available {
+		}
+		_ = anna.conn.Close()
+		for began := time.Now(); !rests(); d.DB.Wakeups.Wake("journal") { // until it has noticed that the page has gone
+			d.hub.mu.Lock()
+			d.hub.left = d.hub.left.Add(-restAfter)
+			anna.seq = d.hub.seq // the page has seen everything
+			d.hub.mu.Unlock()
+			if time.Since(began) > testWait {
+				t.Fatal("it is read although nobody looks")
+			}
+			one[bool](d, `select true`)
+		}
+		declares("break")
+		first = anna.connect() // and would resume
+	}
+}
+
 func TestWhatIsLostShowsAsAGap(t *testing.T) {
 	d := newDesk(t)
 	anna, _ := d.browser("anna").open()
