@@ -22,7 +22,7 @@ const (
 	linesAtOnce = 200
 	lookAgain   = 2 * time.Second       // when nobody wakes us
 	heldAgain   = 20 * time.Millisecond // journal.Held says why
-	idleAgain   = time.Second / 5       // without any webhook the journal's wake-ups are many and mean nothing
+	idleAgain   = 2 * time.Minute       // without any webhook, when nobody says that there is one
 	lookAway    = time.Second           // while the database is away
 )
 
@@ -31,12 +31,14 @@ const (
 func (w *Webhooks) follow(ctx context.Context) {
 	wakes := w.DB.Wakeups.Subscribe("journal")
 	defer wakes.Close()
+	changes := w.DB.Wakeups.Subscribe(topicChanges)
+	defer changes.Close()
 	away := false
 	for {
 		wait := lookAgain
 		n, held, err := w.hand(ctx)
 		if errors.Is(err, errIdle) {
-			if away = false; !pause(ctx, idleAgain, nil) || !pause(ctx, lookAgain, wakes.C()) {
+			if away = false; !pause(ctx, idleAgain, changes.C()) { // the journal's wake-ups are many and mean nothing
 				return
 			}
 			continue
@@ -61,6 +63,9 @@ func (w *Webhooks) follow(ctx context.Context) {
 	}
 }
 
+// topicChanges is woken when there is another webhook than before, or one less.
+const topicChanges = "webhooks"
+
 // errIdle says that there is no webhook.
 var errIdle = errors.New("no webhook")
 
@@ -78,7 +83,6 @@ func (w *Webhooks) hand(ctx context.Context) (n int, held bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, handLongest)
 	defer cancel()
 	var idle bool
-	// Most desks have none, and this asks with every line of the journal.
 	err = w.DB.Pool.QueryRow(ctx, `select not exists (select from webhooks where disabled_at is null)`).Scan(&idle)
 	if err == nil && idle {
 		return 0, false, errIdle

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -199,6 +200,40 @@ func TestAMessageIsDeliveredUntilItArrives(t *testing.T) {
 	if g := l.next(t); !strings.Contains(g.body, `"ticket.closed"`) || g.id == first.id {
 		t.Errorf("the next is %+v", g)
 	}
+}
+
+// TestAWebhookOfADeskThatHadNone: while there is none nobody asks whether there is. One
+// that is added or enabled is heard of at once, on the bubble's clock.
+func TestAWebhookOfADeskThatHadNone(t *testing.T) {
+	t.Parallel()
+	address := dbtest.URL(t)
+	synctest.Test(t, func(t *testing.T) {
+		base, err := db.Open(t.Context(), db.Config{URL: address, MaxConns: 2})
+		must(t, err)
+		defer base.Close()
+		d := newDesk(t, base, true)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan bool)
+		go func() { d.follow(ctx); close(done) }()
+		defer func() { cancel(); <-done }()
+		synctest.Wait() // it has found none
+		hook, _, err := d.Add(t.Context(), d.user, "http://127.0.0.1:1", []string{"ticket.opened"})
+		must(t, err)
+		for want := 1; want <= 2; want++ {
+			began := time.Now()
+			d.happens(t, journal.Opened)
+			for jobs := 0; jobs != want; pause(t.Context(), heldAgain, nil) {
+				must(t, base.Pool.QueryRow(t.Context(), `select count(*) from river_job`).Scan(&jobs))
+				if time.Since(began) > idleAgain/2 {
+					t.Fatalf("%d jobs after %v", jobs, time.Since(began))
+				}
+			}
+			must(t, d.Disable(t.Context(), d.user, hook.ID))
+			synctest.Wait()
+			d.happens(t, journal.Opened) // told to none
+			must(t, d.Enable(t.Context(), d.user, hook.ID))
+		}
+	})
 }
 
 func TestTwoNodesHandOutOnce(t *testing.T) {

@@ -287,7 +287,7 @@ func (w *Webhooks) wakeCursor(ctx context.Context, tx *db.Tx) error {
 }
 
 func note(ctx context.Context, tx *db.Tx, kind journal.Kind, id uuid.UUID, user int64, at time.Time) error {
-	tx.Wake("journal")
+	tx.Wake("journal", topicChanges)
 	return journal.Append(ctx, tx, journal.Line{Stream: "webhook:" + id.String(), At: at, Kind: kind, User: user, Data: map[string]any{"webhook": id}})
 }
 
