@@ -53,7 +53,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		case <-rested.C:
 			rested.rang()
 			looked = time.Now()
-			err = q.look(ctx, false)
+			_, err = q.look(ctx, false)
 		case <-changed.C():
 			due.by(time.Now().Add(keepSoon))
 			continue
@@ -111,7 +111,8 @@ func (q *Queue) tend(ctx context.Context, at time.Time) error {
 	if err := q.judge(ctx, at); err != nil {
 		return err
 	}
-	return q.look(ctx, false)
+	_, err := q.look(ctx, false)
+	return err
 }
 
 // beat says that this node lives, and renews those of its talks that have but half

@@ -138,8 +138,24 @@ func (d *desk) match(at time.Time, want int) {
 	d.tb.Helper()
 	got, err := d.Match(background, at)
 	d.ok(err)
-	if got != want {
-		d.tb.Fatalf("%d offers were made, not %d", got, want)
+	if len(got) != want {
+		d.tb.Fatalf("%d offers were made, not %d", len(got), want)
+	}
+	d.written(got)
+}
+
+// written compares offers as a match tells of them with their rows.
+func (d *desk) written(made []*Offer) {
+	d.tb.Helper()
+	for _, o := range made {
+		row, err := d.Offer(background, o.ID)
+		d.ok(err)
+		late := max(o.OfferedAt.Sub(row.OfferedAt).Abs(), o.ExpiresAt.Sub(row.ExpiresAt).Abs()) // rows have microseconds
+		told := *o
+		told.OfferedAt, told.ExpiresAt, told.mark = row.OfferedAt, row.ExpiresAt, 0
+		if late >= time.Microsecond || told != *row {
+			d.tb.Fatalf("the match tells %+v, the row %+v", *o, *row)
+		}
 	}
 }
 

@@ -162,9 +162,10 @@ func (r *room) match(t *rapid.T) {
 	}
 	made, err := r.d.Match(background, r.at)
 	r.d.ok(err)
-	if made != len(want) {
-		t.Fatalf("%d offers were made, %d could be", made, len(want))
+	if len(made) != len(want) {
+		t.Fatalf("%d offers were made, %d could be", len(made), len(want))
 	}
+	r.d.written(made)
 	var longest *modelSeat // of those that fit the only caller
 	if len(waiting) == 1 {
 		for _, s := range r.seats {

@@ -36,7 +36,7 @@ type caller struct {
 
 // free is a seat as Match sees it: available and idle.
 type free struct {
-	seat   Seat // a match knows its user alone
+	seat   Seat // a match knows its user, their name and extension alone
 	skills []skill
 }
 
@@ -151,8 +151,8 @@ func (p *pairing) reunite() {
 // Who could be offered a caller, and for what, the longest idle first. They are not
 // locked: of hundreds who are free a match takes as many as wait.
 const freeSQL = `
-	select f.user_id, coalesce(k.topic_id, 0), coalesce(k.level, 0) from (
-		select s.user_id, s.idle_since from seats s join users u on u.id = s.user_id
+	select f.user_id, f.name, f.extension, coalesce(k.topic_id, 0), coalesce(k.level, 0) from (
+		select s.user_id, u.name, coalesce(u.extension, '') as extension, s.idle_since from seats s join users u on u.id = s.user_id
 		where s.doing = 'idle' and s.declared = 'available' and u.active and not ` + supervisingSQL + ` order by s.idle_since, s.user_id limit @most
 	) f left join user_topics k on k.user_id = f.user_id order by f.idle_since, f.user_id, k.topic_id`
 
@@ -229,15 +229,15 @@ const (
 // Match offers callers to operators, as many as it can: callers by urgency, then
 // by T0, then by id; each to the longest idle of the seats that are available,
 // idle and fit best, and whose operator has not refused this caller within a
-// minute. It returns how many offers it made.
-func (q *Queue) Match(ctx context.Context, at time.Time) (made int, err error) {
+// minute. It returns the offers it made.
+func (q *Queue) Match(ctx context.Context, at time.Time) (made []*Offer, err error) {
 	pause := lookAgainPause
 	for range 1 + lookAgain {
-		n, skipped, err := q.matchOnce(ctx, at)
+		more, skipped, err := q.matchOnce(ctx, at)
 		if err != nil {
 			return made, fmt.Errorf("match: %w", err)
 		}
-		made += n
+		made = append(made, more...)
 		if !skipped {
 			break
 		}
@@ -269,7 +269,7 @@ func (l *leaving) any() bool { return len(l.callers)+len(l.seats) > 0 }
 // matchOnce looks once. It tells whether it had to skip somebody. When some of the
 // chosen are leaving just now, nothing of it happens and it is done again without
 // them: others may have their turn.
-func (q *Queue) matchOnce(ctx context.Context, at time.Time) (made int, skipped bool, err error) {
+func (q *Queue) matchOnce(ctx context.Context, at time.Time) (made []*Offer, skipped bool, err error) {
 	var gone leaving
 	for {
 		err := q.own.Tx(ctx, func(tx *db.Tx) (err error) {
@@ -286,13 +286,13 @@ func (q *Queue) matchOnce(ctx context.Context, at time.Time) (made int, skipped 
 
 // match is one transaction of Match, without those who are gone. Its error is a
 // *leaving when some of those it chose could not be brought together.
-func (q *Queue) match(ctx context.Context, tx *db.Tx, gone leaving, at time.Time) (made int, err error) {
+func (q *Queue) match(ctx context.Context, tx *db.Tx, gone leaving, at time.Time) (made []*Offer, err error) {
 	p, all, err := q.pairs(ctx, tx, gone, q.few, at)
 	if err == nil && !all {
 		p, _, err = q.pairs(ctx, tx, gone, allSeats, at)
 	}
 	if err != nil || len(p.callers) == 0 {
-		return 0, err
+		return nil, err
 	}
 	return q.offer(ctx, tx, p, at)
 }
@@ -352,11 +352,11 @@ func (q *Queue) vacant(ctx context.Context, tx *db.Tx, gone leaving, most int, a
 
 // scanFree joins the rows of each seat, which come one after the other.
 func scanFree(rows pgx.Rows) (seats []free, err error) {
-	var user int64
+	var seat Seat
 	var s skill
-	_, err = pgx.ForEachRow(rows, []any{&user, &s.topic, &s.level}, func() error {
-		if len(seats) == 0 || seats[len(seats)-1].seat.User != user {
-			seats = append(seats, free{seat: Seat{User: user}})
+	_, err = pgx.ForEachRow(rows, []any{&seat.User, &seat.Operator, &seat.Extension, &s.topic, &s.level}, func() error {
+		if len(seats) == 0 || seats[len(seats)-1].seat.User != seat.User {
+			seats = append(seats, free{seat: seat})
 		}
 		if last := &seats[len(seats)-1]; s.topic != 0 {
 			last.skills = append(last.skills, s)
@@ -426,10 +426,11 @@ func skills(topics []int64, levels []int) (list []skill) {
 }
 
 // offer writes the offers that were decided.
-func (q *Queue) offer(ctx context.Context, tx *db.Tx, p *pairing, at time.Time) (made int, err error) {
+func (q *Queue) offer(ctx context.Context, tx *db.Tx, p *pairing, at time.Time) (made []*Offer, err error) {
 	var w *work
 	var gone leaving
 	var offers []uuid.UUID
+	mark := tx.Mark()
 	for s, c := range p.has {
 		if c < 0 {
 			continue
@@ -438,18 +439,19 @@ func (q *Queue) offer(ctx context.Context, tx *db.Tx, p *pairing, at time.Time) 
 			w = q.work(tx, at)
 		}
 		caller, seat := p.callers[c], p.seats[s]
-		o := Offer{ID: uuid.New(), Contact: caller.contact, Operator: seat.seat.User, State: Pending, OfferedAt: at, ExpiresAt: at.Add(RingLongest), node: caller.node}
+		o := Offer{ID: uuid.New(), Contact: caller.contact, Operator: seat.seat.User, Name: seat.seat.Operator, Extension: seat.seat.Extension,
+			State: Pending, OfferedAt: at, ExpiresAt: at.Add(RingLongest), node: caller.node, mark: mark}
 		w.ring(o, &gone)
 		w.take(o.Contact, &gone)
 		w.offer(o, caller.callback)
 		w.both(journal.Offered, o, overflowed(seat, caller))
-		offers = append(offers, o.ID)
+		offers, made = append(offers, o.ID), append(made, &o)
 	}
 	if w == nil {
-		return 0, nil
+		return nil, nil
 	}
 	w.certain(offers, &gone)
-	return len(offers), w.done(ctx)
+	return made, w.done(ctx)
 }
 
 // overflowed is the data of an offer to somebody who only helps out.

@@ -325,7 +325,7 @@ func TestMatchLooksAgain(t *testing.T) {
 			go func() {
 				n, err := d.Match(background, after(2))
 				d.ok(err)
-				made <- n
+				made <- len(n)
 			}()
 			if c.wait {
 				<-time.After(5 * lookAgainPause) // the match has looked and found it locked
@@ -357,7 +357,7 @@ func TestMatchSeesWhatCameBefore(t *testing.T) {
 		go func() {
 			n, err := d.Match(background, after(3))
 			d.ok(err)
-			made <- n
+			made <- len(n)
 		}()
 		for waits := false; !waits; {
 			if err := d.db.Pool.QueryRow(background, `select exists (select from pg_locks where locktype = 'advisory' and not granted

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -106,20 +107,25 @@ func (p *Place) Wait(ctx context.Context) (*Offer, error) {
 	defer anybody.Close()
 	match, read := true, true
 	for {
+		var o *Offer
 		if match {
-			if err := p.q.look(ctx, true); err != nil {
-				return nil, waitError(ctx, err)
-			}
-		}
-		if read {
-			o, err := p.offer(ctx)
+			made, err := p.q.look(ctx, true)
 			if err != nil {
 				return nil, waitError(ctx, err)
 			}
-			if o != nil && o.ID != p.given {
-				p.given = o.ID
-				return o, nil
+			if i := slices.IndexFunc(made, func(o *Offer) bool { return o.Contact == p.contact }); i >= 0 {
+				o = made[i] // no need to read it: if it is over by now, its watch says so
 			}
+		}
+		if o == nil && read {
+			var err error
+			if o, err = p.offer(ctx); err != nil {
+				return nil, waitError(ctx, err)
+			}
+		}
+		if o != nil && o.ID != p.given {
+			p.given = o.ID
+			return o, nil
 		}
 		select {
 		case <-mine.C():

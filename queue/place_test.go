@@ -161,6 +161,41 @@ func TestWait(t *testing.T) {
 	})
 }
 
+// TestWaitTakesWhatItsMatchMade: who is offered somebody by the match they asked for does
+// not read what it was: here they could not.
+func TestWaitTakesWhatItsMatchMade(t *testing.T) {
+	pool, err := db.Open(background, db.Config{URL: dbtest.URL(t), MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	d := deskOn(t, pool, "north")
+	d.sits("anna", after(0), 0, "software")
+	rossi := d.waits("software", 2, after(1))
+	only, err := pool.Pool.Acquire(background)
+	d.ok(err)
+	defer only.Release()
+	ctx, cancel := context.WithTimeout(background, 5*time.Second)
+	defer cancel()
+	o, err := rossi.Wait(ctx)
+	d.ok(err)
+	only.Release()
+	d.written([]*Offer{o})
+
+	// Until it has ended there is no other, and then the next is read where somebody
+	// else made it.
+	d.ok(d.Withdraw(background, o.ID, after(2)))
+	next := d.offered(rossi, after(3))
+	if again, err := rossi.Wait(background); err != nil || again.ID != next.ID {
+		t.Errorf("%+v, %v", again, err)
+	}
+	short, over := context.WithCancelCause(background)
+	time.AfterFunc(100*time.Millisecond, func() { over(errRehearsed) })
+	if again, err := rossi.Wait(short); err != errRehearsed {
+		t.Errorf("twice %+v, %v", again, err)
+	}
+}
+
 // TestManyWaitersMatchOnce: all who ask while a match runs need one more.
 func TestManyWaitersMatchOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, d *desk) {

@@ -125,10 +125,11 @@ type Queue struct {
 	nodes nodes
 
 	// One match at a time in this process, for all who asked before it began.
-	turn  chan struct{} // holds the turn; guards begun, last and runs
+	turn  chan struct{} // holds the turn; guards begun, last, made and runs
 	asked atomic.Uint64 // how many looks were asked for
 	begun uint64        // the last match covers all looks up to this one
 	last  error         // and ended so
+	made  []*Offer      // and made these
 	runs  uint64        // how many matches that took
 
 	outlook outlook // what callers were told last
@@ -145,38 +146,38 @@ func New(d *db.DB, node string, log *slog.Logger) *Queue {
 
 // look runs Match, unless one that began after this call has done it already: a
 // hundred callers who are woken at once need one match, not a hundred. waits says that
-// somebody is known to wait: who asks.
-func (q *Queue) look(ctx context.Context, waits bool) error {
+// somebody is known to wait: who asks. It returns the offers that this match made; there may be
+// others, of another node's or of one since, and these may be over by now.
+func (q *Queue) look(ctx context.Context, waits bool) ([]*Offer, error) {
 	want := q.asked.Add(1)
 	select {
 	case q.turn <- struct{}{}:
 		defer func() { <-q.turn }()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	if q.begun < want {
 		q.begun = q.asked.Load()
 		q.runs++
 		// The match is everybody's: the hang-up of one caller does not break it off.
-		q.last = q.matchWaiting(context.WithoutCancel(ctx), waits)
+		q.made, q.last = q.matchWaiting(context.WithoutCancel(ctx), waits)
 	}
-	return q.last
+	return q.made, q.last
 }
 
 // matchWaiting matches if anybody waits. Most of what calls for a match (somebody
 // begins to talk, has wrapped up, comes to work) finds nobody, and a match reads and
 // locks every free seat.
-func (q *Queue) matchWaiting(ctx context.Context, waits bool) error {
+func (q *Queue) matchWaiting(ctx context.Context, waits bool) ([]*Offer, error) {
 	if !waits {
 		asked, cancel := context.WithTimeout(ctx, beatLongest)
 		defer cancel()
 		if err := q.own.Pool.QueryRow(asked, `select exists (select from places where state = 'waiting')`).Scan(&waits); err != nil {
-			return fmt.Errorf("match: %w", err)
+			return nil, fmt.Errorf("match: %w", err)
 		}
 	}
 	if !waits {
-		return nil
+		return nil, nil
 	}
-	_, err := q.Match(ctx, time.Now())
-	return err
+	return q.Match(ctx, time.Now())
 }
