@@ -325,13 +325,14 @@ type freeing struct {
 	supervisor int64 // who took part in the talk; 0: nobody
 }
 
-// queueFreeing puts into a batch that the operator of an accepted offer is free of it.
-// The transaction holds their seat by then. (Adding nothing to the state keeps the planner
-// from the index of those that were accepted, through which it would read all that were
-// freed since the last vacuum.)
+// queueFreeing puts into a batch that the operator of an accepted offer is free of it,
+// and nothing is asked of the talk any more. The transaction holds their seat by then.
+// (Adding nothing to the state keeps the planner from the index of those that were
+// accepted, through which it would read all that were freed since the last vacuum.)
 func queueFreeing(b *pgx.Batch, offer uuid.UUID, at time.Time) *freeing {
 	f := &freeing{}
-	b.Queue(`update offers set released_at = @at where id = @id and state || '' = 'accepted' and released_at is null
+	b.Queue(`with unmet as (delete from commands where offer_id = @id)
+		update offers set released_at = @at where id = @id and state || '' = 'accepted' and released_at is null
 		returning coalesce((select user_id from seats where supervises = @id), 0)`, args{"id": offer, "at": at}).
 		QueryRow(func(row pgx.Row) error {
 			err := row.Scan(&f.supervisor)
@@ -362,7 +363,6 @@ func (w *work) freed(o Offer, seat Seat, f *freeing, reason string) {
 	if f.supervisor != 0 { // it holds no longer than the talk; their own seat is not ours to lock here
 		w.over(o, f.supervisor)
 	}
-	w.batch.Queue(`delete from commands where offer_id = @id`, args{"id": o.ID})
 	w.both(journal.Released, o, why(reason))
 	if seat.Doing != Talking || seat.Offer != null(o.ID) {
 		return
