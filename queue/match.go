@@ -159,7 +159,7 @@ const freeSQL = `
 // On most days nearly everybody who waits is one of a few, and hundreds are free: a
 // match reads so many of them first, and all only if it would make a difference.
 const (
-	fewSeats = 16
+	fewSeats = 8
 	allSeats = math.MaxInt32
 )
 
