@@ -92,3 +92,59 @@ func TestContactsHoldNoWordThatIsNone(t *testing.T) {
 		}
 	}
 }
+
+// What several columns may be together is asked of every change of one of them.
+func TestRowsThatCannotBeAreRefused(t *testing.T) {
+	d := dbtest.New(t)
+	_, err := d.Pool.Exec(t.Context(), `
+		insert into users (name, role, display_name, password_hash, created_at) values ('anna', 'operator', 'Anna', '', 'epoch');
+		insert into seats (user_id, declared_at, doing_at, idle_since) select id, 'epoch', 'epoch', 'epoch' from users;
+		insert into topics (code, name) values ('a', 'A');
+		insert into contacts (id, node, channel, call_id, caller_source, dialled, t0) values ('00000000-0000-0000-0000-000000000001', 'north', 'phone', '1', 'from', '800000001', 'epoch');
+		insert into places (contact_id, node, topic_id, urgency, t0, joined_at, state) select c.id, 'north', t.id, 1, 'epoch', 'epoch', 'waiting' from contacts c, topics t;
+		insert into callbacks (id, contact_id, origin, number, asked_at, booked_at) select id, id, 'queue', '1', 'epoch', 'epoch' from contacts`, pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sql, sound := range map[string]bool{
+		`update contacts set urgency = 2`:                                   true,
+		`update contacts set urgency = 3`:                                   false,
+		`update contacts set te = 'epoch'`:                                  false,
+		`update contacts set ending = 'lost'`:                               false,
+		`update contacts set callback_id = id, direction = 'outbound'`:      true,
+		`update contacts set callback_id = id`:                              false,
+		`update contacts set urgency = null, te = 'epoch', ending = 'lost'`: true,
+		`insert into contacts (id, node, channel, call_id, caller_source, dialled, t0, ending) values (gen_random_uuid(), 'north', 'phone', '1', 'from', '8', 'epoch', 'lost')`: false,
+		`update seats set declared = 'away'`:                                                            false,
+		`update seats set doing = 'resting', doing_until = 'epoch'`:                                     false,
+		`update seats set doing = 'talking'`:                                                            false,
+		`update seats set doing = 'talking', doing_until = 'epoch', talk = 'held'`:                      true,
+		`update seats set doing = 'talking', doing_until = 'epoch', talk = 'singing'`:                   false,
+		`update seats set doing = 'idle', doing_until = null, talk = 'held'`:                            false,
+		`update seats set supervises_as = 'shout'`:                                                      false,
+		`update seats set supervises_as = 'barge', declared = 'break'`:                                  true,
+		`update places set state = 'gone'`:                                                              false,
+		`update places set kind = 'letter'`:                                                             false,
+		`update places set kind = 'callback'`:                                                           false,
+		`update places set kind = 'callback', next_at = 'epoch'`:                                        true,
+		`update places set kind = 'live', next_at = 'epoch'`:                                            false,
+		`update places set attempt = contact_id`:                                                        false,
+		`update places set kind = 'callback', next_at = 'epoch', state = 'taken', attempt = contact_id`: true,
+	} {
+		var pe *pgconn.PgError
+		err := pgx.BeginFunc(t.Context(), d.Pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(t.Context(), sql); err != nil {
+				return err
+			}
+			return errSound
+		})
+		switch refused := errors.As(err, &pe) && pe.Code == "23514"; { // check_violation
+		case sound && err != errSound:
+			t.Errorf("%s: %v", sql, err)
+		case !sound && !refused:
+			t.Errorf("%s is taken (%v)", sql, err)
+		}
+	}
+}
+
+var errSound = errors.New("it is sound")
