@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"syscall"
 	"time"
 
@@ -52,10 +53,7 @@ func (c serveCommand) Run(ctx context.Context) error {
 	}
 	if os.Getenv("GOGC") == "" { // whoever sets it means it
 		debug.SetGCPercent(gcPercent)
-		tended, done := context.WithCancel(ctx)
-		ended := make(chan struct{})
-		go func() { defer close(ended); tendCollector(tended) }()
-		defer func() { done(); <-ended }()
+		defer tend(ctx, tendCollector)()
 	}
 	log := newLog(s)
 	slog.SetDefault(log)
@@ -86,11 +84,22 @@ func (c serveCommand) Run(ctx context.Context) error {
 			return fmt.Errorf("demo data: %w", err)
 		}
 	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		defer tend(ctx, tendProcessors)()
+	}
 	if err := h.run(ctx); err != nil {
 		return err
 	}
 	log.Info("closed")
 	return nil
+}
+
+// tend runs something beside the rest, until what it returns is called, which waits for it.
+func tend(ctx context.Context, run func(context.Context)) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { run(ctx) })
+	return func() { cancel(); running.Wait() }
 }
 
 // openDatabase connects to the configured PostgreSQL, or starts the private one

@@ -161,7 +161,7 @@ func TestPacerKeepsItsDeadlines(t *testing.T) {
 				t.Errorf("%d frames late", st.Late)
 			}
 		}()
-		for i := range uint16(72) {
+		for i := range uint16(2*company + 8) {
 			s := open(t, e)
 			p := newPhone(t, w.listen, netip.AddrPortFrom(rossiIP, 4000+2*i), aLawFormat())
 			s.Agree(aLawFormat(), p.peer())
@@ -185,8 +185,8 @@ func TestPacerKeepsItsDeadlines(t *testing.T) {
 			phases = append(phases, len(p))
 		}
 		slices.Sort(phases)
-		if got := phases[len(phases)-3:]; !slices.Equal(got, []int{8, 32, 32}) {
-			t.Errorf("72 streams in phases of %v", phases)
+		if got := phases[len(phases)-3:]; !slices.Equal(got, []int{8, company, company}) {
+			t.Errorf("%d streams in phases of %v", 2*company+8, phases)
 		}
 	})
 }
@@ -195,14 +195,15 @@ func TestPacerKeepsItsDeadlines(t *testing.T) {
 func TestPhasesFillEvenly(t *testing.T) {
 	p := &pacer{wake: make(chan struct{}, 1)}
 	var all []*Stream
-	for range 1000 {
+	const each = company + 10 // in each phase
+	for range each * slots {
 		s := &Stream{}
 		p.add(s)
 		all = append(all, s)
 	}
 	for i := range p.phases {
-		if n := len(p.phases[i]); n != 50 {
-			t.Errorf("phase %d has %d of 1000", i, n)
+		if n := len(p.phases[i]); n != each {
+			t.Errorf("phase %d has %d of %d", i, n, each*slots)
 		}
 	}
 	for _, s := range all {

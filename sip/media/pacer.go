@@ -15,8 +15,8 @@ const (
 	slots    = int64(audio.FrameTime / slotTime) // phases the streams are spread over, so that they do not all send at once
 
 	// company is how many streams share a phase before the next one is opened:
-	// their packets leave within a few tenths of a millisecond.
-	company = 32
+	// their packets leave within half a millisecond.
+	company = 128
 	// slotStride is the way from one phase to the next that is opened: prime to
 	// slots, so that it comes by all of them, far from each other.
 	slotStride = 7

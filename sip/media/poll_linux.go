@@ -28,10 +28,10 @@ import (
 // recorders must not delay; keys, reports and the watchdog can wait for a frame.
 const (
 	breathPrompt  = time.Millisecond
-	breathLeisure = 2 * time.Millisecond // of a prompt one that finds few
+	breathLeisure = 3 * time.Millisecond // of a prompt one that finds few
 	breathPatient = audio.FrameTime
 
-	few       = 8  // datagrams in a millisecond: less is hardly worth waking up for
+	few       = 24 // datagrams in a millisecond, those of 240 talks: less is hardly worth waking up for
 	judgeOver = 64 // breaths, after which a poller asks itself how much it finds
 )
 

@@ -137,8 +137,8 @@ func TestPace(t *testing.T) {
 		{0, 64 * breathPrompt, breathLeisure},
 		{64*few - 1, 64 * breathPrompt, breathLeisure},
 		{64 * few, 64 * breathPrompt, breathPrompt},
-		{128*few - 1, 64 * breathLeisure, breathLeisure},
-		{128 * few, 64 * breathLeisure, breathPrompt},
+		{192*few - 1, 64 * breathLeisure, breathLeisure},
+		{192 * few, 64 * breathLeisure, breathPrompt},
 	} {
 		if got := s.prompt[0].pace(c.found, c.over); got != c.want {
 			t.Errorf("%d in %s: %s", c.found, c.over, got)
