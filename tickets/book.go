@@ -57,7 +57,7 @@ func NewBook(d *db.DB, node string, later Later, log *slog.Logger) *Book {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Book{db: d, node: node, later: later, log: log, memory: &memory{changed: d.Wakeups.Subscribe(topicServices), wanted: 1}, shared: &sharing{db: d.Own()}}
+	return &Book{db: d, node: node, later: later, log: log, memory: &memory{changed: d.Wakeups.Subscribe(topicServices), wanted: 1}, shared: newSharing(d.Own())}
 }
 
 // Through is the same book, read by another way to the same database.

@@ -18,6 +18,7 @@ import (
 )
 
 const (
+	shareSoon = 40 * time.Millisecond // a fact that nobody is in a hurry for waits so long for company: what comes next takes it along
 	shareEach = time.Millisecond      // a fact waits so long for others, for each that shared the transaction before
 	shareWait = 20 * time.Millisecond // and no longer than this
 	shareMost = 64                    // facts in one transaction: a few milliseconds of work
@@ -37,6 +38,8 @@ type brief interface {
 	entry() (line journal.Line, ok bool)
 	// certain says that entry needs no statement first, which can come with the COMMIT then.
 	certain() bool
+	// urgent says that somebody hears nothing until it is written: it takes along what waits.
+	urgent() bool
 }
 
 // freeContacts are those of rows whose contact nobody else is changing and has no
@@ -104,6 +107,10 @@ func (f *begun) certain() bool   { return true }
 func (f *stepped) certain() bool { return false }
 func (f *ended) certain() bool   { return false }
 
+func (f *begun) urgent() bool   { return true }  // it rings
+func (f *stepped) urgent() bool { return false } // who has been answered has their ear to move first
+func (f *ended) urgent() bool   { return false } // who has hung up hears nothing
+
 // isBrief says whether f may share a transaction.
 func isBrief(c *Contact, f fact) (brief, bool) {
 	if c.Ticket != nil {
@@ -124,16 +131,22 @@ func isBrief(c *Contact, f fact) (brief, bool) {
 var errAlone = errors.New("write this fact alone")
 
 // sharing writes the brief facts of all calls, one transaction after the other:
-// what comes while one is under way goes into the next. A desk with few calls
-// writes each at once; one with many spares PostgreSQL a commit, its disk and all
-// who are woken by it for most of them.
+// what comes while one is under way goes into the next. A call that comes is written
+// at once where there are few; what nobody waits for, the answer and the end, goes with
+// one of those, or by itself a moment later. That spares PostgreSQL a commit, its disk
+// and all who are woken by it for many of them.
 type sharing struct {
 	db *db.DB // by a connection of its own: contacts are found by their index, also when the plan is made for a table that is still empty
+
+	soon  time.Duration // how long what nobody is in a hurry for waits for company
+	hurry chan struct{} // capacity 1: somebody in a hurry has come
 
 	mu      sync.Mutex // guards the two below
 	waiting []*sharer
 	busy    bool // write runs
 }
+
+func newSharing(d *db.DB) *sharing { return &sharing{db: d, soon: shareSoon, hurry: make(chan struct{}, 1)} }
 
 // sharer is a fact that waits to be written.
 type sharer struct {
@@ -171,6 +184,12 @@ func (g *sharing) join(s *sharer) bool {
 		return false
 	}
 	g.waiting = append(g.waiting, s)
+	if s.fact.urgent() {
+		select {
+		case g.hurry <- struct{}{}:
+		default:
+		}
+	}
 	if !g.busy {
 		g.busy = true
 		go g.write()
@@ -178,10 +197,31 @@ func (g *sharing) join(s *sharer) bool {
 	return true
 }
 
+// company waits until somebody comes who is in a hurry, or for a while, if all who wait
+// have the time.
+func (g *sharing) company() {
+	g.mu.Lock()
+	now := len(g.waiting) == 0 || slices.ContainsFunc(g.waiting, func(s *sharer) bool { return s.fact.urgent() })
+	g.mu.Unlock()
+	if now {
+		return
+	}
+	soon := time.NewTimer(g.soon)
+	defer soon.Stop()
+	select {
+	case <-g.hurry:
+	case <-soon.C:
+	}
+}
+
 // next takes those who are written together; none ends write.
 func (g *sharing) next() []*sharer {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	select {
+	case <-g.hurry: // whoever it was is among them, or the next
+	default:
+	}
 	n := min(len(g.waiting), shareMost)
 	list := slices.Clone(g.waiting[:n])
 	g.waiting = slices.Delete(g.waiting, 0, n)
@@ -191,6 +231,7 @@ func (g *sharing) next() []*sharer {
 
 func (g *sharing) write() {
 	for {
+		g.company()
 		list := g.next()
 		if len(list) == 0 {
 			return

@@ -198,3 +198,54 @@ func TestOneBadFactHarmsNobody(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestWhoIsInNoHurry: an answer and an ending go along with the call that comes next, or
+// by themselves when none does; a call that comes waits for nobody.
+func TestWhoIsInNoHurry(t *testing.T) {
+	d := newDesk(t)
+	begin := func(id string) *Contact {
+		t.Helper()
+		c, err := d.Begin(t.Context(), Arrival{Channel: Phone, ID: id, From: "+390551234567", Source: "asserted", To: "800123456", At: monday})
+		must(t, err)
+		return c
+	}
+	answer := func(c *Contact) func() {
+		return func() {
+			if err := d.Note(t.Context(), c, Step{Kind: journal.Answered, At: monday.Add(time.Second)}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	first, second := begin("first"), begin("second")
+	if n := d.transactions(journal.Begun); n != 2 {
+		t.Errorf("two calls, one after the other, began in %d transactions", n)
+	}
+	answer(first)() // with nobody to come
+
+	d.shared.soon = time.Minute
+	written := make(chan struct{})
+	go func() { defer close(written); answer(second)() }()
+	for waiting := 0; waiting == 0; runtime.Gosched() {
+		select {
+		case <-written:
+			t.Fatal("the answer waited for nobody")
+		default:
+		}
+		d.shared.mu.Lock()
+		waiting = len(d.shared.waiting)
+		d.shared.mu.Unlock()
+	}
+	begin("third")
+	<-written
+	var together bool
+	must(t, d.db.Pool.QueryRow(t.Context(), `select (select xid from journal where contact_id = $1 and kind = 'answered') = (select xid from journal j join contacts c on c.id = j.contact_id where c.call_id = 'third' and j.kind = 'begun')`,
+		second.ID).Scan(&together))
+	if !together {
+		t.Error("the answer did not go along with the call that came next")
+	}
+	for _, c := range []*Contact{first, second} {
+		if r := d.record(c); !slices.Equal(kinds(r), []string{"begun", "answered"}) || r.Ta == nil {
+			t.Errorf("%s: %v, ta %v", r.CallID, kinds(r), r.Ta)
+		}
+	}
+}
