@@ -146,7 +146,9 @@ type sharing struct {
 	busy    bool // write runs
 }
 
-func newSharing(d *db.DB) *sharing { return &sharing{db: d, soon: shareSoon, hurry: make(chan struct{}, 1)} }
+func newSharing(d *db.DB) *sharing {
+	return &sharing{db: d, soon: shareSoon, hurry: make(chan struct{}, 1)}
+}
 
 // sharer is a fact that waits to be written.
 type sharer struct {
