@@ -187,7 +187,7 @@ func TestNotReached(t *testing.T) {
 			t.Fatalf("%d attempts are counted after %d", attempts, n+1)
 		}
 		d.match(at.Add(CallbackAgain-time.Second), 0)
-		next, err := d.sweep(background, at.Add(unreachedWrapUp))
+		next, _, err := d.sweep(background, at.Add(unreachedWrapUp))
 		d.ok(err)
 		if n < CallbackTries-1 && !next.Equal(at.Add(CallbackAgain)) {
 			t.Fatalf("the clock is set to %v", next)

@@ -24,13 +24,12 @@ func (q *Queue) Run(ctx context.Context) error {
 	defer nodes.Close()
 	beat := time.NewTimer(0)
 	defer beat.Stop()
-	due := newAlarm() // for deadlines
+	due := newAlarm() // for deadlines, and for who waits
 	defer due.Stop()
 	due.by(time.Now())
 	var deadline time.Time // the next that is known
-	rested := newAlarm()   // for a match that was asked for soon after the last
-	defer rested.Stop()
-	var looked time.Time // for that
+	var looked time.Time   // when somebody to match was looked for last
+	wanted := false        // a match was asked for since
 	again := time.NewTicker(rehearseEvery)
 	defer again.Stop()
 	_ = q.rehearse(ctx, time.Now(), true)
@@ -48,20 +47,26 @@ func (q *Queue) Run(ctx context.Context) error {
 		case <-nodes.C():
 			err = q.beat(ctx, time.Now())
 		case <-match.C():
-			rested.by(looked.Add(lookRest))
+			wanted = true
+			due.by(looked.Add(lookRest))
 			continue
-		case <-rested.C:
-			rested.rang()
-			looked = time.Now()
-			_, err = q.look(ctx, false)
 		case <-changed.C():
 			due.by(time.Now().Add(keepSoon))
 			continue
 		case <-due.C:
 			due.rang()
 			over := !deadline.IsZero() && !time.Now().Before(deadline)
-			if deadline, err = q.keep(ctx, due); err == nil && over {
+			matches := wanted || over
+			if matches {
+				looked, wanted = time.Now(), false
+			}
+			var waits bool
+			deadline, waits, err = q.keep(ctx, due)
+			if err == nil && over {
 				q.db.Wakeups.Wake(TopicMatch) // it may have been a refusal that has lapsed; who was freed has waked it, too
+			}
+			if err == nil && waits && matches {
+				_, err = q.look(ctx, true)
 			}
 		}
 		if ctx.Err() != nil {
@@ -142,17 +147,23 @@ func (q *Queue) beat(ctx context.Context, at time.Time) error {
 // that nobody renews. A ringing back of ours that nobody conducts any more has
 // failed, and is tried again. What dead nodes have left is the leader's: GiveUp.
 func (q *Queue) judge(ctx context.Context, at time.Time) error {
-	talks, err := ids(ctx, q.db.Pool, `
+	var talks, attempts []uuid.UUID
+	var b pgx.Batch
+	b.Queue(`
 		select s.offer_id from seats s join contacts c on c.id = s.contact_id
-		where s.doing = 'talking' and s.doing_until <= @at and s.node = @node and c.ending is not null`, args{"node": q.node, "at": at})
-	if err != nil {
-		return fmt.Errorf("look for dead talks: %w", err)
-	}
-	attempts, err := ids(ctx, q.db.Pool, `
+		where s.doing = 'talking' and s.doing_until <= @at and s.node = @node and c.ending is not null`, args{"node": q.node, "at": at}).
+		Query(func(rows pgx.Rows) (err error) { talks, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID]); return err })
+	b.Queue(`
 		select p.attempt from places p join callbacks b on b.contact_id = p.contact_id and b.outcome is null
-			join contacts c on c.id = p.attempt where c.te <= @dead`, args{"dead": at.Add(-talkLease)})
-	if err != nil {
-		return fmt.Errorf("look for dead attempts: %w", err)
+			join contacts c on c.id = p.attempt where c.te <= @dead`, args{"dead": at.Add(-talkLease)}).
+		Query(func(rows pgx.Rows) (err error) {
+			attempts, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+			return err
+		})
+	asked, cancel := context.WithTimeout(ctx, beatLongest)
+	defer cancel()
+	if err := q.db.Pool.SendBatch(asked, &b).Close(); err != nil {
+		return fmt.Errorf("look for dead talks and attempts: %w", err)
 	}
 	var errs []error
 	for _, attempt := range attempts {
@@ -167,10 +178,10 @@ func (q *Queue) judge(ctx context.Context, at time.Time) error {
 }
 
 // keep ends what is over and sets due to the next deadline, which it returns; zero:
-// there is none.
-func (q *Queue) keep(ctx context.Context, due *alarm) (next time.Time, err error) {
+// there is none. It says whether anybody waits.
+func (q *Queue) keep(ctx context.Context, due *alarm) (next time.Time, waits bool, err error) {
 	at := time.Now()
-	next, err = q.sweep(ctx, at)
+	next, waits, err = q.sweep(ctx, at)
 	rested := time.Now().Add(keepRest)
 	switch {
 	case err != nil:
@@ -181,7 +192,7 @@ func (q *Queue) keep(ctx context.Context, due *alarm) (next time.Time, err error
 	default:
 		due.by(next)
 	}
-	return next, err
+	return next, waits, err
 }
 
 // dueOffer is a pending offer whose time is over.
@@ -193,8 +204,8 @@ type dueOffer struct {
 // sweep ends the offers and wrap-ups that are over at an instant, and returns the
 // next instant at which one is, a refusal lapses, a topic is content with more
 // operators for somebody who waits, or somebody is to be rung back again; zero when
-// there is none.
-func (q *Queue) sweep(ctx context.Context, at time.Time) (next time.Time, err error) {
+// there is none. It says whether anybody waited before that.
+func (q *Queue) sweep(ctx context.Context, at time.Time) (next time.Time, waits bool, err error) {
 	var offers []dueOffer
 	var wraps []int64
 	var first *time.Time
@@ -226,8 +237,9 @@ func (q *Queue) sweep(ctx context.Context, at time.Time) (next time.Time, err er
 		) deadlines where t > @at`,
 		args{"at": at, "refused_for": refusedFor, "refused": Refused}).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&first) })
+	b.Queue(waitsSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&waits) })
 	if err := q.clock.Pool.SendBatch(ctx, &b).Close(); err != nil {
-		return next, fmt.Errorf("look for deadlines: %w", err)
+		return next, false, fmt.Errorf("look for deadlines: %w", err)
 	}
 	if first != nil {
 		next = *first
@@ -246,7 +258,7 @@ func (q *Queue) sweep(ctx context.Context, at time.Time) (next time.Time, err er
 	if len(wraps) > 0 {
 		errs = append(errs, q.endWrapUps(ctx, wraps, at))
 	}
-	return next, errors.Join(errs...)
+	return next, waits, errors.Join(errs...)
 }
 
 func ids(ctx context.Context, q querier, sql string, a args) ([]uuid.UUID, error) {

@@ -73,16 +73,16 @@ func TestLateOffer(t *testing.T) {
 	anna := d.sits("anna", after(0), 0, "software")
 	rossi := d.waits("software", 2, after(0))
 	d.offered(rossi, after(1))
-	next, err := d.sweep(background, after(2))
+	next, _, err := d.sweep(background, after(2))
 	d.ok(err)
 	if !next.Equal(after(21)) {
 		t.Fatalf("the next deadline is %v", next)
 	}
-	_, err = d.sweep(background, after(600))
+	_, _, err = d.sweep(background, after(600))
 	d.ok(err)
 	d.stands(anna, "available/ idle")
 	d.told(journal.ContactStream(rossi.contact), "waiting", "offered", "withdrawn")
-	next, err = d.sweep(background, after(601))
+	next, _, err = d.sweep(background, after(601))
 	d.ok(err)
 	if !next.IsZero() {
 		t.Fatalf("a deadline at %v, of nothing", next)

@@ -197,7 +197,7 @@ func (r *room) match(t *rapid.T) {
 }
 
 func (r *room) sweep(*rapid.T) {
-	_, err := r.d.sweep(background, r.at)
+	_, _, err := r.d.sweep(background, r.at)
 	r.d.ok(err)
 	for _, o := range r.offers {
 		switch {

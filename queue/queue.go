@@ -47,8 +47,9 @@ const (
 	// operator who is free so much later has hardly put the handset down; an offer is
 	// missed in time whatever rests here.
 	keepRest = 200 * time.Millisecond
-	// lookRest is how often the clocks look for somebody to match when they are woken.
-	// Who waits on the line looks at once: this is for who is to be rung back.
+	// lookRest is how often the clocks look for somebody to match when they are woken, in
+	// the round that looks for deadlines. Who waits on the line looks at once: this is for
+	// who is to be rung back.
 	lookRest = 250 * time.Millisecond
 
 	// silentAfter is four and a half beats: a node that has not been seen to change
@@ -165,6 +166,9 @@ func (q *Queue) look(ctx context.Context, waits bool) ([]*Offer, error) {
 	return q.made, q.last
 }
 
+// waitsSQL asks whether anybody waits.
+const waitsSQL = `select exists (select from places where state = 'waiting')`
+
 // matchWaiting matches if anybody waits. Most of what calls for a match (somebody
 // begins to talk, has wrapped up, comes to work) finds nobody, and a match reads and
 // locks every free seat.
@@ -172,7 +176,7 @@ func (q *Queue) matchWaiting(ctx context.Context, waits bool) ([]*Offer, error) 
 	if !waits {
 		asked, cancel := context.WithTimeout(ctx, beatLongest)
 		defer cancel()
-		if err := q.own.Pool.QueryRow(asked, `select exists (select from places where state = 'waiting')`).Scan(&waits); err != nil {
+		if err := q.own.Pool.QueryRow(asked, waitsSQL).Scan(&waits); err != nil {
 			return nil, fmt.Errorf("match: %w", err)
 		}
 	}

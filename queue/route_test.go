@@ -42,7 +42,7 @@ func TestRelaxation(t *testing.T) {
 		user int64
 		at   float64
 	}{{second, 40}, {third, 70}, {other, 100}} {
-		next, err := d.sweep(background, after(c.at-0.5))
+		next, _, err := d.sweep(background, after(c.at-0.5))
 		d.ok(err)
 		if !next.Equal(after(c.at)) {
 			t.Errorf("the next look is at %v, not %v", next, after(c.at))
@@ -54,7 +54,7 @@ func TestRelaxation(t *testing.T) {
 		d.ok(d.Declare(background, c.user, "break", "", after(c.at)))
 	}
 	d.told("contact:"+rossi.contact.String(), "waiting", "offered", "withdrawn", "offered", "withdrawn", "offered", "withdrawn")
-	if next, err := d.sweep(background, after(100)); err != nil || !next.IsZero() {
+	if next, _, err := d.sweep(background, after(100)); err != nil || !next.IsZero() {
 		t.Errorf("nothing relaxes any more, but the next look is at %v (%v)", next, err)
 	}
 }
