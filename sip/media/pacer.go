@@ -141,6 +141,7 @@ func (p *pacer) run(ctx context.Context, now func() time.Duration) {
 			}
 			continue
 		}
+		punctual()
 		p.serve(slot, at)
 		n = slot + 1
 	}

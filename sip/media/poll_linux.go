@@ -399,6 +399,7 @@ func (p *poller) run(epfd int, stop, done chan struct{}) {
 			return
 		case <-breath.C:
 		}
+		punctual()
 		for range p.rounds {
 			n := p.round(epfd, events, b)
 			if n == 0 {
@@ -415,6 +416,19 @@ func (p *poller) run(epfd int, stop, done chan struct{}) {
 		}
 		found, breaths = 0, 0
 	}
+}
+
+// slackest is how late sound may be woken: it is relayed every millisecond or three, and
+// sent every 20.
+const slackest = 500 * time.Microsecond
+
+const prSetTimerSlack = 29 // linux/prctl.h
+
+// punctual has the kernel wake the thread that we are on no later than that. The program's
+// threads may be woken later than sound can bear (cmd/pronto: timerSlack), and which of them
+// sleeps until the next breath is Go's to choose: mostly the one that was there at the last.
+func punctual() {
+	syscall.RawSyscall(syscall.SYS_PRCTL, prSetTimerSlack, uintptr(slackest), 0)
 }
 
 // pace is how long to wait between rounds, by how many datagrams were found in a time.

@@ -5,6 +5,7 @@ package media
 import (
 	"context"
 	"net/netip"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -161,5 +162,23 @@ func TestPollersShareMany(t *testing.T) {
 		if got := s.promptOne(); got != &s.prompt[c.want] {
 			t.Errorf("%+v: another", c)
 		}
+	}
+}
+
+// Whoever relays sound is woken in time by a kernel that may be late for all others.
+func TestSoundIsPunctual(t *testing.T) {
+	runtime.LockOSThread() // and never unlocked: the thread ends with the test
+	slack := func() uintptr {
+		const prGetTimerSlack = 30 // linux/prctl.h
+		is, _, _ := syscall.RawSyscall(syscall.SYS_PRCTL, prGetTimerSlack, 0, 0)
+		return is
+	}
+	syscall.RawSyscall(syscall.SYS_PRCTL, prSetTimerSlack, uintptr(20*time.Millisecond), 0)
+	if got := slack(); got != uintptr(20*time.Millisecond) {
+		t.Fatalf("the kernel may be %d ns late", got)
+	}
+	punctual()
+	if got := slack(); got != uintptr(slackest) {
+		t.Errorf("the kernel may be %d ns late, want %v", got, slackest)
 	}
 }
