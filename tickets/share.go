@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	shareSoon = 40 * time.Millisecond // a fact that nobody is in a hurry for waits so long for company: what comes next takes it along
+	shareSoon = 60 * time.Millisecond // a fact that nobody is in a hurry for waits so long for company: what comes next takes it along
 	shareEach = time.Millisecond      // a fact waits so long for others, for each that shared the transaction before
 	shareWait = 20 * time.Millisecond // and no longer than this
 	shareMost = 64                    // facts in one transaction: a few milliseconds of work
