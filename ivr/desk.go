@@ -406,9 +406,10 @@ func (d *Desk) ended(ctx context.Context, call Call, c *tickets.Contact, offer *
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingWait)
 	defer cancel()
 	at := time.Now()
-	err := d.Queue.ReleaseWith(ctx, offer.ID, at, func(ctx context.Context, tx *db.Tx) error {
-		return d.Tickets.EndWith(ctx, tx, c, e, at)
-	})
+	batch, then, err := d.Tickets.EndWith(c, e, at)
+	if err == nil {
+		err = d.Queue.ReleaseWith(ctx, offer.ID, at, queue.Also{Batch: batch, Then: then})
+	}
 	if err != nil {
 		d.Log.Warn("a talk and its contact could not be ended together", "contact", c.ID, "error", err)
 		return false

@@ -172,7 +172,7 @@ func (q *Queue) judge(ctx context.Context, at time.Time) error {
 	}
 	for _, offer := range talks {
 		q.log.Warn("a talk that nobody renews is over", "offer", offer)
-		errs = append(errs, q.release(ctx, offer, "node_lost", at, nil))
+		errs = append(errs, q.release(ctx, offer, "node_lost", at, Also{}))
 	}
 	return errors.Join(errs...)
 }

@@ -54,7 +54,7 @@ func (q *Queue) FreeTalks(ctx context.Context, node string, at time.Time) error 
 		errs = append(errs, q.Attempted(ctx, attempt, SystemFault, at))
 	}
 	for _, offer := range talks {
-		errs = append(errs, q.release(ctx, offer, nodeLost, at, nil))
+		errs = append(errs, q.release(ctx, offer, nodeLost, at, Also{}))
 	}
 	return errors.Join(errs...)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/dbtest"
@@ -306,12 +307,19 @@ func TestTogether(t *testing.T) {
 	d.ok(d.AcceptWith(background, o, after(3), names("accepted", nil)))
 	d.stands(anna, "available/ talking")
 	is("accepted")
-	d.refuses(d.ReleaseWith(background, o.ID, after(5), names("in vain", failed)), failed)
+	noted := &pgx.Batch{}
+	noted.Queue(`update contacts set node = 'noted' where id = $1 and trunk = 'accepted'`, rossi.contact)
+	d.refuses(d.ReleaseWith(background, o.ID, after(5), Also{noted, names("in vain", failed)}), failed)
 	d.stands(anna, "available/ talking")
 	is("accepted")
 	d.ok(d.Release(background, o.ID, after(5)))
-	d.ok(d.ReleaseWith(background, o.ID, after(6), names("released", nil)))
+	d.ok(d.ReleaseWith(background, o.ID, after(6), Also{noted, names("released", nil)}))
 	is("released")
+	var node string
+	d.ok(d.db.Pool.QueryRow(background, `select node from contacts where id = $1`, rossi.contact).Scan(&node))
+	if node != "noted" {
+		t.Errorf("what was to come with the seat's lock did not: %q", node)
+	}
 	d.told(journal.ContactStream(rossi.contact), "waiting", "offered", "accepted", "released")
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
@@ -67,7 +68,9 @@ func (q *Queue) Join(ctx context.Context, tx *db.Tx, e Entry) (*Place, error) {
 	if e.Urgency != 1 && e.Urgency != 2 {
 		return nil, fmt.Errorf("join the queue: no such urgency %d", e.Urgency)
 	}
-	tag, err := tx.Exec(ctx, `
+	var b pgx.Batch
+	b.Queue(`
+		with joined as (
 		insert into places (contact_id, node, topic_id, urgency, t0, joined_at, state, sticky_id)
 		values (@contact, @node, @topic, @urgency, least(@t0, (
 			select min(p.t0) from contacts me `+againSQL+`
@@ -77,15 +80,17 @@ func (q *Queue) Join(ctx context.Context, tx *db.Tx, e Entry) (*Place, error) {
 			order by c.t0 desc limit 1))
 		on conflict (contact_id) do update
 		set node = @node, topic_id = @topic, urgency = @urgency, joined_at = @at, state = 'waiting', left_at = null
-		where places.state = 'left'`,
+		where places.state = 'left' returning 1
+		) select 1 / count(*)::int from joined`, // nobody joins twice: it breaks off what it travels with, a COMMIT perhaps
 		args{"contact": e.Contact, "node": q.node, "topic": e.Topic, "urgency": e.Urgency, "t0": e.T0, "at": e.At,
 			"served_since": e.At.Add(-stickyAge), "begun_since": e.At.Add(-stickyAge - longTalk)})
-	if err != nil {
-		return nil, fmt.Errorf("join the queue: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
-		return nil, fmt.Errorf("join the queue: contact %s has a place already", e.Contact)
-	}
+	tx.Later(&b, func(err error) error {
+		var said *pgconn.PgError
+		if errors.As(err, &said) && said.Code == "22012" { // division_by_zero
+			return fmt.Errorf("join the queue: contact %s has a place already", e.Contact)
+		}
+		return fmt.Errorf("join the queue: %w", err)
+	})
 	w := q.work(tx, e.At)
 	w.contact(journal.Waiting, e.Contact, map[string]any{"topic": e.Topic, "urgency": e.Urgency})
 	w.wake(TopicMatch)

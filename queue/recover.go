@@ -48,7 +48,7 @@ func (q *Queue) Recover(ctx context.Context, at time.Time) error {
 		return fmt.Errorf("recover the queue: %w", err)
 	}
 	for _, offer := range talks {
-		if err := q.release(ctx, offer, afterRestart, at, nil); err != nil {
+		if err := q.release(ctx, offer, afterRestart, at, Also{}); err != nil {
 			return fmt.Errorf("recover the queue: %w", err)
 		}
 	}

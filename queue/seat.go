@@ -273,19 +273,25 @@ func (q *Queue) ExtendWrapUp(ctx context.Context, user int64, d time.Duration, a
 // when they have no wrap-up. A second Release does nothing, nor does one of an
 // offer that was never accepted.
 func (q *Queue) Release(ctx context.Context, offer uuid.UUID, at time.Time) error {
-	return q.release(ctx, offer, "", at, nil)
+	return q.release(ctx, offer, "", at, Also{})
 }
 
-// ReleaseWith is Release in one transaction with what `also` does, which is done
-// whoever has released the operator.
-func (q *Queue) ReleaseWith(ctx context.Context, offer uuid.UUID, at time.Time, also func(ctx context.Context, tx *db.Tx) error) error {
+// Also is what else is to be true when an operator is released.
+type Also struct {
+	Batch *pgx.Batch // is sent in the round that locks the seat, after it; nil: nothing
+	Then  together   // what follows from its results
+}
+
+// ReleaseWith is Release in one transaction with something else, which is done whoever
+// has released the operator.
+func (q *Queue) ReleaseWith(ctx context.Context, offer uuid.UUID, at time.Time, also Also) error {
 	return q.release(ctx, offer, "", at, also)
 }
 
 // ReleaseUnreached is Release for an operator who rang somebody back in vain:
 // there is no more to wrap up than a handset and a word.
 func (q *Queue) ReleaseUnreached(ctx context.Context, offer uuid.UUID, at time.Time) error {
-	return q.release(ctx, offer, unreached, at, nil)
+	return q.release(ctx, offer, unreached, at, Also{})
 }
 
 const (
@@ -294,11 +300,14 @@ const (
 )
 
 // release is Release, for a reason of ours when it is not "", and with what else is
-// to be done unless that is nil.
-func (q *Queue) release(ctx context.Context, offer uuid.UUID, reason string, at time.Time, also together) error {
+// to be done.
+func (q *Queue) release(ctx context.Context, offer uuid.UUID, reason string, at time.Time, also Also) error {
 	err := q.db.Tx(ctx, func(tx *db.Tx) error {
 		var b pgx.Batch
 		f := queueFreeing(&b, offer, at)
+		if also.Batch != nil {
+			b.QueuedQueries = append(b.QueuedQueries, also.Batch.QueuedQueries...)
+		}
 		o, seat, err := lockOffer(ctx, tx, offer, anyOffer, &b)
 		if err != nil {
 			return err
@@ -308,10 +317,10 @@ func (q *Queue) release(ctx context.Context, offer uuid.UUID, reason string, at 
 			w.freed(o, seat, f, reason)
 			err = w.done(ctx)
 		}
-		if err != nil || also == nil {
+		if err != nil || also.Then == nil {
 			return err
 		}
-		return also(ctx, tx)
+		return also.Then(ctx, tx)
 	})
 	if err != nil {
 		return fmt.Errorf("release: %w", err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
@@ -306,13 +307,23 @@ func (b *Book) End(ctx context.Context, c *Contact, e Ending, at time.Time, caus
 }
 
 // EndWith is End in a transaction of somebody else's, which knows first whether it was
-// committed: then c.Ended is to be set. A contact that is Deferred has its own way.
-func (b *Book) EndWith(ctx context.Context, tx *db.Tx, c *Contact, e Ending, at time.Time) error {
+// committed: then c.Ended is to be set. What the batch holds comes first, in whatever round,
+// then `then`. A contact that is Deferred has its own way, and a message End's.
+func (b *Book) EndWith(c *Contact, e Ending, at time.Time) (batch *pgx.Batch, then func(ctx context.Context, tx *db.Tx) error, err error) {
 	f := &ended{Fact: uuid.New(), Contact: c.ID, Ending: e, At: at, Legs: c.Legs}
-	if err := f.apply(ctx, tx); err != nil {
-		return fmt.Errorf("end %s: %w", e, err)
+	if !e.Known() || e == MessageLeft {
+		return nil, nil, fmt.Errorf("end %s: %w", e, ErrBadFact)
 	}
-	return nil
+	batch = &pgx.Batch{}
+	if err := f.queue(batch); err != nil {
+		return nil, nil, fmt.Errorf("end %s: %w", e, err)
+	}
+	return batch, func(ctx context.Context, tx *db.Tx) error {
+		if err := f.follow(ctx, tx); err != nil {
+			return fmt.Errorf("end %s: %w", e, err)
+		}
+		return nil
+	}, nil
 }
 
 // EndMessage ends a contact that could leave a message: MessageLeft with

@@ -377,9 +377,10 @@ type ended struct {
 	Recovered bool      `json:"recovered,omitempty"` // written by Recover
 	Legs      []Leg     `json:"legs,omitempty"`
 
-	node string // only as long as this node has not beaten since seen
-	seen time.Time
-	done bool // this fact gave the contact its ending
+	node   string // only as long as this node has not beaten since seen
+	seen   time.Time
+	done   bool   // this fact gave the contact its ending
+	ticket *int64 // whose contact it is, if done
 }
 
 func (f *ended) kind() string { return kindEnded }
@@ -453,8 +454,7 @@ func queueEnds(batch *pgx.Batch, list []*ended) error {
 func (f *ended) entry() (journal.Line, bool) { return f.line(nil), f.done }
 
 func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
-	rule, ok := endings[f.Ending]
-	if !ok {
+	if !f.Ending.Known() {
 		return fmt.Errorf("%w: %q is no ending", ErrBadFact, f.Ending)
 	}
 	f.done = false
@@ -475,27 +475,45 @@ func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
 			return err
 		}
 	}
+	var b pgx.Batch
+	if err := f.queue(&b); err != nil {
+		return err
+	}
+	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+		return err
+	}
+	return f.follow(ctx, tx)
+}
+
+// queue puts the statement of an ending that is written alone into a batch.
+func (f *ended) queue(b *pgx.Batch) error {
 	args, err := endArgs(f)
 	if err != nil {
 		return err
 	}
-	var ticket *int64
-	err = tx.QueryRow(ctx, endSQL(endRows+aloneRow+` and c.`+noEnding+` returning c.ticket_id`), args).Scan(&ticket)
-	if errors.Is(err, pgx.ErrNoRows) { // exactly one ending
+	b.Queue(endSQL(endRows+aloneRow+` and c.`+noEnding+` returning c.ticket_id`), args).QueryRow(func(row pgx.Row) error {
+		err := row.Scan(&f.ticket)
+		if f.done = err == nil; errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return nil
+}
+
+// follow writes what follows from queue's statement.
+func (f *ended) follow(ctx context.Context, tx *db.Tx) error {
+	if !f.done { // exactly one ending
 		var ended bool
 		return found(tx.QueryRow(ctx, `select true from contacts where id = $1`, f.Contact).Scan(&ended))
 	}
-	if err != nil {
-		return err
-	}
-	line := f.line(ticket)
+	line := f.line(f.ticket)
 	tx.Wake(topicJournal, line.Stream)
 	if err := journal.Append(ctx, tx, line); err != nil {
 		return err
 	}
-	f.done = true
-	if rule.silent && ticket != nil {
-		return closeSilent(ctx, tx, *ticket, f.Contact, f.At)
+	if endings[f.Ending].silent && f.ticket != nil {
+		return closeSilent(ctx, tx, *f.ticket, f.Contact, f.At)
 	}
 	return nil
 }
