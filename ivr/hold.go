@@ -310,9 +310,8 @@ func (d *Desk) search(ctx context.Context, place *queue.Place, c *tickets.Contac
 		case err == nil:
 			away = time.Time{}
 			leg, err := d.Phones.Ring(ctx, offer, c, func(ctx context.Context, at time.Time) error {
-				return d.Queue.AcceptWith(ctx, offer, at, func(ctx context.Context, tx *db.Tx) error {
-					return d.Tickets.Talks(ctx, tx, c.ID, offer.Operator, at)
-				})
+				batch, then := d.Tickets.Talks(c.ID, offer.Operator, at)
+				return d.Queue.AcceptWith(ctx, offer, at, queue.Also{Batch: batch, Then: then})
 			})
 			if err == nil {
 				return leg, offer, nil

@@ -54,7 +54,8 @@ type end struct {
 	place  placeState // where the caller's place stands afterwards
 	pause  string     // why the operator is put on a break; "": they are not
 
-	together together // of Accepted: what else is true then; nil: nothing
+	contact uuid.UUID // of Accepted with something else: whose offer it is
+	also    Also      // and what that is
 }
 
 // together is what else happens in a transaction of the queue's, after it has locked
@@ -82,6 +83,10 @@ func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at
 	if e.to == Accepted {
 		queueOvertaken(&b, ofOffer, id, &again)
 	}
+	if e.also.Batch != nil { // it may lock the contact: the place comes before that
+		queuePlace(&b, e.contact, placeOffered, e.place, at)
+		b.QueuedQueries = append(b.QueuedQueries, e.also.Batch.QueuedQueries...)
+	}
 	o, seat, err := lockOffer(ctx, tx, id, pendingOffer, &b) // one that is over will not be pending again: no need to wait for the seat
 	if err != nil {
 		return seat, err
@@ -91,14 +96,16 @@ func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at
 	}
 	w := q.work(tx, at)
 	w.both(kind[e.to], o, why(e.reason))
-	w.place(o.Contact, placeOffered, e.place, at)
+	if e.also.Batch == nil {
+		w.place(o.Contact, placeOffered, e.place, at)
+	}
 	switch {
 	case e.to == Accepted && o.Consult:
 		seat = seat.talking(at)
 		seat.Talk = Advising
 	case e.to == Accepted:
 		seat = seat.talking(at)
-		if e.together == nil {
+		if e.also.Then == nil {
 			w.operator(o)
 		}
 		w.settle(o, again)
@@ -117,10 +124,10 @@ func (q *Queue) conclude(ctx context.Context, tx *db.Tx, id uuid.UUID, e end, at
 		w.declared(seat)
 	}
 	w.seat(seat)
-	if err := w.done(ctx); err != nil || e.together == nil {
+	if err := w.done(ctx); err != nil || e.also.Then == nil {
 		return seat, err
 	}
-	return seat, e.together(ctx, tx)
+	return seat, e.also.Then(ctx, tx)
 }
 
 // over ends an offer in a transaction of its own.
@@ -141,11 +148,11 @@ func (q *Queue) Accept(ctx context.Context, offer uuid.UUID, at time.Time) error
 	return q.over(ctx, offer, end{to: Accepted, place: placeTaken}, at)
 }
 
-// AcceptWith is Accept in one transaction with what `also` does, which names the
+// AcceptWith is Accept in one transaction with something else, which names the
 // operator on the contact.
-func (q *Queue) AcceptWith(ctx context.Context, offer *Offer, at time.Time, also func(ctx context.Context, tx *db.Tx) error) error {
+func (q *Queue) AcceptWith(ctx context.Context, offer *Offer, at time.Time, also Also) error {
 	mark := q.db.Wakeups.Mark()
-	err := q.over(ctx, offer.ID, end{to: Accepted, place: placeTaken, together: also}, at)
+	err := q.over(ctx, offer.ID, end{to: Accepted, place: placeTaken, contact: offer.Contact, also: also}, at)
 	if err == nil {
 		offer.mark = mark // nothing was asked of the talk before
 	}

@@ -238,7 +238,7 @@ func TestNothingIsReadAgain(t *testing.T) {
 		d.ok(err)
 
 		// So with what is asked of the talk.
-		d.ok(d.AcceptWith(background, o, time.Now(), func(context.Context, *db.Tx) error { return nil }))
+		d.ok(d.AcceptWith(background, o, time.Now(), Also{Then: func(context.Context, *db.Tx) error { return nil }}))
 		talk, over := context.WithCancel(background)
 		heard := make(chan *Command, 2)
 		listen := func() { c, _ := d.Commanded(talk, o); heard <- c }
@@ -301,12 +301,23 @@ func TestTogether(t *testing.T) {
 			t.Fatalf("it is %q, not %q", got, want)
 		}
 	}
-	d.refuses(d.AcceptWith(background, o, after(3), names("in vain", failed)), failed)
+	accepting := &pgx.Batch{}
+	accepting.Queue(`update contacts set dialled = dialled || '!' where id = $1`, rossi.contact)
+	var dialled string
+	d.ok(d.db.Pool.QueryRow(background, `select dialled from contacts where id = $1`, rossi.contact).Scan(&dialled))
+	d.refuses(d.AcceptWith(background, o, after(3), Also{accepting, names("in vain", failed)}), failed)
 	d.stands(anna, "available/ offered")
 	is("")
-	d.ok(d.AcceptWith(background, o, after(3), names("accepted", nil)))
+	d.ok(d.AcceptWith(background, o, after(3), Also{accepting, names("accepted", nil)}))
 	d.stands(anna, "available/ talking")
 	is("accepted")
+	d.refuses(d.AcceptWith(background, o, after(4), Also{accepting, names("twice", nil)}), ErrTooLate)
+	is("accepted")
+	var now string
+	d.ok(d.db.Pool.QueryRow(background, `select dialled from contacts where id = $1`, rossi.contact).Scan(&now))
+	if now != dialled+"!" {
+		t.Errorf("what was to come with the seat's lock made of %q %q", dialled, now)
+	}
 	noted := &pgx.Batch{}
 	noted.Queue(`update contacts set node = 'noted' where id = $1 and trunk = 'accepted'`, rossi.contact)
 	d.refuses(d.ReleaseWith(background, o.ID, after(5), Also{noted, names("in vain", failed)}), failed)

@@ -276,9 +276,9 @@ func (q *Queue) Release(ctx context.Context, offer uuid.UUID, at time.Time) erro
 	return q.release(ctx, offer, "", at, Also{})
 }
 
-// Also is what else is to be true when an operator is released.
+// Also is what else is to be true when an operator accepts, or is released.
 type Also struct {
-	Batch *pgx.Batch // is sent in the round that locks the seat, after it; nil: nothing
+	Batch *pgx.Batch // is sent in the round that locks the seat, after it, also when that finds the offer over: then nothing of it happens; nil: nothing
 	Then  together   // what follows from its results
 }
 

@@ -129,11 +129,15 @@ func (w *work) seat(s Seat) {
 
 // place moves a place.
 func (w *work) place(contact uuid.UUID, from, to placeState, at time.Time) {
+	queuePlace(&w.batch, contact, from, to, at)
+}
+
+func queuePlace(b *pgx.Batch, contact uuid.UUID, from, to placeState, at time.Time) {
 	var left *time.Time
 	if to == placeTaken || to == placeLeft {
 		left = &at
 	}
-	w.batch.Queue(`update places set state = @to, left_at = @left where contact_id = @contact and state = @from`,
+	b.Queue(`update places set state = @to, left_at = @left where contact_id = @contact and state = @from`,
 		args{"contact": contact, "from": from, "to": to, "left": left})
 }
 

@@ -211,12 +211,16 @@ func (b *Book) Note(ctx context.Context, c *Contact, s Step) error {
 
 // Talks notes in the transaction by which an operator accepts a contact that the
 // two talk from then on, which takes the matter in charge.
-func (b *Book) Talks(ctx context.Context, tx *db.Tx, contact uuid.UUID, operator int64, at time.Time) error {
+func (b *Book) Talks(contact uuid.UUID, operator int64, at time.Time) (batch *pgx.Batch, then func(ctx context.Context, tx *db.Tx) error) {
 	f := &stepped{Fact: uuid.New(), Contact: contact, Kind: journal.Talking, At: at, Operator: operator}
-	if err := f.apply(ctx, tx); err != nil {
-		return fmt.Errorf("note that they talk: %w", err)
+	batch = &pgx.Batch{}
+	f.queue(batch)
+	return batch, func(ctx context.Context, tx *db.Tx) error {
+		if err := f.follow(ctx, tx); err != nil {
+			return fmt.Errorf("note that they talk: %w", err)
+		}
+		return nil
 	}
-	return nil
 }
 
 // Open gives the contact's matter its number and its row, prefilled, together

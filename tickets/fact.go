@@ -232,7 +232,9 @@ type stepped struct {
 	Ticket   int64          `json:"ticket,omitempty"`
 	Data     map[string]any `json:"data,omitempty"`
 
-	done bool // queue's statement found the contact
+	done   bool   // queue's statement found the contact
+	ticket *int64 // whose contact it is
+	taken  bool   // and this step took it in charge
 }
 
 func (f *stepped) kind() string { return kindStepped }
@@ -312,26 +314,35 @@ func queueSteps(batch *pgx.Batch, list []*stepped) {
 func (f *stepped) entry() (journal.Line, bool) { return f.line(nil), f.done }
 
 func (f *stepped) apply(ctx context.Context, tx *db.Tx) error {
-	sql, args := stepSQL(f.Kind, stepRows+aloneRow+` returning c.ticket_id`), stepArgs(f)
-	// Whoever talks with the caller has taken the matter in charge: registering
-	// is part of the call itself (A9).
-	takes := f.Kind == journal.Talking && f.Operator != 0
-	var ticket *int64
-	var taken bool
-	into := []any{&ticket}
-	if takes {
-		sql, into = takingSQL(sql), append(into, &taken)
-		args["by"], args["at"] = f.Operator, f.At
-	}
-	if err := tx.QueryRow(ctx, sql, args).Scan(into...); err != nil {
-		return found(err)
-	}
-	line := f.line(ticket)
-	tx.Wake(topicJournal, line.Stream)
-	if err := journal.Append(ctx, tx, line); err != nil || !taken {
+	var b pgx.Batch
+	f.queue(&b)
+	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return err
 	}
-	return note(ctx, tx, *ticket, journal.Taken, f.Contact, f.Operator, f.At, nil)
+	return f.follow(ctx, tx)
+}
+
+// queue puts the statement of a step that is written alone into a batch.
+func (f *stepped) queue(b *pgx.Batch) {
+	sql, args := stepSQL(f.Kind, stepRows+aloneRow+` returning c.ticket_id`), stepArgs(f)
+	into := []any{&f.ticket}
+	// Whoever talks with the caller has taken the matter in charge: registering
+	// is part of the call itself (A9).
+	if f.Kind == journal.Talking && f.Operator != 0 {
+		sql, into = takingSQL(sql), append(into, &f.taken)
+		args["by"], args["at"] = f.Operator, f.At
+	}
+	b.Queue(sql, args).QueryRow(func(row pgx.Row) error { return found(row.Scan(into...)) })
+}
+
+// follow writes what follows from queue's statement.
+func (f *stepped) follow(ctx context.Context, tx *db.Tx) error {
+	line := f.line(f.ticket)
+	tx.Wake(topicJournal, line.Stream)
+	if err := journal.Append(ctx, tx, line); err != nil || !f.taken {
+		return err
+	}
+	return note(ctx, tx, *f.ticket, journal.Taken, f.Contact, f.Operator, f.At, nil)
 }
 
 // takingSQL is a step's statement with the taking of the contact's ticket, if nobody
