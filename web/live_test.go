@@ -66,7 +66,11 @@ func TestACallOnTheScreens(t *testing.T) {
 
 	must(t, d.Queue.Release(t.Context(), offer.ID, d.pass(time.Minute)))
 	must(t, d.Book.End(t.Context(), call.contact, tickets.Served, d.now(), nil))
-	if ended := decoded[endedView](t, string(anna.event("call.ended").Data)); ended.ContactID != call.contact.ID || ended.Ending != tickets.Served {
+	ended := decoded[endedView](t, string(anna.event("call.ended").Data))
+	for ended.ContactID == old.contact.ID { // what was committed an instant before a page opened it may hear once more
+		ended = decoded[endedView](t, string(anna.event("call.ended").Data))
+	}
+	if ended.ContactID != call.contact.ID || ended.Ending != tickets.Served {
 		t.Errorf("the end is %+v", ended)
 	}
 	must(t, d.Queue.Declare(t.Context(), d.user("anna").ID, string(queue.Available), "", d.pass(time.Second)))

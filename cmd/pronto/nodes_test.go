@@ -433,6 +433,7 @@ func TestNodeFrozen(t *testing.T) {
 		}
 	}
 	north.meets(2)
+	south.meets(2) // else it would not ring a telephone for it
 	if got := callbacks(t, south.sharedURL()); len(got) != 1+len(queued) {
 		t.Errorf("after it went on %d are to be rung back", len(got))
 	}
