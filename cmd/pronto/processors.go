@@ -15,7 +15,7 @@ import (
 const (
 	processorsLook = 25 * time.Millisecond
 	busyShare      = 90              // percent of one processor within a look: it is busy, and others are wanted at once
-	calmShare      = 60              // percent of one, all the time without a busy look
+	calmShare      = 45              // percent of one, all the time without a busy look
 	calmFor        = 2 * time.Second // of calm until one does it all
 )
 

@@ -19,7 +19,7 @@ func TestProcessorsFollowTheLoad(t *testing.T) {
 	}{
 		{"at the start, for two seconds", []int{5}, int(calmFor/processorsLook) - 1, true, true},
 		{"calm", []int{5}, int(calmFor / processorsLook), true, false},
-		{"calm on the whole", []int{80, 20}, int(calmFor / processorsLook), true, false},
+		{"calm on the whole", []int{60, 20}, int(calmFor / processorsLook), true, false},
 		{"much to do, and never busy", []int{80, 70}, 10 * int(calmFor/processorsLook), true, true},
 		{"one does what one can", []int{80, 70}, 10 * int(calmFor/processorsLook), false, false},
 		{"busy within one look", []int{95}, 1, false, true},
