@@ -200,14 +200,14 @@ type placed struct {
 func (f *begun) apply(ctx context.Context, tx *db.Tx) error {
 	var batch pgx.Batch
 	queueBegun(&batch, []*begun{f})
-	line, _ := f.entry()
+	line := f.entry()
 	tx.Wake(topicJournal, line.Stream)
 	tx.Later(&batch, nil)
 	return journal.Append(ctx, tx, line)
 }
 
-func (f *begun) entry() (journal.Line, bool) {
-	return contactLine(f.Contact, f.Fact, journal.Begun, f.T0), true
+func (f *begun) entry() journal.Line {
+	return contactLine(f.Contact, f.Fact, journal.Begun, f.T0)
 }
 
 // topicJournal is woken with every journal line.
@@ -232,7 +232,6 @@ type stepped struct {
 	Ticket   int64          `json:"ticket,omitempty"`
 	Data     map[string]any `json:"data,omitempty"`
 
-	done   bool   // queue's statement found the contact
 	ticket *int64 // whose contact it is
 	taken  bool   // and this step took it in charge
 }
@@ -302,16 +301,7 @@ func (f *stepped) line(ticket *int64) journal.Line {
 	return line
 }
 
-// queueSteps puts the one statement of these steps, all of one kind, into a batch.
-func queueSteps(batch *pgx.Batch, list []*stepped) {
-	queueFree(batch, stepSQL(list[0].Kind, freeContacts(stepRows, ``)), stepArgs(list...), func(done map[uuid.UUID]bool) {
-		for _, f := range list {
-			f.done = done[f.Contact]
-		}
-	})
-}
-
-func (f *stepped) entry() (journal.Line, bool) { return f.line(nil), f.done }
+func (f *stepped) entry() journal.Line { return f.line(nil) }
 
 func (f *stepped) apply(ctx context.Context, tx *db.Tx) error {
 	var b pgx.Batch
@@ -448,21 +438,7 @@ func (f *ended) line(ticket *int64) journal.Line {
 	return line
 }
 
-// queueEnds puts the one statement of these endings into a batch.
-func queueEnds(batch *pgx.Batch, list []*ended) error {
-	args, err := endArgs(list...)
-	if err != nil {
-		return err
-	}
-	queueFree(batch, endSQL(freeContacts(endRows, ` and x.`+noEnding)), args, func(done map[uuid.UUID]bool) {
-		for _, f := range list {
-			f.done = done[f.Contact]
-		}
-	})
-	return nil
-}
-
-func (f *ended) entry() (journal.Line, bool) { return f.line(nil), f.done }
+func (f *ended) entry() journal.Line { return f.line(nil) }
 
 func (f *ended) apply(ctx context.Context, tx *db.Tx) error {
 	if !f.Ending.Known() {

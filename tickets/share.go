@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
@@ -33,11 +34,8 @@ type brief interface {
 	fact
 	// contact is whom the fact is about.
 	contact() uuid.UUID
-	// entry is its journal line; false when the statement it shares found the contact in
-	// other hands, or not as it should be: then the fact is written alone.
-	entry() (line journal.Line, ok bool)
-	// certain says that entry needs no statement first, which can come with the COMMIT then.
-	certain() bool
+	// entry is its journal line.
+	entry() journal.Line
 	// urgent says that somebody hears nothing until it is written: it takes along what waits.
 	urgent() bool
 }
@@ -50,62 +48,68 @@ func freeContacts(rows, further string) string {
 		where c.id = f.contact returning c.id`
 }
 
-// queueFree puts a statement over freeContacts into a batch, and hands on which
-// contacts it has changed.
-func queueFree(batch *pgx.Batch, sql string, args pgx.StrictNamedArgs, hand func(done map[uuid.UUID]bool)) {
+// queueFree puts a statement over freeContacts into a batch. That all of them were free
+// is asked in the same round, which breaks off what it travels with, the COMMIT; or a
+// round is taken to hear which were.
+func queueFree(batch *pgx.Batch, sql string, args pgx.StrictNamedArgs, list []*sharer, ask bool) {
+	if !ask {
+		args["n"] = len(list)
+		batch.Queue(`with changed as (`+sql+`) select 1 / (count(*) = @n)::int from changed`, args)
+		return
+	}
 	batch.Queue(sql, args).Query(func(rows pgx.Rows) error {
-		list, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-		done := make(map[uuid.UUID]bool, len(list))
-		for _, id := range list {
-			done[id] = true
+		changed, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		for _, s := range list {
+			s.free = slices.Contains(changed, s.fact.contact())
 		}
-		hand(done)
 		return err
 	})
 }
 
-// queueAll puts facts into a batch: one statement for all beginnings, one for each
-// kind of step, one for all endings. Of several facts about one contact the first
-// is among them; the others are left to be written alone, as a statement changes a
-// row once.
-func queueAll(batch *pgx.Batch, list []*sharer) error {
-	var begins []*begun
-	steps := map[journal.Kind][]*stepped{}
-	var ends []*ended
-	seen := map[uuid.UUID]bool{}
+// queueAll puts facts, no two of one contact, into a batch: one statement for all
+// beginnings, one for each kind of step, one for all endings. ask is queueFree's.
+func queueAll(batch *pgx.Batch, list []*sharer, ask bool) error {
+	var begins, ends []*sharer
+	steps := map[journal.Kind][]*sharer{}
 	for _, s := range list {
-		if seen[s.fact.contact()] {
-			continue
-		}
-		seen[s.fact.contact()] = true
 		switch f := s.fact.(type) {
 		case *begun:
-			begins = append(begins, f)
+			begins = append(begins, s)
 		case *stepped:
-			steps[f.Kind] = append(steps[f.Kind], f)
+			steps[f.Kind] = append(steps[f.Kind], s)
 		case *ended:
-			ends = append(ends, f)
+			ends = append(ends, s)
 		}
 	}
 	if len(begins) > 0 {
-		queueBegun(batch, begins)
+		queueBegun(batch, factsOf[*begun](begins))
 	}
 	for _, kind := range slices.Sorted(maps.Keys(steps)) {
-		queueSteps(batch, steps[kind])
+		queueFree(batch, stepSQL(kind, freeContacts(stepRows, ``)), stepArgs(factsOf[*stepped](steps[kind])...), steps[kind], ask)
 	}
-	if len(ends) > 0 {
-		return queueEnds(batch, ends)
+	if len(ends) == 0 {
+		return nil
 	}
+	args, err := endArgs(factsOf[*ended](ends)...)
+	if err != nil {
+		return err
+	}
+	queueFree(batch, endSQL(freeContacts(endRows, ` and x.`+noEnding)), args, ends, ask)
 	return nil
+}
+
+// factsOf are the facts of a list that has one kind of them.
+func factsOf[F brief](list []*sharer) []F {
+	facts := make([]F, len(list))
+	for i, s := range list {
+		facts[i] = s.fact.(F)
+	}
+	return facts
 }
 
 func (f *begun) contact() uuid.UUID   { return f.Contact }
 func (f *stepped) contact() uuid.UUID { return f.Contact }
 func (f *ended) contact() uuid.UUID   { return f.Contact }
-
-func (f *begun) certain() bool   { return true }
-func (f *stepped) certain() bool { return false }
-func (f *ended) certain() bool   { return false }
 
 func (f *begun) urgent() bool   { return true }  // it rings
 func (f *stepped) urgent() bool { return false } // who has been answered has their ear to move first
@@ -153,6 +157,7 @@ func newSharing(d *db.DB) *sharing {
 // sharer is a fact that waits to be written.
 type sharer struct {
 	fact brief
+	free bool       // its contact was as it should be, and in no other hands: else the fact is written alone
 	done chan error // holds one
 }
 
@@ -240,9 +245,8 @@ func (g *sharing) write() {
 		}
 		err := together(g.db, list)
 		for _, s := range list {
-			_, ok := s.fact.entry()
 			switch {
-			case err == nil && ok:
+			case err == nil && s.free:
 				s.done <- nil
 			case db.Away(err): // for all of them, and the next try would hear the same
 				s.done <- err
@@ -258,7 +262,9 @@ func (g *sharing) write() {
 }
 
 // together writes facts in one transaction, those that are not what they should
-// be left out.
+// be left out: of several about one contact all but the first, as a statement changes
+// a row once, and whom a statement finds otherwise. Nearly always it finds everybody,
+// so that is asked only when it was not so.
 func together(d *db.DB, list []*sharer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), factBudget)
 	defer cancel()
@@ -266,22 +272,35 @@ func together(d *db.DB, list []*sharer) error {
 		a, b := x.fact.contact(), y.fact.contact()
 		return bytes.Compare(a[:], b[:])
 	})
+	first := slices.CompactFunc(slices.Clone(list), func(x, y *sharer) bool { return x.fact.contact() == y.fact.contact() })
+	err := share(ctx, d, first, false)
+	var said *pgconn.PgError
+	if errors.As(err, &said) && said.Code == "22012" { // division_by_zero
+		err = share(ctx, d, first, true)
+	}
+	return err
+}
+
+// share writes facts, no two of one contact, in one transaction. It takes one round, or
+// one more to ask who is free, and then leaves out the others.
+func share(ctx context.Context, d *db.DB, list []*sharer, ask bool) error {
 	return d.Tx(ctx, func(tx *db.Tx) error {
+		for _, s := range list {
+			s.free = true
+		}
 		var batch pgx.Batch
-		if err := queueAll(&batch, list); err != nil {
+		if err := queueAll(&batch, list, ask); err != nil {
 			return err
 		}
-		if slices.ContainsFunc(list, func(s *sharer) bool { return !s.fact.certain() }) {
-			if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
-				return err
-			}
-		} else {
+		if !ask {
 			tx.Later(&batch, nil)
+		} else if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+			return err
 		}
 		var lines []journal.Line
 		for _, s := range list {
-			if line, ok := s.fact.entry(); ok {
-				lines = append(lines, line)
+			if s.free {
+				lines = append(lines, s.fact.entry())
 			}
 		}
 		tx.Wake(topicJournal)

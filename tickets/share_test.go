@@ -199,6 +199,32 @@ func TestOneBadFactHarmsNobody(t *testing.T) {
 	}
 }
 
+// TestTheOthersStillShare: who cannot be written with the others does not part them.
+func TestTheOthersStillShare(t *testing.T) {
+	d := newDesk(t)
+	contacts := make([]*Contact, 3)
+	var ends []func()
+	for i := range contacts {
+		contacts[i] = d.call("", monday)
+		ends = append(ends, func() {
+			if err := d.End(context.Background(), contacts[i], AbandonedIVR, monday.Add(time.Minute), nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	before := *contacts[0]
+	must(t, d.End(t.Context(), &before, Served, monday, nil))
+	d.together(len(ends), ends...)
+	if n := d.transactions(journal.Ended); n != 2 {
+		t.Errorf("the endings of three calls, of which one had its own before, are in %d transactions, want 2", n)
+	}
+	for i, want := range []Ending{Served, AbandonedIVR, AbandonedIVR} {
+		if r := d.record(contacts[i]); !slices.Equal(kinds(r), []string{"begun", "ended"}) || *r.Ending != string(want) {
+			t.Errorf("call %d: %v, ending %s, want %s", i, kinds(r), *r.Ending, want)
+		}
+	}
+}
+
 // TestWhoIsInNoHurry: an answer and an ending go along with the call that comes next, or
 // by themselves when none does; a call that comes waits for nobody.
 func TestWhoIsInNoHurry(t *testing.T) {
