@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -142,8 +144,15 @@ func (f *begun) kind() string { return kindBegun }
 
 // insertContacts matches the callers and writes the rows in one statement: this is
 // the one place where a caller hears nothing while we wait. Many that share a
-// transaction cost PostgreSQL little more than one.
-const insertContacts = `with arrived as (
+// transaction cost PostgreSQL little more than one. Only when a service is not known
+// it is looked for: even a question that is not asked costs as much as the insert.
+func insertContacts(lookUp bool) string {
+	service, version, found := `a.service`, `nullif(a.settings, 0)`, ``
+	if lookUp {
+		service, version = `coalesce(nullif(a.service, 0), s.service_id)`, `coalesce(nullif(a.settings, 0), s.version)`
+		found = `left join lateral (select * from service_at(a.dialled, a.t0) where a.service = 0) s on true`
+	}
+	return `with arrived as (
 	select * from unnest(@contacts::uuid[], @nodes::text[], @channels::text[], @call_ids::text[], @trunks::text[], @services::bigint[], @settings::bigint[],
 		@callers::text[], @sources::text[], @dialled::text[], @t0s::timestamptz[])
 		with ordinality as a (contact, node, channel, call_id, trunk, service, settings, caller, source, dialled, t0, place)
@@ -155,16 +164,17 @@ const insertContacts = `with arrived as (
 	select place, count(*) as n, min(id) as the_one from found group by place
 ), written as (
 	insert into contacts (id, node, channel, call_id, trunk, service_id, settings_version, caller, caller_source, dialled, t0, customer_id, match)
-	select a.contact, a.node, a.channel, a.call_id, a.trunk, coalesce(nullif(a.service, 0), s.service_id), coalesce(nullif(a.settings, 0), s.version),
+	select a.contact, a.node, a.channel, a.call_id, a.trunk, ` + service + `, ` + version + `,
 		a.caller, a.source, a.dialled, a.t0,
 		case when n = 1 then the_one end,
 		case when a.caller = '' then 'withheld' when n is null then 'none' when n = 1 then 'certain' else 'several' end
 	from arrived a
 	left join counted on counted.place = a.place
-	left join lateral (select * from service_at(a.dialled, a.t0) where a.service = 0) s on true
+	` + found + `
 	on conflict (id) do nothing -- the journal says that it stands already
 )
 select * from found order by place, name, id`
+}
 
 // queueBegun puts the one statement of these facts into a batch.
 func queueBegun(batch *pgx.Batch, list []*begun) {
@@ -178,7 +188,7 @@ func queueBegun(batch *pgx.Batch, list []*begun) {
 		callers, sources, dialled, t0s = append(callers, f.Caller), append(sources, f.Source), append(dialled, f.Dialled), append(t0s, f.T0)
 		services, settings = append(services, f.Service), append(settings, f.Settings)
 	}
-	batch.Queue(insertContacts, pgx.StrictNamedArgs{
+	batch.Queue(insertContacts(slices.Contains(services, 0)), pgx.StrictNamedArgs{
 		"contacts": contacts, "nodes": nodes, "channels": channels, "call_ids": callIDs, "trunks": trunks, "services": services, "settings": settings,
 		"callers": callers, "sources": sources, "dialled": dialled, "t0s": t0s, "shown": MatchesShown,
 	}).Query(func(rows pgx.Rows) error {
@@ -269,9 +279,28 @@ func stepSQL(kind journal.Kind, which string) string {
 const stepRows = `unnest(@contacts::uuid[], @ats::timestamptz[], @topics::bigint[], @urgencies::smallint[], @operators::bigint[], @tickets::bigint[])
 	as f (contact, at, topic, urgency, operator, ticket)`
 
-// aloneRow chooses the one row of a fact that is written alone. The contact is named
-// by a value, so that however small the table is it is not read through.
-const aloneRow = ` where c.id = (@contacts::uuid[])[1] and f.contact = c.id`
+// oneRow makes of rows, arrays that are unnested, the first alone, its values taken out of
+// their arrays where they stand in the statement: there is nothing to run and to join then.
+// The contact is named by a value, so that however small the table is it is not read through.
+func oneRow(rows string) string {
+	return strings.NewReplacer(`unnest(`, `(select `, `@`, `(@`, `[]`, `[])[1]`).Replace(rows)
+}
+
+var (
+	stepRow = oneRow(stepRows)
+	endRow  = oneRow(endRows)
+)
+
+// rowsOf are the rows of n facts: the one, or the many.
+func rowsOf(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// aloneRow chooses the one row of a fact that is written alone.
+const aloneRow = ` where c.id = f.contact`
 
 // stepArgs are the arguments of both, for steps of one kind.
 func stepArgs(list ...*stepped) pgx.StrictNamedArgs {
@@ -314,7 +343,7 @@ func (f *stepped) apply(ctx context.Context, tx *db.Tx) error {
 
 // queue puts the statement of a step that is written alone into a batch.
 func (f *stepped) queue(b *pgx.Batch) {
-	sql, args := stepSQL(f.Kind, stepRows+aloneRow+` returning c.ticket_id`), stepArgs(f)
+	sql, args := stepSQL(f.Kind, stepRow+aloneRow+` returning c.ticket_id`), stepArgs(f)
 	into := []any{&f.ticket}
 	// Whoever talks with the caller has taken the matter in charge: registering
 	// is part of the call itself (A9).
@@ -478,7 +507,7 @@ func (f *ended) queue(b *pgx.Batch) error {
 	if err != nil {
 		return err
 	}
-	b.Queue(endSQL(endRows+aloneRow+` and c.`+noEnding+` returning c.ticket_id`), args).QueryRow(func(row pgx.Row) error {
+	b.Queue(endSQL(endRow+aloneRow+` and c.`+noEnding+` returning c.ticket_id`), args).QueryRow(func(row pgx.Row) error {
 		err := row.Scan(&f.ticket)
 		if f.done = err == nil; errors.Is(err, pgx.ErrNoRows) {
 			return nil

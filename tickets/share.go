@@ -85,7 +85,7 @@ func queueAll(batch *pgx.Batch, list []*sharer, ask bool) error {
 		queueBegun(batch, factsOf[*begun](begins))
 	}
 	for _, kind := range slices.Sorted(maps.Keys(steps)) {
-		queueFree(batch, stepSQL(kind, freeContacts(stepRows, ``)), stepArgs(factsOf[*stepped](steps[kind])...), steps[kind], ask)
+		queueFree(batch, stepSQL(kind, freeContacts(rowsOf(len(steps[kind]), stepRow, stepRows), ``)), stepArgs(factsOf[*stepped](steps[kind])...), steps[kind], ask)
 	}
 	if len(ends) == 0 {
 		return nil
@@ -94,7 +94,7 @@ func queueAll(batch *pgx.Batch, list []*sharer, ask bool) error {
 	if err != nil {
 		return err
 	}
-	queueFree(batch, endSQL(freeContacts(endRows, ` and x.`+noEnding)), args, ends, ask)
+	queueFree(batch, endSQL(freeContacts(rowsOf(len(ends), endRow, endRows), ` and x.`+noEnding)), args, ends, ask)
 	return nil
 }
 
