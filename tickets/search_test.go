@@ -193,3 +193,54 @@ func TestSlips(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryWordOfATicketIsKnown: the vocabulary has what tickets are made of, whoever
+// wrote it, and a ticket of a call to a topic by somebody in the register looks for none.
+func TestEveryWordOfATicketIsKnown(t *testing.T) {
+	d := newDesk(t)
+	known := func(when string) {
+		t.Helper()
+		var missing []string
+		must(t, d.db.Pool.QueryRow(t.Context(), `select coalesce(array_agg(distinct w), '{}') from tickets, regexp_split_to_table(folded(requester_name || ' ' || subject || ' ' || practice), '[^a-z]+') w
+			where length(w) between 4 and 32 and w not in (select word from search_words)`).Scan(&missing))
+		if len(missing) > 0 {
+			t.Errorf("%s: %v are not known", when, missing)
+		}
+	}
+	of := func(caller string, topic Topic) *Ticket {
+		t.Helper()
+		ticket, err := d.Book.Open(t.Context(), d.call(caller, monday), Matter{Channel: Phone, Topic: topic.ID, At: monday}, nil)
+		must(t, err)
+		return ticket
+	}
+	topic, err := d.PutTopic(t.Context(), "t2", "Attestati")
+	must(t, err)
+	ticket := of("+390551234567", topic)
+	of("+39061112223", topic)
+	d.ticketOf("+39061112223")
+	known("tickets of people in the register, of strangers and without a topic")
+	_, err = d.PutCustomer(t.Context(), Customer{Code: "1042", Name: "Mario Rossini", Practice: "Poliambulatorio", Numbers: []string{"0551234567"}}, monday)
+	must(t, err)
+	of("+390551234567", topic)
+	d.edited(ticket, Fields{"subject": "Stampante", "practice": "Ospedale"})
+	known("somebody with another name, an edited ticket")
+	_, err = d.db.Pool.Exec(t.Context(), `delete from search_words`)
+	must(t, err)
+	ours := []*Ticket{of("+390551234567", topic), of("+390551234567", topic), of("+390551234567", topic)}
+	strangers := []*Ticket{of("+39061112223", topic), of("+39061112223", topic)}
+	var n int
+	must(t, d.db.Pool.QueryRow(t.Context(), `select count(*) from search_words`).Scan(&n))
+	if n != 0 {
+		t.Errorf("%d words were looked for and learned, which the register and the topics had taught", n)
+	}
+	d.edited(ours[0], Fields{"requester_name": "Maria Russo"})
+	d.edited(ours[1], Fields{"subject": "Telefono"})
+	d.edited(ours[2], Fields{"practice": "Consultorio"})
+	d.edited(strangers[0], Fields{"requester_name": "Elena"})
+	d.edited(strangers[1], Fields{"practice": "Ospedale"})
+	var got []string
+	must(t, d.db.Pool.QueryRow(t.Context(), `select array_agg(word order by word) from search_words where word not in ('mario', 'rossini', 'poliambulatorio', 'attestati')`).Scan(&got))
+	if !slices.Equal(got, []string{"consultorio", "elena", "maria", "ospedale", "russo", "telefono"}) {
+		t.Errorf("of edited tickets %v were learned", got)
+	}
+}
