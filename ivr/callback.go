@@ -146,7 +146,9 @@ func (d *Desk) reach(ctx context.Context, c *tickets.Contact, to queue.Ringing, 
 		place = d.Queue.Place(c.ID)
 	}
 	d.note(talking, c, tickets.Step{Kind: journal.Talking, At: time.Now(), Operator: to.Operator})
-	waits, ending := d.talk(talking, line, c, place, leg, &to.Offer, nil) // who is rung back has heard no notice
+	offer := to.Offer
+	offer.Contact = c.ID                                               // it is the attempt's since the operator has lifted
+	waits, ending := d.talk(talking, line, c, place, leg, &offer, nil) // who is rung back has heard no notice
 	if waits {
 		ending, err = d.served(talking, line, c, place, nil, nil)
 	}

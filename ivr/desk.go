@@ -393,7 +393,7 @@ func (d *Desk) release(ctx context.Context, offer *queue.Offer) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingWait)
 	defer cancel()
 	at := time.Now()
-	d.orLater("release", Released{Offer: offer.ID, At: at}, d.Queue.Release(ctx, offer.ID, at))
+	d.orLater("release", Released{Offer: offer.ID, At: at}, d.Queue.ReleaseWith(ctx, offer, at, queue.Also{}))
 }
 
 // ended lets the operator go on to the wrap-up and writes how the contact ended, in one
@@ -406,9 +406,9 @@ func (d *Desk) ended(ctx context.Context, call Call, c *tickets.Contact, offer *
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingWait)
 	defer cancel()
 	at := time.Now()
-	batch, then, err := d.Tickets.EndWith(c, e, at)
+	part, err := d.Tickets.EndWith(c, e, at)
 	if err == nil {
-		err = d.Queue.ReleaseWith(ctx, offer.ID, at, queue.Also{Batch: batch, Then: then})
+		err = d.Queue.ReleaseWith(ctx, offer, at, queue.Also(part))
 	}
 	if err != nil {
 		d.Log.Warn("a talk and its contact could not be ended together", "contact", c.ID, "error", err)

@@ -12,23 +12,31 @@ import (
 // judge notes how the sound of a telephone was that leaves a contact; nil: it had
 // none. What nobody heard is not judged, and the caller's once.
 func (d *Desk) judge(c *tickets.Contact, who string, s *media.Stream) {
-	if s == nil || who == tickets.LegCaller && slices.ContainsFunc(c.Legs, func(l tickets.Leg) bool { return l.Who == who }) {
+	legs := judged(c, who, s)
+	c.Legs = append(c.Legs, legs...)
+	if d.Judged == nil {
 		return
+	}
+	for _, leg := range legs {
+		for way, q := range map[string]*tickets.Direction{"heard": leg.Heard, "reached": leg.Reached} {
+			if q != nil {
+				d.Judged(who, way, q.MOS)
+			}
+		}
+	}
+}
+
+// judged is what judge adds to a contact: one leg, or none.
+func judged(c *tickets.Contact, who string, s *media.Stream) []tickets.Leg {
+	if s == nil || who == tickets.LegCaller && slices.ContainsFunc(c.Legs, func(l tickets.Leg) bool { return l.Who == who }) {
+		return nil
 	}
 	st := s.Stats()
 	leg := tickets.Leg{Who: who, Heard: direction(st.Heard), Reached: direction(st.Told)}
 	if leg.Heard == nil && leg.Reached == nil {
-		return
+		return nil
 	}
-	c.Legs = append(c.Legs, leg)
-	if d.Judged == nil {
-		return
-	}
-	for way, q := range map[string]*tickets.Direction{"heard": leg.Heard, "reached": leg.Reached} {
-		if q != nil {
-			d.Judged(who, way, q.MOS)
-		}
-	}
+	return []tickets.Leg{leg}
 }
 
 func direction(q media.Quality) *tickets.Direction {

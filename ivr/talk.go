@@ -3,6 +3,7 @@ package ivr
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,6 +53,7 @@ type talk struct {
 	unsure bool   // perhaps the place waits again: the database went away as it was told to
 	ending tickets.Ending
 	ends   bool // the call ends with the talk, as ending says
+	free   bool // finished has let the operator go on
 }
 
 // move is one stretch of a talk: it returns the next, nil when the talk is over.
@@ -85,7 +87,7 @@ func (t *talk) over(ctx context.Context) {
 	offer := t.offer
 	if t.leg != nil {
 		t.part(ctx)
-		if !t.ends || t.taken.runs() || !t.desk.ended(ctx, t.call, t.c, offer, t.ending) {
+		if !t.free && (!t.ends || t.taken.runs() || !t.desk.ended(ctx, t.call, t.c, offer, t.ending)) {
 			t.desk.release(ctx, offer)
 		}
 	}
@@ -107,7 +109,10 @@ func (t *talk) part(ctx context.Context) {
 // together is the talk as it begins: the two hear each other.
 func (t *talk) together(ctx context.Context) move {
 	var key bool
-	c := t.until(ctx, t.orKey(&key, t.holds, func(ctx context.Context) error { return t.bridge(ctx, t.call.Stream(), t.leg.Stream()) }))
+	c := t.stretch(ctx, t.orKey(&key, t.holds, func(ctx context.Context) error { return t.bridge(ctx, t.call.Stream(), t.leg.Stream()) }), func(*queue.Command) {})
+	if c == nil && ctx.Err() == nil && gone(t.leg) && !t.finished(ctx) {
+		c = t.last(ctx)
+	}
 	t.attended.stand(false)
 	switch {
 	case c != nil:
@@ -116,6 +121,35 @@ func (t *talk) together(ctx context.Context) move {
 		return func(ctx context.Context) move { return t.held(ctx, whyTelephone) }
 	}
 	return nil // however it ended, the caller was served
+}
+
+// finished lets the operator, who has hung up, go on to the wrap-up, as over does; false:
+// something was asked of the talk before, or is otherwise than mostly, and nothing has
+// happened.
+func (t *talk) finished(ctx context.Context) bool {
+	if t.c.Deferred {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endingWait)
+	defer cancel()
+	at, c, also := time.Now(), *t.c, queue.Also{}
+	ends := !t.taken.runs()
+	if ends {
+		c.Legs = slices.Concat(c.Legs, judged(t.c, tickets.LegOperator, t.leg.Stream()), judged(t.c, tickets.LegCaller, t.call.Stream()))
+		part, err := t.desk.Tickets.EndWith(&c, t.ending, at)
+		if err != nil {
+			return false
+		}
+		also = queue.Also(part)
+	}
+	if err := t.desk.Queue.ReleaseUnasked(ctx, t.offer, at, also); err != nil {
+		return false // if the database is away, what is tried next says so
+	}
+	t.free, t.c.Ended = true, ends
+	if ends {
+		t.desk.judge(t.c, tickets.LegCaller, t.call.Stream())
+	}
+	return true
 }
 
 // holds returns when the operator's telephone holds the call.
@@ -285,7 +319,16 @@ func (t *talk) until(ctx context.Context, fn func(context.Context) error) *queue
 }
 
 // taking is until with what is to be done while fn still runs.
-func (t *talk) taking(ctx context.Context, fn func(context.Context) error, take func(*queue.Command)) (c *queue.Command) {
+func (t *talk) taking(ctx context.Context, fn func(context.Context) error, take func(*queue.Command)) *queue.Command {
+	c := t.stretch(ctx, fn, take)
+	if c == nil && ctx.Err() == nil && (gone(t.leg) || gone(t.ear())) {
+		c = t.last(ctx)
+	}
+	return c
+}
+
+// stretch is taking but for what the operator asked for and did not wait for.
+func (t *talk) stretch(ctx context.Context, fn func(context.Context) error, take func(*queue.Command)) (c *queue.Command) {
 	stretch, stop := context.WithCancel(ctx)
 	listened := make(chan struct{})
 	go func() { // ends with the stretch
@@ -304,9 +347,6 @@ func (t *talk) taking(ctx context.Context, fn func(context.Context) error, take 
 	}
 	if ctx.Err() != nil {
 		return nil // the caller has gone: whatever was asked, there is nobody left
-	}
-	if c == nil && (gone(t.leg) || gone(t.ear())) {
-		c = t.last(ctx)
 	}
 	return c
 }

@@ -37,6 +37,7 @@ type caller struct {
 // free is a seat as Match sees it: available and idle.
 type free struct {
 	seat   Seat // a match knows its user, their name and extension alone
+	wraps  bool // they have a wrap-up
 	skills []skill
 }
 
@@ -151,8 +152,8 @@ func (p *pairing) reunite() {
 // Who could be offered a caller, and for what, the longest idle first. They are not
 // locked: of hundreds who are free a match takes as many as wait.
 const freeSQL = `
-	select f.user_id, f.name, f.extension, coalesce(k.topic_id, 0), coalesce(k.level, 0) from (
-		select s.user_id, u.name, coalesce(u.extension, '') as extension, s.idle_since from seats s join users u on u.id = s.user_id
+	select f.user_id, f.name, f.extension, f.wraps, coalesce(k.topic_id, 0), coalesce(k.level, 0) from (
+		select s.user_id, u.name, coalesce(u.extension, '') as extension, u.wrap_up > 0 as wraps, s.idle_since from seats s join users u on u.id = s.user_id
 		where s.doing = 'idle' and s.declared = 'available' and u.active and not ` + supervisingSQL + ` order by s.idle_since, s.user_id limit @most
 	) f left join user_topics k on k.user_id = f.user_id order by f.idle_since, f.user_id, k.topic_id`
 
@@ -353,10 +354,11 @@ func (q *Queue) vacant(ctx context.Context, tx *db.Tx, gone leaving, most int, a
 // scanFree joins the rows of each seat, which come one after the other.
 func scanFree(rows pgx.Rows) (seats []free, err error) {
 	var seat Seat
+	var wraps bool
 	var s skill
-	_, err = pgx.ForEachRow(rows, []any{&seat.User, &seat.Operator, &seat.Extension, &s.topic, &s.level}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&seat.User, &seat.Operator, &seat.Extension, &wraps, &s.topic, &s.level}, func() error {
 		if len(seats) == 0 || seats[len(seats)-1].seat.User != seat.User {
-			seats = append(seats, free{seat: seat})
+			seats = append(seats, free{seat: seat, wraps: wraps})
 		}
 		if last := &seats[len(seats)-1]; s.topic != 0 {
 			last.skills = append(last.skills, s)
@@ -440,7 +442,7 @@ func (q *Queue) offer(ctx context.Context, tx *db.Tx, p *pairing, at time.Time) 
 		}
 		caller, seat := p.callers[c], p.seats[s]
 		o := Offer{ID: uuid.New(), Contact: caller.contact, Operator: seat.seat.User, Name: seat.seat.Operator, Extension: seat.seat.Extension,
-			State: Pending, OfferedAt: at, ExpiresAt: at.Add(RingLongest), node: caller.node, mark: mark}
+			State: Pending, OfferedAt: at, ExpiresAt: at.Add(RingLongest), wraps: seat.wraps, node: caller.node, mark: mark}
 		w.ring(o, &gone)
 		w.take(o.Contact, &gone)
 		w.offer(o, caller.callback)

@@ -43,8 +43,9 @@ type Offer struct {
 	PaintedAt *time.Time
 	Consult   bool // the operator is only asked by the one who talks: the caller stays theirs
 
-	node string  // the caller's
-	mark db.Mark // an instant before it was made, or read, or accepted; zero: it is not known
+	wraps bool    // the operator has a wrap-up, when it was read
+	node  string  // the caller's
+	mark  db.Mark // an instant before it was made, or read, or accepted; zero: it is not known
 }
 
 // end is one way in which a pending offer ends.
@@ -57,10 +58,6 @@ type end struct {
 	contact uuid.UUID // of Accepted with something else: whose offer it is
 	also    Also      // and what that is
 }
-
-// together is what else happens in a transaction of the queue's, after it has locked
-// its own rows: all of it, or nothing.
-type together func(ctx context.Context, tx *db.Tx) error
 
 // cause is what Watch's context ends with.
 var cause = map[State]error{Declined: ErrDeclined, TimedOut: ErrTimedOut, Withdrawn: ErrWithdrawn}

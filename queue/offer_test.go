@@ -305,13 +305,13 @@ func TestTogether(t *testing.T) {
 	accepting.Queue(`update contacts set dialled = dialled || '!' where id = $1`, rossi.contact)
 	var dialled string
 	d.ok(d.db.Pool.QueryRow(background, `select dialled from contacts where id = $1`, rossi.contact).Scan(&dialled))
-	d.refuses(d.AcceptWith(background, o, after(3), Also{accepting, names("in vain", failed)}), failed)
+	d.refuses(d.AcceptWith(background, o, after(3), Also{Batch: accepting, Then: names("in vain", failed)}), failed)
 	d.stands(anna, "available/ offered")
 	is("")
-	d.ok(d.AcceptWith(background, o, after(3), Also{accepting, names("accepted", nil)}))
+	d.ok(d.AcceptWith(background, o, after(3), Also{Batch: accepting, Then: names("accepted", nil)}))
 	d.stands(anna, "available/ talking")
 	is("accepted")
-	d.refuses(d.AcceptWith(background, o, after(4), Also{accepting, names("twice", nil)}), ErrTooLate)
+	d.refuses(d.AcceptWith(background, o, after(4), Also{Batch: accepting, Then: names("twice", nil)}), ErrTooLate)
 	is("accepted")
 	var now string
 	d.ok(d.db.Pool.QueryRow(background, `select dialled from contacts where id = $1`, rossi.contact).Scan(&now))
@@ -320,11 +320,11 @@ func TestTogether(t *testing.T) {
 	}
 	noted := &pgx.Batch{}
 	noted.Queue(`update contacts set node = 'noted' where id = $1 and trunk = 'accepted'`, rossi.contact)
-	d.refuses(d.ReleaseWith(background, o.ID, after(5), Also{noted, names("in vain", failed)}), failed)
+	d.refuses(d.ReleaseWith(background, o, after(5), Also{Batch: noted, Then: names("in vain", failed)}), failed)
 	d.stands(anna, "available/ talking")
 	is("accepted")
 	d.ok(d.Release(background, o.ID, after(5)))
-	d.ok(d.ReleaseWith(background, o.ID, after(6), Also{noted, names("released", nil)}))
+	d.ok(d.ReleaseWith(background, o, after(6), Also{Batch: noted, Then: names("released", nil)}))
 	is("released")
 	var node string
 	d.ok(d.db.Pool.QueryRow(background, `select node from contacts where id = $1`, rossi.contact).Scan(&node))

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
@@ -85,8 +84,7 @@ func (q *Queue) Join(ctx context.Context, tx *db.Tx, e Entry) (*Place, error) {
 		args{"contact": e.Contact, "node": q.node, "topic": e.Topic, "urgency": e.Urgency, "t0": e.T0, "at": e.At,
 			"served_since": e.At.Add(-stickyAge), "begun_since": e.At.Add(-stickyAge - longTalk)})
 	tx.Later(&b, func(err error) error {
-		var said *pgconn.PgError
-		if errors.As(err, &said) && said.Code == "22012" { // division_by_zero
+		if divided(err) {
 			return fmt.Errorf("join the queue: contact %s has a place already", e.Contact)
 		}
 		return fmt.Errorf("join the queue: %w", err)

@@ -87,6 +87,7 @@ var (
 	ErrNotTalking  = errors.New("the operator is not talking")
 	ErrNotNow      = errors.New("the talk does not stand so that this can be done")
 	ErrNotFree     = errors.New("the colleague is not free")
+	ErrOtherwise   = errors.New("it is not as it mostly is")
 
 	ErrSupervised     = errors.New("a supervisor takes part in the talk")
 	ErrSupervises     = errors.New("the supervisor takes part in a talk")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pronto-desk/pronto/db"
 	"github.com/pronto-desk/pronto/db/journal"
@@ -278,14 +279,70 @@ func (q *Queue) Release(ctx context.Context, offer uuid.UUID, at time.Time) erro
 
 // Also is what else is to be true when an operator accepts, or is released.
 type Also struct {
-	Batch *pgx.Batch // is sent in the round that locks the seat, after it, also when that finds the offer over: then nothing of it happens; nil: nothing
-	Then  together   // what follows from its results
+	Batch *pgx.Batch                                 // is sent in the round that locks the seat, after it, also when that finds the offer over: then nothing of it happens; nil: nothing
+	Then  func(ctx context.Context, tx *db.Tx) error // what follows from its results; nil: nothing, nor is there a Batch
+
+	// Known leaves both for the round of the COMMIT, with what breaks the transaction off
+	// where they would not be as is known: it divides by zero; nil: nothing is known.
+	Known func(ctx context.Context, tx *db.Tx) error
 }
 
 // ReleaseWith is Release in one transaction with something else, which is done whoever
-// has released the operator.
-func (q *Queue) ReleaseWith(ctx context.Context, offer uuid.UUID, at time.Time, also Also) error {
-	return q.release(ctx, offer, "", at, also)
+// has released the operator. What was asked of the talk last comes too late.
+func (q *Queue) ReleaseWith(ctx context.Context, offer *Offer, at time.Time, also Also) error {
+	err := q.ReleaseUnasked(ctx, offer, at, also)
+	if errors.Is(err, ErrOtherwise) {
+		err = q.release(ctx, offer.ID, "", at, also)
+	}
+	return err
+}
+
+// ReleaseUnasked is ReleaseWith for a talk of which nothing is known but what is in its
+// offer, in one round. ErrOtherwise when something lies in its inbox, somebody supervises
+// it, the operator has no wrap-up, or it is over: then nothing has happened.
+//
+// Commands and supervisors come under the lock of the operator's seat. So the seat is
+// taken first, and a statement that comes after that looks whether there are any: what
+// was asked before is found, and what comes later finds that nobody talks.
+func (q *Queue) ReleaseUnasked(ctx context.Context, offer *Offer, at time.Time, also Also) error {
+	if !offer.wraps || also.Known == nil && also.Then != nil {
+		return ErrOtherwise
+	}
+	offer.wraps = false // it is not tried twice
+	err := q.db.Tx(ctx, func(tx *db.Tx) error {
+		w := q.work(tx, at)
+		w.batch.Queue(`
+			update seats s set doing = 'wrapping', doing_at = @at, doing_until = @at::timestamptz + u.wrap_up * interval '1 second', node = '',
+				talk = '', talk_at = case when s.talk = '' then s.talk_at else @at end, talk_why = '', version = s.version + 1
+			from users u where s.user_id = @user and u.id = s.user_id and s.doing = 'talking' and s.offer_id = @offer and u.wrap_up > 0`,
+			args{"user": offer.Operator, "offer": offer.ID, "at": at})
+		w.batch.Queue(`
+			with freed as (
+				update offers set released_at = @at where id = @offer and state || '' = 'accepted' and released_at is null and contact_id = @contact
+					and exists (select from seats where user_id = @user and doing = 'wrapping' and offer_id = @offer and doing_at = @at)
+					and not exists (select from seats where supervises = @offer) and not exists (select from commands where offer_id = @offer) returning 1
+			) select 1 / count(*)::int from freed`,
+			args{"user": offer.Operator, "offer": offer.ID, "contact": offer.Contact, "at": at})
+		w.both(journal.Released, *offer, nil)
+		if err := w.done(ctx); err != nil || also.Known == nil {
+			return err
+		}
+		return also.Known(ctx, tx)
+	})
+	if divided(err) {
+		return ErrOtherwise
+	}
+	if err != nil {
+		return fmt.Errorf("release: %w", err)
+	}
+	return nil
+}
+
+// divided tells whether a check broke a transaction off: it divides by how many rows are
+// as they should be.
+func divided(err error) bool {
+	var said *pgconn.PgError
+	return errors.As(err, &said) && said.Code == "22012" // division_by_zero
 }
 
 // ReleaseUnreached is Release for an operator who rang somebody back in vain:

@@ -314,10 +314,10 @@ func readSeats(ctx context.Context, q querier) ([]Seat, error) {
 	return pgx.CollectRows(rows, scanSeat)
 }
 
-const offerColumns = `o.id, o.contact_id, o.user_id, u.name, coalesce(u.extension, ''), o.state, o.offered_at, o.expires_at, o.painted_at, o.node, o.consult`
+const offerColumns = `o.id, o.contact_id, o.user_id, u.name, coalesce(u.extension, ''), o.state, o.offered_at, o.expires_at, o.painted_at, o.node, o.consult, u.wrap_up > 0`
 
 func (o *Offer) fields() []any {
-	return []any{&o.ID, &o.Contact, &o.Operator, &o.Name, &o.Extension, &o.State, &o.OfferedAt, &o.ExpiresAt, &o.PaintedAt, &o.node, &o.Consult}
+	return []any{&o.ID, &o.Contact, &o.Operator, &o.Name, &o.Extension, &o.State, &o.OfferedAt, &o.ExpiresAt, &o.PaintedAt, &o.node, &o.Consult, &o.wraps}
 }
 
 // readOffer returns ErrTooLate when there is no offer of this id.

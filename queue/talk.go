@@ -325,7 +325,7 @@ func (w *work) again(ctx context.Context, contact uuid.UUID, topic int64) error 
 // ask offers a caller to one operator, whose seat is locked and free.
 func (w *work) ask(seat Seat, contact uuid.UUID, node string, consult bool) Offer {
 	o := Offer{ID: uuid.New(), Contact: contact, Operator: seat.User, Name: seat.Operator, Extension: seat.Extension,
-		State: Pending, OfferedAt: w.at, ExpiresAt: w.at.Add(RingLongest), Consult: consult, node: node, mark: w.tx.Mark()}
+		State: Pending, OfferedAt: w.at, ExpiresAt: w.at.Add(RingLongest), Consult: consult, wraps: seat.WrapUp > 0, node: node, mark: w.tx.Mark()}
 	w.seat(seat.offered(o))
 	if !consult {
 		w.place(contact, placeWaiting, placeOffered, w.at)

@@ -95,6 +95,14 @@ type Direction struct {
 	MOS      float64 `json:"mos"`       // estimated, 1 to 4.5 (ITU-T G.107)
 }
 
+// ticket is the row of the contact's ticket, nil when it has none.
+func (c *Contact) ticket() *int64 {
+	if c.Ticket == nil {
+		return nil
+	}
+	return &c.Ticket.ID
+}
+
 // Step is one step of a contact's way: its journal line and, by its kind, the
 // instants and facts of the contact that come with it. Zero fields say nothing.
 type Step struct {
@@ -310,24 +318,40 @@ func (b *Book) End(ctx context.Context, c *Contact, e Ending, at time.Time, caus
 	return nil
 }
 
+// Part is what a transaction of somebody else's is to do.
+type Part struct {
+	Batch *pgx.Batch                                 // comes first, in whatever round
+	Then  func(ctx context.Context, tx *db.Tx) error // follows from its results
+
+	// Known leaves both for the round of the COMMIT, as they are where the contact has the
+	// ticket that we know of and no ending; if not, the transaction breaks off with a
+	// division by zero.
+	Known func(ctx context.Context, tx *db.Tx) error
+}
+
 // EndWith is End in a transaction of somebody else's, which knows first whether it was
-// committed: then c.Ended is to be set. What the batch holds comes first, in whatever round,
-// then `then`. A contact that is Deferred has its own way, and a message End's.
-func (b *Book) EndWith(c *Contact, e Ending, at time.Time) (batch *pgx.Batch, then func(ctx context.Context, tx *db.Tx) error, err error) {
+// committed: then c.Ended is to be set. A contact that is Deferred has its own way, and
+// a message End's.
+func (b *Book) EndWith(c *Contact, e Ending, at time.Time) (Part, error) {
 	f := &ended{Fact: uuid.New(), Contact: c.ID, Ending: e, At: at, Legs: c.Legs}
 	if !e.Known() || e == MessageLeft {
-		return nil, nil, fmt.Errorf("end %s: %w", e, ErrBadFact)
+		return Part{}, fmt.Errorf("end %s: %w", e, ErrBadFact)
 	}
-	batch = &pgx.Batch{}
-	if err := f.queue(batch); err != nil {
-		return nil, nil, fmt.Errorf("end %s: %w", e, err)
-	}
-	return batch, func(ctx context.Context, tx *db.Tx) error {
+	p := Part{Batch: &pgx.Batch{}, Then: func(ctx context.Context, tx *db.Tx) error {
 		if err := f.follow(ctx, tx); err != nil {
 			return fmt.Errorf("end %s: %w", e, err)
 		}
 		return nil
-	}, nil
+	}, Known: func(ctx context.Context, tx *db.Tx) error {
+		if err := f.known(ctx, tx, c.ticket()); err != nil {
+			return fmt.Errorf("end %s: %w", e, err)
+		}
+		return nil
+	}}
+	if err := f.queue(p.Batch); err != nil {
+		return Part{}, fmt.Errorf("end %s: %w", e, err)
+	}
+	return p, nil
 }
 
 // EndMessage ends a contact that could leave a message: MessageLeft with

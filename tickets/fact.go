@@ -517,6 +517,21 @@ func (f *ended) queue(b *pgx.Batch) error {
 	return nil
 }
 
+// known leaves an ending for the COMMIT. It breaks the transaction off if the contact
+// has one, or another ticket than is known.
+func (f *ended) known(ctx context.Context, tx *db.Tx, ticket *int64) error {
+	args, err := endArgs(f)
+	if err != nil {
+		return err
+	}
+	args["ticket"] = ticket
+	var b pgx.Batch
+	b.Queue(`with known as (`+endSQL(endRows+aloneRow+` and c.`+noEnding+` and c.ticket_id is not distinct from @ticket returning 1`)+`) select 1 / count(*)::int from known`, args)
+	tx.Later(&b, nil)
+	f.done, f.ticket = true, ticket
+	return f.follow(ctx, tx)
+}
+
 // follow writes what follows from queue's statement.
 func (f *ended) follow(ctx context.Context, tx *db.Tx) error {
 	if !f.done { // exactly one ending
