@@ -310,8 +310,7 @@ func (d *Desk) search(ctx context.Context, place *queue.Place, c *tickets.Contac
 		case err == nil:
 			away = time.Time{}
 			leg, err := d.Phones.Ring(ctx, offer, c, func(ctx context.Context, at time.Time) error {
-				batch, then := d.Tickets.Talks(c.ID, offer.Operator, at)
-				return d.Queue.AcceptWith(ctx, offer, at, queue.Also{Batch: batch, Then: then})
+				return d.Queue.AcceptWith(ctx, offer, at, queue.Also(d.Tickets.Talks(c, offer.Operator, at)))
 			})
 			if err == nil {
 				return leg, offer, nil

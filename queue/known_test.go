@@ -117,6 +117,16 @@ func (d *desk) talkOf(wrapUp int) (anna int64, o *Offer) {
 	return anna, o
 }
 
+// prepared lets one talk pass, of which nothing stays: its statements are known to the
+// connection from then on.
+func (d *desk) prepared() {
+	d.tb.Helper()
+	_, o := d.talkOf(60)
+	d.ok(d.ReleaseWith(background, o, after(3), d.marks(o.Contact, "ended")))
+	d.exec(`truncate journal, contacts, offers, users cascade`)
+	d.calls, d.topics = 0, map[string]int64{}
+}
+
 // TestReleaseOfWhatIsKnown: a talk as most are is ended in one round. Whatever has
 // happened to it, its end is what it is when everything is read first.
 func TestReleaseOfWhatIsKnown(t *testing.T) {
@@ -178,11 +188,7 @@ func TestReleaseOfWhatIsKnown(t *testing.T) {
 			end := func(read bool) (all string, took int) {
 				d := newDesk(t)
 				r := d.count(t)
-				_, warm := d.talkOf(60) // statements are prepared
-				d.ok(d.ReleaseWith(background, warm, after(3), d.marks(warm.Contact, "ended")))
-				d.exec(`truncate journal, contacts, offers cascade`)
-				d.exec(`truncate users cascade`)
-				d.calls, d.topics = 0, map[string]int64{}
+				d.prepared()
 				wrapUp := c.wrapUp
 				if wrapUp == 0 {
 					wrapUp = 60
@@ -263,4 +269,125 @@ func TestNoWishIsLost(t *testing.T) {
 	d.ok(<-ended)
 	d.refuses(<-asked, ErrNotTalking)
 	d.stands(anna, "available/ wrapping")
+}
+
+// TestAcceptanceOfWhatIsKnown: an offer as most are is accepted in one round. Whatever
+// has happened to it, what comes of it is what does when everything is read first.
+func TestAcceptanceOfWhatIsKnown(t *testing.T) {
+	for name, c := range map[string]struct {
+		happens func(d *desk, anna int64, o *Offer)
+		known   bool // it makes no difference, and the acceptance is one round
+		want    error
+	}{
+		"nothing":  {func(*desk, int64, *Offer) {}, true, nil},
+		"painted":  {func(d *desk, _ int64, o *Offer) { d.ok(d.Painted(background, o.ID, after(2))) }, true, nil},
+		"declared": {func(d *desk, anna int64, _ *Offer) { d.ok(d.Declare(background, anna, "available", "", after(2))) }, true, nil},
+		"renamed, with another telephone and wrap-up": {func(d *desk, anna int64, _ *Offer) {
+			d.exec(`update users set name = 'anna2', extension = '2000', wrap_up = 5 where id = $1`, anna)
+			d.exec(`delete from user_topics`)
+		}, true, nil},
+		"a break":   {func(d *desk, anna int64, _ *Offer) { d.ok(d.Declare(background, anna, "break", "", after(2))) }, false, ErrTooLate},
+		"timed out": {func(d *desk, _ int64, o *Offer) { d.ok(deskOn(t, d.db, "south").TimeOut(background, o.ID, after(21))) }, false, ErrTooLate},
+		"swept late": {func(d *desk, _ int64, _ *Offer) {
+			_, _, err := deskOn(t, d.db, "south").sweep(background, after(40))
+			d.ok(err)
+		}, false, ErrTooLate},
+		"hung up": {func(d *desk, _ int64, o *Offer) { d.ok(d.Leave(background, o.Contact, after(2))) }, false, ErrTooLate},
+		"accepted by another": {func(d *desk, _ int64, o *Offer) {
+			d.ok(deskOn(t, d.db, "south").Accept(background, o.ID, after(3)))
+		}, false, ErrTooLate},
+		"offered again": {func(d *desk, anna int64, o *Offer) {
+			d.ok(d.Withdraw(background, o.ID, after(2)))
+			d.match(after(2), 1)
+			d.exec(`update offers set id = '00000000-0000-0000-0000-00000000000f' where id <> $1`, o.ID)
+			d.exec(`update seats set offer_id = '00000000-0000-0000-0000-00000000000f' where user_id = $1`, anna)
+			d.exec(`truncate journal`)
+		}, false, ErrTooLate},
+		"of who was to be rung back": {func(d *desk, _ int64, o *Offer) {
+			first := d.rungBack("software", 2, after(-10))
+			d.ends(first.contact, "callback_booked", after(-5))
+			d.exec(`update contacts set caller = $2 where id = $1`, o.Contact, rossisNumber)
+		}, false, nil},
+		"what comes with it is otherwise": {func(d *desk, _ int64, o *Offer) {
+			d.exec(`update contacts set trunk = 'accepted' where id = $1`, o.Contact)
+		}, false, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			accept := func(read bool) (all string, took int) {
+				d := newDesk(t)
+				r := d.count(t)
+				d.prepared()
+				anna := d.sits("anna", after(0), 60, "anna")
+				o := d.offered(d.waits("anna", 2, after(0)), after(1))
+				c.happens(d, anna, o)
+				also := d.marks(o.Contact, "accepted")
+				known := also.Known
+				reached := false
+				also.Known = func(ctx context.Context, tx *db.Tx) error { reached = true; return known(ctx, tx) }
+				if read {
+					also.Known = nil
+				}
+				took = r.of(func() {
+					if err := d.AcceptWith(background, o, after(3), also); !errors.Is(err, c.want) {
+						t.Errorf("it is accepted with %v", err)
+					}
+				})
+				if reached == read {
+					t.Error("it was tried otherwise")
+				}
+				return d.all(o.ID), took
+			}
+			want, _ := accept(true)
+			got, took := accept(false)
+			if got != want {
+				t.Errorf("of what is known it made\n%s\nof what is read\n%s", got, want)
+			}
+			if c.known != (took == 1) {
+				t.Errorf("it took %d rounds", took)
+			}
+		})
+	}
+}
+
+// TestWhoEndsAnOfferFirst: an acceptance that waits for the seat of an offer that
+// somebody else ends comes too late; who waits for the acceptance does.
+func TestWhoEndsAnOfferFirst(t *testing.T) {
+	d := newDesk(t)
+	anna := d.sits("anna", after(0), 60, "anna")
+	rossi := d.waits("anna", 2, after(0))
+	o := d.offered(rossi, after(1))
+	hold := func() pgx.Tx {
+		t.Helper()
+		tx, err := d.db.Pool.Begin(background)
+		d.ok(err)
+		_, err = tx.Exec(background, `select from contacts where id = $1 for update`, rossi.contact)
+		d.ok(err)
+		return tx
+	}
+	tx := hold()
+	accepted, ended := make(chan error, 1), make(chan error, 1)
+	go func() { accepted <- d.AcceptWith(background, o, after(2), d.marks(o.Contact, "accepted")) }()
+	d.lockedOut(1, accepted) // with seat, offer and place
+	go func() { ended <- d.TimeOut(background, o.ID, after(21)) }()
+	d.lockedOut(2, accepted, ended)
+	d.ok(tx.Commit(background))
+	d.ok(<-accepted)
+	d.refuses(<-ended, ErrTooLate)
+	d.stands(anna, "available/ talking")
+
+	d.ok(d.Give(background, o.ID, Target{}, "", after(30)))
+	d.ok(d.Declare(background, anna, "available", "", after(31)))
+	d.exec(`update contacts set trunk = '' where id = $1`, rossi.contact)
+	o = d.offered(rossi, after(32))
+	tx, err := d.db.Pool.Begin(background)
+	d.ok(err)
+	_, err = tx.Exec(background, `update seats set doing = 'idle', doing_until = null, offer_id = null, contact_id = null where user_id = $1`, anna)
+	d.ok(err)
+	_, err = tx.Exec(background, `update offers set state = 'withdrawn', ended_at = now() where id = $1`, o.ID)
+	d.ok(err)
+	go func() { accepted <- d.AcceptWith(background, o, after(33), d.marks(o.Contact, "accepted")) }()
+	d.lockedOut(1, accepted)
+	d.ok(tx.Commit(background))
+	d.refuses(<-accepted, ErrTooLate)
+	d.stands(anna, "available/ idle")
 }

@@ -149,11 +149,51 @@ func (q *Queue) Accept(ctx context.Context, offer uuid.UUID, at time.Time) error
 // operator on the contact.
 func (q *Queue) AcceptWith(ctx context.Context, offer *Offer, at time.Time, also Also) error {
 	mark := q.db.Wakeups.Mark()
-	err := q.over(ctx, offer.ID, end{to: Accepted, place: placeTaken, contact: offer.Contact, also: also}, at)
+	err := q.acceptKnown(ctx, offer, at, also)
+	if errors.Is(err, ErrOtherwise) {
+		err = q.over(ctx, offer.ID, end{to: Accepted, place: placeTaken, contact: offer.Contact, also: also}, at)
+	}
 	if err == nil {
 		offer.mark = mark // nothing was asked of the talk before
 	}
 	return err
+}
+
+// acceptKnown is AcceptWith in one round, for an offer that is as it was made.
+// ErrOtherwise when it is over, or the caller has a callback that ends with it: then
+// nothing has happened. An offer ends under the lock of its seat, which the first
+// statement takes and the second looks for.
+func (q *Queue) acceptKnown(ctx context.Context, o *Offer, at time.Time, also Also) error {
+	if o.Consult || also.Known == nil {
+		return ErrOtherwise
+	}
+	err := q.db.Tx(ctx, func(tx *db.Tx) error {
+		w := q.work(tx, at)
+		w.batch.Queue(`
+			update seats set doing = 'talking', doing_at = @at, doing_until = @until, version = version + 1
+			where user_id = @user and doing = 'offered' and offer_id = @offer`,
+			args{"user": o.Operator, "offer": o.ID, "at": at, "until": at.Add(talkLease)})
+		w.batch.Queue(`
+			with won as (
+				update offers set state = 'accepted', reason = '', ended_at = @at where id = @offer and state = 'pending' and contact_id = @contact and not consult
+					and exists (select from seats where user_id = @user and doing = 'talking' and offer_id = @offer and doing_at = @at)
+					and not exists (select from contacts me `+againSQL+` where me.id = @contact) returning 1
+			) select 1 / count(*)::int from won`,
+			args{"user": o.Operator, "offer": o.ID, "contact": o.Contact, "at": at})
+		w.place(o.Contact, placeOffered, placeTaken, at)
+		w.both(journal.Accepted, *o, nil)
+		if err := w.done(ctx); err != nil {
+			return err
+		}
+		return also.Known(ctx, tx)
+	})
+	if divided(err) {
+		return ErrOtherwise
+	}
+	if err != nil {
+		return fmt.Errorf("end an offer as %s: %w", Accepted, err)
+	}
+	return nil
 }
 
 // Decline ends an offer that the operator or their telephone does not want, for

@@ -219,16 +219,21 @@ func (b *Book) Note(ctx context.Context, c *Contact, s Step) error {
 
 // Talks notes in the transaction by which an operator accepts a contact that the
 // two talk from then on, which takes the matter in charge.
-func (b *Book) Talks(contact uuid.UUID, operator int64, at time.Time) (batch *pgx.Batch, then func(ctx context.Context, tx *db.Tx) error) {
-	f := &stepped{Fact: uuid.New(), Contact: contact, Kind: journal.Talking, At: at, Operator: operator}
-	batch = &pgx.Batch{}
-	f.queue(batch)
-	return batch, func(ctx context.Context, tx *db.Tx) error {
+func (b *Book) Talks(c *Contact, operator int64, at time.Time) Part {
+	f := &stepped{Fact: uuid.New(), Contact: c.ID, Kind: journal.Talking, At: at, Operator: operator}
+	p := Part{Batch: &pgx.Batch{}, Then: func(ctx context.Context, tx *db.Tx) error {
 		if err := f.follow(ctx, tx); err != nil {
 			return fmt.Errorf("note that they talk: %w", err)
 		}
 		return nil
-	}
+	}, Known: func(ctx context.Context, tx *db.Tx) error {
+		if err := f.known(ctx, tx, c.Ticket); err != nil {
+			return fmt.Errorf("note that they talk: %w", err)
+		}
+		return nil
+	}}
+	f.queue(p.Batch)
+	return p
 }
 
 // Open gives the contact's matter its number and its row, prefilled, together
@@ -323,9 +328,9 @@ type Part struct {
 	Batch *pgx.Batch                                 // comes first, in whatever round
 	Then  func(ctx context.Context, tx *db.Tx) error // follows from its results
 
-	// Known leaves both for the round of the COMMIT, as they are where the contact has the
-	// ticket that we know of and no ending; if not, the transaction breaks off with a
-	// division by zero.
+	// Known leaves both for the round of the COMMIT, as they are where the contact stands,
+	// and has the ticket, as we know; if not, the transaction breaks off with a division
+	// by zero.
 	Known func(ctx context.Context, tx *db.Tx) error
 }
 

@@ -348,7 +348,7 @@ func (f *stepped) queue(b *pgx.Batch) {
 	// Whoever talks with the caller has taken the matter in charge: registering
 	// is part of the call itself (A9).
 	if f.Kind == journal.Talking && f.Operator != 0 {
-		sql, into = takingSQL(sql), append(into, &f.taken)
+		sql, into = takingSQL(sql)+` select step.ticket_id, exists (select from taking) from step`, append(into, &f.taken)
 		args["by"], args["at"] = f.Operator, f.At
 	}
 	b.Queue(sql, args).QueryRow(func(row pgx.Row) error { return found(row.Scan(into...)) })
@@ -364,10 +364,10 @@ func (f *stepped) follow(ctx context.Context, tx *db.Tx) error {
 	return note(ctx, tx, *f.ticket, journal.Taken, f.Contact, f.Operator, f.At, nil)
 }
 
-// takingSQL is a step's statement with the taking of the contact's ticket, if nobody
-// has taken it; a ticket somebody has, or has closed meanwhile, stays as it is. It
-// returns the ticket and whether it was taken. Of the ticket's other contacts none
-// waits any more to be taken in charge (Tk).
+// takingSQL is a step's statement (step) with the taking of the contact's ticket, if nobody
+// has taken it (taking); a ticket somebody has, or has closed meanwhile, stays as it is.
+// Of the ticket's other contacts none waits any more to be taken in charge (Tk). What it
+// returns follows.
 func takingSQL(step string) string {
 	return `with step as (` + step + `), taking as (
 			update tickets t set status = 'in_charge', owner_id = @by, taken_at = coalesce(t.taken_at, @at), version = t.version + 1
@@ -375,8 +375,24 @@ func takingSQL(step string) string {
 		), others as (
 			update contacts o set tk = greatest(o.t0, @at::timestamptz) from step
 			where o.ticket_id = step.ticket_id and o.id <> (@contacts::uuid[])[1] and o.tk is null
-		)
-		select step.ticket_id, exists (select from taking) from step`
+		)`
+}
+
+// known leaves queue's statement of a talk for the COMMIT, and what follows. It breaks the
+// transaction off if the contact has another ticket than is known, or that is not to be
+// taken now and was, or the other way round.
+func (f *stepped) known(ctx context.Context, tx *db.Tx, t *Ticket) error {
+	f.ticket, f.taken = nil, false
+	if t != nil {
+		f.ticket, f.taken = &t.ID, t.Status == Open
+	}
+	args := stepArgs(f)
+	args["by"], args["at"], args["ticket"], args["taken"] = f.Operator, f.At, f.ticket, f.taken
+	var b pgx.Batch
+	b.Queue(takingSQL(stepSQL(f.Kind, stepRows+aloneRow+` returning c.ticket_id`))+`
+		select 1 / count(*)::int from step where ticket_id is not distinct from @ticket and @taken = exists (select from taking)`, args)
+	tx.Later(&b, nil)
+	return f.follow(ctx, tx)
 }
 
 func merged(a, b map[string]any) map[string]any {

@@ -44,16 +44,36 @@ func TestPartsOfWhatIsKnown(t *testing.T) {
 		must(d.t, err)
 		return p
 	}
+	talks := func(d *desk, c *Contact) Part { return d.Talks(c, d.anna, monday.Add(5*time.Minute)) }
+	taken := func(d *desk, c *Contact) {
+		_, err := d.db.Pool.Exec(d.t.Context(), `update tickets set status = 'in_charge', owner_id = $1, taken_at = $2`, d.bruno, monday.Add(time.Minute))
+		must(d.t, err)
+	}
 	for name, s := range map[string]struct {
 		contact func(*desk) *Contact
 		happens func(*desk, *Contact)
 		part    func(*desk, *Contact) Part
 		known   bool
 	}{
-		"an end":                      {opened, asIs, ends, true},
-		"an end without ticket":       {bare, asIs, ends, true},
-		"an end of another's":         {opened, other, ends, false},
-		"an end of what has one":      {opened, func(d *desk, c *Contact) { must(d.t, d.End(d.t.Context(), c, Overflow, monday.Add(time.Minute), nil)) }, ends, false},
+		"an end":                         {opened, asIs, ends, true},
+		"an end without ticket":          {bare, asIs, ends, true},
+		"an end of another's":            {opened, other, ends, false},
+		"an end of what has one":         {opened, func(d *desk, c *Contact) { must(d.t, d.End(d.t.Context(), c, Overflow, monday.Add(time.Minute), nil)) }, ends, false},
+		"a talk":                         {opened, asIs, talks, true},
+		"a talk without ticket":          {bare, asIs, talks, true},
+		"a talk about another's":         {opened, other, talks, false},
+		"a talk about what somebody has": {opened, taken, talks, false},
+		"a talk about what we know so": {func(d *desk) *Contact {
+			c := opened(d)
+			taken(d, c)
+			c.Ticket.Status = InCharge
+			return c
+		}, asIs, talks, true},
+		"a talk about what was given back": {func(d *desk) *Contact {
+			c := opened(d)
+			c.Ticket.Status = InCharge
+			return c
+		}, asIs, talks, false},
 		"an end with a ticket by now": {bare, other, ends, false},
 	} {
 		t.Run(name, func(t *testing.T) {
