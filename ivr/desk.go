@@ -368,16 +368,18 @@ func missed(err error) bool { return db.Away(err) || errors.Is(err, tickets.ErrD
 // at which one exists without the other.
 func (d *Desk) enter(ctx context.Context, c *tickets.Contact, m tickets.Matter, request *tickets.Ticket) (ticket *tickets.Ticket, place *queue.Place, err error) {
 	m.At = time.Now()
-	join := func(ctx context.Context, tx *db.Tx, _ int64) (err error) {
-		place, err = d.Queue.Join(ctx, tx, queue.Entry{Contact: c.ID, Topic: m.Topic, Urgency: m.Urgency, T0: c.T0, At: m.At})
-		return err
+	entering, err := d.Queue.Entering(queue.Entry{Contact: c.ID, Topic: m.Topic, Urgency: m.Urgency, T0: c.T0, At: m.At})
+	if err != nil {
+		return nil, nil, err
 	}
+	defer func() { place = entering.Done(err) }() // also when what follows panics
+	m.Beside = entering
 	err = tickets.ErrNotFound
 	if request != nil {
-		ticket, err = d.Tickets.Attach(ctx, c, request.Number, m, join)
+		ticket, err = d.Tickets.Attach(ctx, c, request.Number, m, nil)
 	}
 	if errors.Is(err, tickets.ErrNotFound) { // none, or it was closed just now
-		ticket, err = d.Tickets.Open(ctx, c, m, join)
+		ticket, err = d.Tickets.Open(ctx, c, m, nil)
 	}
 	if err != nil {
 		if db.Away(err) { // perhaps it was written, and only the answer lost: nobody is to be offered a place without a caller
@@ -385,7 +387,7 @@ func (d *Desk) enter(ctx context.Context, c *tickets.Contact, m tickets.Matter, 
 		}
 		return nil, nil, fmt.Errorf("enter the queue for topic %d: %w", m.Topic, err)
 	}
-	return ticket, place, nil
+	return ticket, nil, nil
 }
 
 // release lets the operator go on to the wrap-up.

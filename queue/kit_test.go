@@ -116,6 +116,18 @@ func (d *desk) call(t0 time.Time) uuid.UUID {
 	return id
 }
 
+// Join takes a place, while somebody else matches: so nobody is offered it with that.
+func (d *desk) Join(ctx context.Context, tx *db.Tx, e Entry) (*Place, error) {
+	n, err := d.Entering(e)
+	if err != nil {
+		return nil, err
+	}
+	n.quit()
+	n.Ahead(tx)
+	err = n.Then(ctx, tx)
+	return n.Done(err), err
+}
+
 func (d *desk) join(contact uuid.UUID, topic string, urgency int, t0, at time.Time) *Place {
 	d.tb.Helper()
 	id := d.topic(topic)

@@ -305,16 +305,14 @@ func (q *Queue) pairs(ctx context.Context, tx *db.Tx, gone leaving, most int, at
 	if err != nil {
 		return nil, false, err
 	}
-	all = len(v.seats) < most
-	seats := slices.DeleteFunc(v.seats, func(f free) bool { return slices.Contains(gone.seats, f.seat.User) })
-	callers := v.callers
+	v.seats = slices.DeleteFunc(v.seats, func(f free) bool { return slices.Contains(gone.seats, f.seat.User) })
 	if v.waiting > fewCallers || most == allSeats {
-		if callers, err = q.firsts(ctx, tx, seats, v.routes, gone, at); err != nil {
+		if v.callers, err = q.firsts(ctx, tx, v.seats, v.routes, gone, at); err != nil {
 			return nil, false, err
 		}
 	}
-	p = pair(callers, seats, at)
-	return p, all || len(callers) == v.waiting && p.plain(), nil
+	p, all = v.pair(at)
+	return p, all, nil
 }
 
 // vacancies are what a match reads first.
@@ -323,6 +321,13 @@ type vacancies struct {
 	routes  map[int64]route
 	waiting int      // how many, as far as it matters
 	callers []caller // who waits, if they are few
+	all     bool     // nobody else is free
+}
+
+// pair brings them together, and tells whether with all seats and callers it would be the same.
+func (v *vacancies) pair(at time.Time) (p *pairing, all bool) {
+	p = pair(v.callers, v.seats, at)
+	return p, v.all || len(v.callers) == v.waiting && p.plain()
 }
 
 // vacant takes the lock and then reads how many wait, who is free, the topics'
@@ -333,8 +338,16 @@ type vacancies struct {
 func (q *Queue) vacant(ctx context.Context, tx *db.Tx, gone leaving, most int, at time.Time) (v vacancies, err error) {
 	var b pgx.Batch
 	b.Queue(`select pg_advisory_xact_lock(@class, @lock)`, args{"class": matchLockClass, "lock": matchLock})
+	q.queueVacant(&b, &v, gone, most, at)
+	err = tx.SendBatch(ctx, &b).Close()
+	return v, err
+}
+
+// queueVacant puts what vacant reads under the lock into a batch.
+func (q *Queue) queueVacant(b *pgx.Batch, v *vacancies, gone leaving, most int, at time.Time) {
 	b.Queue(freeSQL, args{"most": most}).Query(func(rows pgx.Rows) (err error) {
 		v.seats, err = scanFree(rows)
+		v.all = len(v.seats) < most
 		return err
 	})
 	b.Queue(waitingSQL, args{"most": max(most, fewCallers)}).Query(func(rows pgx.Rows) (err error) {
@@ -347,8 +360,6 @@ func (q *Queue) vacant(ctx context.Context, tx *db.Tx, gone leaving, most int, a
 			return err
 		})
 	}
-	err = tx.SendBatch(ctx, &b).Close()
-	return v, err
 }
 
 // scanFree joins the rows of each seat, which come one after the other.

@@ -50,6 +50,7 @@ type Place struct {
 	contact uuid.UUID
 	over    atomic.Bool // we left it ourselves
 	given   uuid.UUID   // the offer that Wait returned last
+	first   *Offer      // made as the place was taken, and not returned yet; nil: none
 }
 
 // Contact is whose place it is.
@@ -59,51 +60,16 @@ func (p *Place) Contact() uuid.UUID { return p.contact }
 // has made.
 func (q *Queue) Place(attempt uuid.UUID) *Place { return &Place{q: q, contact: attempt} }
 
-// Join takes a place within a transaction of the caller's own, so that ticket
-// and place come into being together, and the contact's Tq with the ticket. Who has left may join again. Who has a
-// callback booked about the same topic has a place already, and stands no further
-// behind than that: to wait on the line must not cost them their turn.
-func (q *Queue) Join(ctx context.Context, tx *db.Tx, e Entry) (*Place, error) {
-	if e.Urgency != 1 && e.Urgency != 2 {
-		return nil, fmt.Errorf("join the queue: no such urgency %d", e.Urgency)
-	}
-	var b pgx.Batch
-	b.Queue(`
-		with joined as (
-		insert into places (contact_id, node, topic_id, urgency, t0, joined_at, state, sticky_id)
-		values (@contact, @node, @topic, @urgency, least(@t0, (
-			select min(p.t0) from contacts me `+againSQL+`
-			where me.id = @contact and p.topic_id = @topic and p.urgency = @urgency)), @at, 'waiting', (
-			select c.operator_id from contacts me join contacts c on c.caller = me.caller
-			where me.id = @contact and me.caller <> '' and c.ending = 'served' and c.te > @served_since and c.t0 > @begun_since
-			order by c.t0 desc limit 1))
-		on conflict (contact_id) do update
-		set node = @node, topic_id = @topic, urgency = @urgency, joined_at = @at, state = 'waiting', left_at = null
-		where places.state = 'left' returning 1
-		) select 1 / count(*)::int from joined`, // nobody joins twice: it breaks off what it travels with, a COMMIT perhaps
-		args{"contact": e.Contact, "node": q.node, "topic": e.Topic, "urgency": e.Urgency, "t0": e.T0, "at": e.At,
-			"served_since": e.At.Add(-stickyAge), "begun_since": e.At.Add(-stickyAge - longTalk)})
-	tx.Later(&b, func(err error) error {
-		if divided(err) {
-			return fmt.Errorf("join the queue: contact %s has a place already", e.Contact)
-		}
-		return fmt.Errorf("join the queue: %w", err)
-	})
-	w := q.work(tx, e.At)
-	w.contact(journal.Waiting, e.Contact, map[string]any{"topic": e.Topic, "urgency": e.Urgency})
-	w.wake(TopicMatch)
-	if err := w.done(ctx); err != nil {
-		return nil, fmt.Errorf("join the queue: %w", err)
-	}
-	return &Place{q: q, contact: e.Contact}, nil
-}
-
 // Wait blocks until an offer is committed for this place. It matches by itself
 // whenever somebody may have become free, on whichever node, and it never polls.
 // An offer is returned once: until it has ended, a second Wait waits for the
 // next. Errors: the cause of ctx; ErrGone when the place was taken or left; what
 // the database says (db.Away: try again a little later, the place is kept).
 func (p *Place) Wait(ctx context.Context) (*Offer, error) {
+	if o := p.first; o != nil {
+		p.first, p.given = nil, o.ID
+		return o, nil
+	}
 	mine := p.q.db.Wakeups.Subscribe(PlaceTopic(p.contact))
 	defer mine.Close()
 	anybody := p.q.db.Wakeups.Subscribe(TopicMatch)

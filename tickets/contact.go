@@ -129,8 +129,17 @@ type Matter struct {
 	// Patience is how long the caller waits for it, if they hear something; 0: as long as
 	// for any fact.
 	Patience time.Duration
+	Beside   Beside // nil: nothing
 
 	choice *stepped // of Chosen; nil: none
+}
+
+// Beside is what somebody else does in the transaction that gives a contact its ticket.
+type Beside interface {
+	Over() *db.DB                              // whose connections it is made over; nil: the book's
+	Ahead(tx *db.Tx)                           // leaves for the first round what can be said before anything is known
+	Then(ctx context.Context, tx *db.Tx) error // comes after the ticket
+	Again(err error) bool                      // whether it is to be made once more, after an error
 }
 
 // factBudget is how long the caller's way waits for the database before the
@@ -278,10 +287,19 @@ func (b *Book) entered(ctx context.Context, c *Contact, m Matter, get getting, t
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(m.Patience, factBudget))
 	defer cancel()
 	for {
-		commits := false
-		err = b.db.Tx(ctx, func(tx *db.Tx) error {
+		commits, over := false, b.db
+		if m.Beside != nil && m.Beside.Over() != nil {
+			over = m.Beside.Over()
+		}
+		err = over.Tx(ctx, func(tx *db.Tx) error {
 			commits = false
+			if m.Beside != nil {
+				m.Beside.Ahead(tx)
+			}
 			id, err := get(ctx, tx, m)
+			if err == nil && m.Beside != nil {
+				err = m.Beside.Then(ctx, tx)
+			}
 			if err == nil && together != nil {
 				err = together(ctx, tx, id)
 			}
@@ -292,6 +310,9 @@ func (b *Book) entered(ctx context.Context, c *Contact, m Matter, get getting, t
 			commits = true
 			return nil
 		})
+		if err != nil && m.Beside != nil && m.Beside.Again(err) {
+			continue
+		}
 		if commits || !db.Away(err) || b.later == nil || b.later.Pending() || !again(ctx) {
 			return t, err
 		}

@@ -376,11 +376,10 @@ func (d *desk) rings(from string) call {
 	c, err := d.Book.Begin(ctx, tickets.Arrival{Channel: tickets.Phone, ID: uuid.NewString(), From: from, Source: source, To: "800000001", Trunk: "test", At: at})
 	must(d.t, err)
 	out := call{contact: c}
-	out.ticket, err = d.Book.Open(ctx, c, tickets.Matter{Channel: tickets.Phone, Topic: d.topic.ID, Urgency: tickets.Blocking, At: at, Queued: true},
-		func(ctx context.Context, tx *db.Tx, _ int64) (err error) {
-			out.place, err = d.Queue.Join(ctx, tx, queue.Entry{Contact: c.ID, Topic: d.topic.ID, Urgency: tickets.Blocking, T0: at, At: at})
-			return err
-		})
+	entering, err := d.Queue.Entering(queue.Entry{Contact: c.ID, Topic: d.topic.ID, Urgency: tickets.Blocking, T0: at, At: at})
+	must(d.t, err)
+	out.ticket, err = d.Book.Open(ctx, c, tickets.Matter{Channel: tickets.Phone, Topic: d.topic.ID, Urgency: tickets.Blocking, At: at, Queued: true, Beside: entering}, nil)
+	out.place = entering.Done(err)
 	must(d.t, err)
 	return out
 }
