@@ -39,7 +39,6 @@ func tendProcessors(ctx context.Context) {
 			return
 		case <-look.C:
 		}
-		keepTight()
 		now, used := time.Now(), processTime()
 		if wants := load.wantsSeveral(used-before, now.Sub(at), several); wants != several {
 			several = wants

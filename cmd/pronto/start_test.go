@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -43,40 +41,16 @@ func TestStartWaitsForTheDatabase(t *testing.T) {
 	})
 }
 
-// TestTimersMayBeLate: of the server that runs the runtime's watcher may be woken later
-// than nearly all others. It is the process that was started first.
+// TestTimersMayBeLate: the server that runs is one that was started with timerSlack,
+// as the process that was started first.
 func TestTimersMayBeLate(t *testing.T) {
 	s := newServer(t)
-	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", s.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/timerslack_ns", s.cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	with := map[time.Duration]int{}
-	for _, thread := range threads {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%s/timerslack_ns", thread.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ns, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		with[time.Duration(ns)]++
-	}
-	if late := with[watcherSlack]; late == 0 || late > len(threads)/2 || with[timerSlack] < threadsAhead/2 {
-		t.Errorf("threads by their slack: %v; want the watcher with %s, and hardly others", with, watcherSlack)
-	}
-}
-
-// TestKeptTight: a thread that the watcher has started gets the slack of the others, and one
-// that moves sound keeps its own.
-func TestKeptTight(t *testing.T) {
-	runtime.LockOSThread() // for good: the thread ends with the test
-	for has, want := range map[time.Duration]time.Duration{watcherSlack: timerSlack, timerSlack: timerSlack, timerSlack / 4: timerSlack / 4} {
-		setThreadSlack(has)
-		if keepTight(); threadSlack() != want {
-			t.Errorf("a thread with a slack of %s has %s, want %s", has, threadSlack(), want)
-		}
+	if got := strings.TrimSpace(string(text)); got != fmt.Sprint(timerSlack.Nanoseconds()) {
+		t.Errorf("a timer may be %s ns late, want %s", got, timerSlack)
 	}
 }
 
