@@ -21,8 +21,9 @@ const (
 )
 
 // tendProcessors sets how many of Go's processors work, one or all there were at the
-// start, by what the program uses, until ctx ends.
-func tendProcessors(ctx context.Context) {
+// start, by what the program uses, until ctx ends; all while it is crowded, for what
+// then keeps one processor for a moment keeps everybody.
+func tendProcessors(ctx context.Context, crowded func() bool) {
 	all := runtime.GOMAXPROCS(0)
 	if all == 1 {
 		return
@@ -40,7 +41,7 @@ func tendProcessors(ctx context.Context) {
 		case <-look.C:
 		}
 		now, used := time.Now(), processTime()
-		if wants := load.wantsSeveral(used-before, now.Sub(at), several); wants != several {
+		if wants := load.wantsSeveral(used-before, now.Sub(at), several, crowded()); wants != several {
 			several = wants
 			if several {
 				runtime.GOMAXPROCS(all) // stops the program for some 50 µs, as the other way
@@ -59,9 +60,9 @@ type load struct {
 
 // wantsSeveral says, by the CPU time that the program used within the time that has passed
 // since it was asked last, whether more than one processor is to work; several: whether more
-// do now.
-func (l *load) wantsSeveral(used, passed time.Duration, several bool) bool {
-	if used*100 >= passed*busyShare {
+// do now; crowded: so many talk that more are wanted whatever it used.
+func (l *load) wantsSeveral(used, passed time.Duration, several, crowded bool) bool {
+	if crowded || used*100 >= passed*busyShare {
 		*l = load{}
 		return true
 	}

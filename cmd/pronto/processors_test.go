@@ -8,7 +8,7 @@ import (
 // One processor does it all after two calm seconds, and not a moment longer than it can.
 func TestProcessorsFollowTheLoad(t *testing.T) {
 	look := func(l *load, share int, several bool) bool {
-		return l.wantsSeveral(processorsLook*time.Duration(share)/100, processorsLook, several)
+		return l.wantsSeveral(processorsLook*time.Duration(share)/100, processorsLook, several, false)
 	}
 	for _, c := range []struct {
 		what    string
@@ -41,10 +41,31 @@ func TestProcessorsFollowTheLoad(t *testing.T) {
 // A look that comes late judges by the time that has passed.
 func TestProcessorsAreJudgedByTheTimeThatPassed(t *testing.T) {
 	var l load
-	if l.wantsSeveral(50*time.Millisecond, 100*time.Millisecond, false) {
+	if l.wantsSeveral(50*time.Millisecond, 100*time.Millisecond, false, false) {
 		t.Error("half of one processor wants several")
 	}
-	if !l.wantsSeveral(95*time.Millisecond, 100*time.Millisecond, false) {
+	if !l.wantsSeveral(95*time.Millisecond, 100*time.Millisecond, false, false) {
 		t.Error("one that was busy for 100 ms wants no others")
+	}
+}
+
+// While many talk several work, however little they use; afterwards it takes two calm seconds.
+func TestProcessorsOfACrowd(t *testing.T) {
+	var l load
+	calm := func(several, crowded bool) bool {
+		return l.wantsSeveral(processorsLook/10, processorsLook, several, crowded)
+	}
+	if calm(false, false) {
+		t.Error("nobody wants several")
+	}
+	for range 10 * int(calmFor/processorsLook) {
+		if !calm(true, true) {
+			t.Fatal("one is left with a crowd")
+		}
+	}
+	for i := range int(calmFor / processorsLook) {
+		if last := i+1 == int(calmFor/processorsLook); calm(true, false) == last {
+			t.Fatalf("look %d after the crowd: several %v", i+1, last)
+		}
 	}
 }

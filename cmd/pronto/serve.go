@@ -85,7 +85,7 @@ func (c serveCommand) Run(ctx context.Context) error {
 		}
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
-		defer tend(ctx, tendProcessors)()
+		defer tend(ctx, func(ctx context.Context) { tendProcessors(ctx, h.engine.Crowded) })()
 	}
 	if err := h.run(ctx); err != nil {
 		return err

@@ -61,6 +61,7 @@ type Config struct {
 // Engine owns the ports, the pacer and the counts of all streams.
 type Engine struct {
 	listen   func(netip.AddrPort) (Conn, error)
+	sockets  *sockets // that listen opens; nil: others
 	log      *slog.Logger
 	min, max int       // first even port, last odd port
 	epoch    time.Time // instant 0 of every time.Duration in this package
@@ -97,7 +98,8 @@ func New(c Config) *Engine {
 		cooling: map[int]time.Duration{},
 	}
 	if e.listen == nil {
-		e.listen = newSockets().listen
+		e.sockets = newSockets()
+		e.listen = e.sockets.listen
 	}
 	e.pacer.wake = make(chan struct{}, 1)
 	return e
@@ -110,6 +112,10 @@ func listenUDP(at netip.AddrPort) (Conn, error) {
 	}
 	return c, nil
 }
+
+// Crowded says whether so many streams are bridged or heard that one processor should not
+// be all there is for them: whatever keeps it for a moment would keep them all.
+func (e *Engine) Crowded() bool { return e.sockets != nil && e.sockets.crowded() }
 
 // now is the time since the engine was made, on the monotonic clock.
 func (e *Engine) now() time.Duration { return time.Since(e.epoch) }

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,13 +17,13 @@ import (
 	"github.com/pronto-desk/pronto/sip/audio"
 )
 
-// This file reads the sockets of an engine in rounds, with epolls of its own and a
-// goroutine for each. The runtime's poller would wake a goroutine for each packet, and
+// This file reads the sockets of an engine in rounds, with epolls of its own and
+// goroutines for each. The runtime's poller would wake a goroutine for each packet, and
 // look for other work before and after; at the rates of a help desk that costs
 // more than twice as much as moving the packets. Other systems, and sockets that
 // Config.Listen makes, have a goroutine each.
 
-// How long a poller waits between two rounds, so that what comes close together
+// How long a reader waits between two breaths, so that what comes close together
 // is read in one: it is waking up that costs. One that serves bridges and
 // recorders must not delay; keys, reports and the watchdog can wait for a frame.
 const (
@@ -33,13 +32,12 @@ const (
 	breathPatient = audio.FrameTime
 
 	few       = 24 // datagrams in a millisecond, those of 240 talks: less is hardly worth waking up for
-	judgeOver = 64 // breaths, after which a poller asks itself how much it finds
+	judgeOver = 64 // breaths, after which a reader asks itself how much it finds
 )
 
 const (
-	eventsAtOnce = 256 // sockets read in a round
-	readAtOnce   = 16  // datagrams read before they are handled
-	bufferSize   = 1600
+	handful    = 16 // datagrams read before they are handled
+	bufferSize = 1600
 
 	// Datagrams of one socket between two breaths: sound and keys of a frame, and as
 	// many as keep a stranger's flood from filling the buffer in which the caller's
@@ -48,41 +46,58 @@ const (
 	roundsPatient = 64
 )
 
-// sockets reads an engine's sockets: those of bridges promptly, the rest with
-// patience. Many that are prompt are shared among as many pollers as there are processors,
-// up to promptMost: while the system lets one of them wait for its processor, the
-// others read on, and what has piled up is read by all. Few have one, for each wakes
-// up a thousand times a second.
-type sockets struct {
-	prompt  []poller
-	patient poller
-}
-
+// Few that are prompt have one reader, for each wakes up some hundred times a second or a
+// thousand; of many there are as many as processors.
 const (
-	promptMost = 4
-	enough     = 512 // sockets of one prompt poller before there is another: 256 talks
+	readersMost = 4
+	enough      = 512 // sockets for each reader before there is another: 256 talks
 )
 
-// poller reads sockets; its goroutine lives as long as there are any.
+// sockets reads an engine's sockets: those of bridges promptly, the rest with
+// patience.
+type sockets struct {
+	prompt, patient poller
+}
+
+// poller reads the sockets that it watches. All its readers read all of them, a handful at
+// a time: while the system lets one wait for its processor, the others read what is there.
 type poller struct {
 	breath  time.Duration
-	leisure time.Duration // its breath while it finds few
+	leisure time.Duration // its breath while a reader finds few
 	rounds  int           // between two breaths
+	most    int           // readers
+	share   int           // sockets for each before there is another
 
-	life sync.Mutex // guards what follows; held while the goroutine starts or ends
-	epfd int
-	stop chan struct{} // closed to end the goroutine
-	done chan struct{} // closed at its end; nil: there is none
+	life    sync.Mutex // guards what follows; held while a reader starts or ends
+	epfd    int        // while there is a reader
+	readers []*reader
 
-	mu       sync.Mutex                     // guards handlers; held while a round is handled
-	handlers []func([]byte, netip.AddrPort) // by descriptor; nil: of another
-	watched  atomic.Int32                   // how many there are
+	mu      sync.Mutex   // guards what follows
+	idle    *sync.Cond   // of mu: a reader has put down what it had in hand
+	entries []entry      // by descriptor
+	watches atomic.Int32 // how many there are
+}
+
+// entry is a socket of a poller's.
+type entry struct {
+	handle func([]byte, netip.AddrPort) // nil: not ours
+	inHand bool                         // of a reader: what it hears it hears in order, and from nobody else
+}
+
+// reader is a goroutine of a poller's, and what it has in hand.
+type reader struct {
+	stop, done chan struct{} // closed to end it, and at its end
+
+	events [handful]syscall.EpollEvent
+	hand   [handful]arrived
+	slab   [handful * bufferSize]byte
 }
 
 // arrived is a datagram that was read and not handled yet.
 type arrived struct {
+	fd     int
 	handle func([]byte, netip.AddrPort)
-	b      []byte
+	b      []byte // nil: there was none
 	from   netip.AddrPort
 }
 
@@ -130,7 +145,7 @@ func (p *sockets) listen(at netip.AddrPort) (Conn, error) {
 	return &socket{sockets: p, fd: fd, addr: at}, nil
 }
 
-// watch begins to call handle with what arrives, on a poller's goroutine.
+// watch begins to call handle with what arrives, on a reader's goroutine, one at a time.
 func (s *socket) watch(handle func([]byte, netip.AddrPort)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,7 +167,7 @@ func (s *socket) hurry(on bool) error {
 	case s.closed || s.handle == nil || is == was:
 		return nil
 	case is:
-		return s.move(s.sockets.promptOne())
+		return s.move(&s.sockets.prompt)
 	default:
 		return s.move(&s.sockets.patient)
 	}
@@ -275,27 +290,20 @@ func receive(fd int, b []byte) (int, netip.AddrPort, error) {
 }
 
 func newSockets() *sockets {
-	p := &sockets{prompt: make([]poller, min(runtime.GOMAXPROCS(0), promptMost)), patient: poller{breath: breathPatient, leisure: breathPatient, rounds: roundsPatient}}
-	for i := range p.prompt {
-		p.prompt[i].breath, p.prompt[i].leisure, p.prompt[i].rounds = breathPrompt, breathLeisure, roundsPrompt
+	p := &sockets{
+		prompt:  poller{breath: breathPrompt, leisure: breathLeisure, rounds: roundsPrompt, most: min(runtime.GOMAXPROCS(0), readersMost), share: enough},
+		patient: poller{breath: breathPatient, leisure: breathPatient, rounds: roundsPatient, most: 1, share: enough},
 	}
+	p.prompt.idle, p.patient.idle = sync.NewCond(&p.prompt.mu), sync.NewCond(&p.patient.mu)
 	return p
 }
 
-// promptOne is the poller for one more socket: the first that has not enough, else the one
-// that has the fewest.
-func (p *sockets) promptOne() *poller {
-	least := &p.prompt[0]
-	for i := range p.prompt {
-		one := &p.prompt[i]
-		if one.watched.Load() < enough {
-			return one
-		}
-		if one.watched.Load() < least.watched.Load() {
-			least = one
-		}
-	}
-	return least
+// crowded says whether there is more to read promptly than is enough for one reader.
+func (p *sockets) crowded() bool { return p.prompt.wanted(int(p.prompt.watches.Load())) > 1 }
+
+// wanted is how many readers a number of sockets is to have.
+func (p *poller) wanted(sockets int) int {
+	return min(p.most, (sockets+p.share-1)/p.share)
 }
 
 // address is a sockaddr_in or sockaddr_in6, which is the larger.
@@ -331,87 +339,94 @@ func (a *address) get() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// add watches a socket, and starts the goroutine for the first one.
+// add watches a socket, and starts a reader if one is wanted for it.
 func (p *poller) add(fd int, handle func([]byte, netip.AddrPort)) error {
 	p.life.Lock()
 	defer p.life.Unlock()
-	if p.done == nil {
-		if err := p.start(); err != nil {
-			return err
+	if len(p.readers) == 0 {
+		epfd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+		if err != nil {
+			return os.NewSyscallError("epoll_create1", err)
 		}
+		p.epfd = epfd
 	}
+	err := p.heed(fd, handle)
+	p.suit()
+	return err
+}
+
+func (p *poller) heed(fd int, handle func([]byte, netip.AddrPort)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.handlers) <= fd {
-		p.handlers = append(p.handlers, nil)
+	for len(p.entries) <= fd {
+		p.entries = append(p.entries, entry{})
 	}
-	p.handlers[fd] = handle
+	p.entries[fd].handle = handle
 	event := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}
 	if err := syscall.EpollCtl(p.epfd, syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
-		p.handlers[fd] = nil
+		p.entries[fd].handle = nil
 		return os.NewSyscallError("epoll_ctl", err)
 	}
-	p.watched.Add(1)
+	p.watches.Add(1)
 	return nil
 }
 
-func (p *poller) start() error {
-	epfd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
-	if err != nil {
-		return os.NewSyscallError("epoll_create1", err)
-	}
-	p.epfd, p.stop, p.done = epfd, make(chan struct{}), make(chan struct{})
-	p.handlers = nil
-	p.watched.Store(0)
-	go p.run(epfd, p.stop, p.done)
-	return nil
-}
-
-// remove ends the watching of a socket; after the last one it ends the
-// goroutine and waits for it. One that does not stay open afterwards leaves the
+// remove ends the watching of a socket, and the readers that nobody needs any more: handle
+// is not running when it returns. A socket that does not stay open afterwards leaves the
 // kernel's list by itself.
 func (p *poller) remove(fd int, stays bool) {
 	p.life.Lock()
 	defer p.life.Unlock()
 	p.mu.Lock()
-	known := fd < len(p.handlers) && p.handlers[fd] != nil
-	if known {
-		p.handlers[fd] = nil
-		p.watched.Add(-1)
-		if stays {
-			syscall.EpollCtl(p.epfd, syscall.EPOLL_CTL_DEL, fd, nil)
-		}
+	p.entries[fd].handle = nil
+	for p.entries[fd].inHand {
+		p.idle.Wait()
 	}
-	last := known && p.watched.Load() == 0
+	p.watches.Add(-1)
+	if stays {
+		syscall.EpollCtl(p.epfd, syscall.EPOLL_CTL_DEL, fd, nil)
+	}
 	p.mu.Unlock()
-	if !last {
-		return
-	}
-	close(p.stop)
-	<-p.done
-	syscall.Close(p.epfd)
-	p.done = nil
+	p.suit()
 }
 
-// run reads what has arrived, in rounds. It never blocks in the kernel: a thread
+// suit starts or ends readers, so that there are as many as are wanted; those that came for
+// a crowd stay until half of it has gone. The caller holds p.life.
+func (p *poller) suit() {
+	n := int(p.watches.Load())
+	for len(p.readers) < p.wanted(n) {
+		r := &reader{stop: make(chan struct{}), done: make(chan struct{})}
+		p.readers = append(p.readers, r)
+		go p.read(r, p.epfd)
+	}
+	for len(p.readers) > p.wanted(2*n) {
+		last := len(p.readers) - 1
+		close(p.readers[last].stop)
+		<-p.readers[last].done
+		p.readers = p.readers[:last]
+	}
+	if len(p.readers) == 0 {
+		syscall.Close(p.epfd)
+	}
+}
+
+// read reads what has arrived, in rounds. It never blocks in the kernel: a thread
 // that does so costs the scheduler more than looking each time.
-func (p *poller) run(epfd int, stop, done chan struct{}) {
-	defer close(done)
-	events := make([]syscall.EpollEvent, eventsAtOnce)
-	slab := make([]byte, readAtOnce*bufferSize)
+func (p *poller) read(r *reader, epfd int) {
+	defer close(r.done)
 	pace := p.breath
 	breath := time.NewTicker(pace)
 	defer breath.Stop()
 	found, breaths := 0, 0
 	for {
 		select {
-		case <-stop:
+		case <-r.stop:
 			return
 		case <-breath.C:
 		}
 		punctual()
 		for range p.rounds {
-			n := p.round(epfd, events, slab)
+			n := p.round(r, epfd)
 			if n == 0 {
 				break
 			}
@@ -449,35 +464,58 @@ func (p *poller) pace(found int, over time.Duration) time.Duration {
 	return p.breath
 }
 
-// round reads a datagram of each socket that has some, and returns how many these
-// were. To read once more in vain, to see that there is no second, would cost as
-// much as a datagram: the next round sees that for all sockets at once. Some are read
-// before they are handled: so the processor's caches hold the kernel's code for
-// reading, and then that for sending, for a fiftieth less.
-func (p *poller) round(epfd int, events []syscall.EpollEvent, slab []byte) int {
-	n, errno := ready(epfd, events)
-	if errno != 0 { // EINTR, a signal; nothing else can happen to a descriptor of ours
-		return 0
+// round reads a datagram of each socket that has some, or two of the last few, and returns
+// how many these were. To read once more in vain, to see that there is no second, would cost as
+// much as a datagram: the next round sees that for all sockets at once.
+func (p *poller) round(r *reader, epfd int) (found int) {
+	for range 1 + int(p.watches.Load())/handful {
+		n, errno := ready(epfd, r.events[:]) // in turns, where it is more than a handful: epoll(7)
+		if errno != 0 {                      // EINTR, a signal; nothing else can happen to a descriptor of ours
+			return found
+		}
+		found += p.take(r, n)
+		if n < handful {
+			break
+		}
+	}
+	return found
+}
+
+// take reads and handles a datagram of each of the first n sockets that the kernel has named,
+// unless another reader has it in hand; it returns of how many. All are read before they are handled: so
+// the processor's caches hold the kernel's code for reading, and then that for sending,
+// for a fiftieth less.
+func (p *poller) take(r *reader, n int) (found int) {
+	mine := 0
+	p.mu.Lock()
+	for _, e := range r.events[:n] {
+		w := &p.entries[e.Fd]
+		if w.handle == nil || w.inHand { // nil: removed since the kernel named it
+			continue
+		}
+		w.inHand = true
+		r.hand[mine] = arrived{fd: int(e.Fd), handle: w.handle}
+		mine++
+	}
+	p.mu.Unlock()
+	hand := r.hand[:mine]
+	for i := range hand {
+		b := r.slab[i*bufferSize:][:maxPacket+1]
+		if n, from, err := receive(hand[i].fd, b); err == nil { // else another was first, or an ICMP error, which reading has cleared
+			hand[i].b, hand[i].from = b[:n], from
+			found++
+		}
+	}
+	for _, a := range hand {
+		if a.b != nil {
+			a.handle(a.b, a.from)
+		}
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	var in [readAtOnce]arrived
-	for some := range slices.Chunk(events[:n], readAtOnce) {
-		read := 0
-		for _, e := range some {
-			handle := p.handlers[e.Fd]
-			if handle == nil { // removed since the kernel named it
-				continue
-			}
-			b := slab[read*bufferSize:][:maxPacket+1]
-			if n, from, err := receive(int(e.Fd), b); err == nil { // else an ICMP error, which reading has cleared
-				in[read] = arrived{handle, b[:n], from}
-				read++
-			}
-		}
-		for i := range in[:read] {
-			in[i].handle(in[i].b, in[i].from)
-		}
+	for _, a := range hand {
+		p.entries[a.fd].inHand = false
 	}
-	return n
+	p.mu.Unlock()
+	p.idle.Broadcast()
+	return found
 }

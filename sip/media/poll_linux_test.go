@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/netip"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func TestSocketsHurryForBridges(t *testing.T) {
 	over, end := context.WithCancel(t.Context())
 	bridged, heard := make(chan error), make(chan error)
 	go func() { bridged <- Bridge(over, a, b) }()
-	until(&s.sockets.prompt[0])
+	until(&s.sockets.prompt)
 	go func() { heard <- a.Hear(t.Context(), func([]byte) bool { return over.Err() == nil }) }()
 	end()
 	<-bridged
@@ -49,8 +50,8 @@ func TestSocketsHurryForBridges(t *testing.T) {
 		t.Error("the hurry outlives the bridge")
 	}
 	go func() { heard <- a.Hear(t.Context(), func([]byte) bool { return true }) }()
-	until(&s.sockets.prompt[0])
-	goroutines := []chan struct{}{s.sockets.prompt[0].done, s.sockets.patient.done}
+	until(&s.sockets.prompt)
+	goroutines := []chan struct{}{s.sockets.prompt.readers[0].done, s.sockets.patient.readers[0].done}
 	a.Close()
 	<-heard
 	b.Close()
@@ -126,7 +127,7 @@ func TestWhoTalksIsAlone(t *testing.T) {
 	until("nobody looks at who was the doctor", func() bool { return refused() > before })
 }
 
-// A poller that finds few waits longer for them, so that they come together; one that has
+// A reader that finds few waits longer for them, so that they come together; one that has
 // much to read never does, whatever the pace at which it found that.
 func TestPace(t *testing.T) {
 	s := newSockets()
@@ -141,7 +142,7 @@ func TestPace(t *testing.T) {
 		{192*few - 1, 64 * breathLeisure, breathLeisure},
 		{192 * few, 64 * breathLeisure, breathPrompt},
 	} {
-		if got := s.prompt[0].pace(c.found, c.over); got != c.want {
+		if got := s.prompt.pace(c.found, c.over); got != c.want {
 			t.Errorf("%d in %s: %s", c.found, c.over, got)
 		}
 		if got := s.patient.pace(c.found, c.over); got != breathPatient {
@@ -150,19 +151,183 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// The second poller comes when the first has enough, and more go to who has fewer.
-func TestPollersShareMany(t *testing.T) {
+// A second reader comes when there is enough for two, and goes when half of that is left; none
+// outlives the last socket.
+func TestReadersComeAndGo(t *testing.T) {
 	s := newSockets()
-	s.prompt = make([]poller, 2)
-	for _, c := range []struct{ first, second, want int }{
-		{0, 0, 0}, {enough - 1, 0, 0}, {enough, 0, 1}, {enough, enough - 1, 1}, {enough, enough, 0}, {enough + 1, enough, 1}, {enough - 1, enough + 9, 0},
-	} {
-		s.prompt[0].watched.Store(int32(c.first))
-		s.prompt[1].watched.Store(int32(c.second))
-		if got := s.promptOne(); got != &s.prompt[c.want] {
-			t.Errorf("%+v: another", c)
+	p := &s.prompt
+	p.most, p.share = 3, 2
+	fds := bareSockets(t, 9)
+	for _, c := range []struct{ sockets, readers int }{{0, 0}, {1, 1}, {2, 1}, {3, 2}, {4, 2}, {5, 3}, {9, 3}, {3, 3}, {2, 2}, {1, 1}, {2, 1}, {3, 2}, {1, 1}, {0, 0}} {
+		for n := int(p.watches.Load()); n < c.sockets; n++ {
+			if err := p.add(fds[n], func([]byte, netip.AddrPort) {}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := int(p.watches.Load()); n > c.sockets; n-- {
+			p.remove(fds[n-1], true)
+		}
+		if want := c.sockets > p.share; s.crowded() != want {
+			t.Errorf("crowded with %d sockets: %v", c.sockets, !want)
+		}
+		if len(p.readers) != c.readers {
+			t.Fatalf("%d readers for %d sockets, want %d", len(p.readers), c.sockets, c.readers)
 		}
 	}
+}
+
+// While a reader is kept from its work, as by a machine that takes its processor away, another
+// reads all but what the first has in hand; that is nobody else's, and comes in order.
+func TestReadersStandInForEachOther(t *testing.T) {
+	p := &newSockets().prompt
+	p.most, p.share = 2, 2*handful
+	fds := bareSockets(t, 4*handful)
+	came := make([]chan byte, len(fds))
+	stuck, free := make(chan int), make(chan struct{})
+	var held atomic.Bool
+	for i, fd := range fds {
+		came[i] = make(chan byte, 8)
+		if err := p.add(fd, func(b []byte, _ netip.AddrPort) {
+			if held.CompareAndSwap(false, true) {
+				stuck <- i
+				<-free
+			}
+			came[i] <- b[0]
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say := func(what byte) {
+		for _, fd := range fds {
+			to, err := syscall.Getsockname(fd)
+			if err == nil {
+				err = syscall.Sendto(fd, []byte{what}, 0, to)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	say(1)
+	first := <-stuck
+	say(2)
+	inHand := 0
+	p.mu.Lock()
+	for i, fd := range fds {
+		if p.entries[fd].inHand && i != first {
+			inHand++
+		}
+	}
+	p.mu.Unlock()
+	if inHand >= 2*handful {
+		t.Errorf("%d sockets are in hand", inHand)
+	}
+	heard := 0
+	for heard < 2*(len(fds)-handful) { // go test ends a wait without end
+		heard = 0
+		for _, c := range came {
+			heard += len(c)
+		}
+		<-time.After(time.Millisecond)
+	}
+	if len(came[first]) != 0 {
+		t.Error("a socket that one reader has in hand was read by another")
+	}
+	removed := make(chan struct{})
+	go func() { defer close(removed); p.remove(fds[first], true) }()
+	select {
+	case <-removed:
+		t.Error("a socket was given back while its sound was handled")
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(free)
+	<-removed
+	if got := len(came[first]); got != 1 {
+		t.Errorf("%d datagrams of the socket that was given back", got)
+	}
+	for i, fd := range fds {
+		if i == first {
+			continue
+		}
+		for _, want := range []byte{1, 2} {
+			if got := <-came[i]; got != want {
+				t.Errorf("socket %d: %d, want %d", i, got, want)
+			}
+		}
+		p.remove(fd, true)
+	}
+}
+
+// A round reads of every socket that has something, of however many there are, and hardly more of
+// one that is flooded; later rounds read what is left, and nothing is read that is not there.
+func TestRoundReadsAll(t *testing.T) {
+	p := &newSockets().prompt
+	epfd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(epfd)
+	p.epfd = epfd // without readers: we read
+	fds := bareSockets(t, 3*handful+1)
+	heard := map[int]int{}
+	for _, fd := range fds {
+		if err := p.heed(fd, func([]byte, netip.AddrPort) { heard[fd]++ }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, fd := range fds {
+		to, err := syscall.Getsockname(fd)
+		for range 1 + 4*(i%2) {
+			if err == nil {
+				err = syscall.Sendto(fd, []byte{1}, 0, to)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := 0
+	for n := 1; ; n++ {
+		got := p.round(&reader{}, epfd)
+		if all += got; got == 0 {
+			break
+		}
+		if got > len(fds)+handful {
+			t.Errorf("round %d: %d datagrams of %d sockets", n, got, len(fds))
+		}
+		for i, fd := range fds {
+			if n == 1 && (heard[fd] < 1 || heard[fd] > 2) {
+				t.Errorf("socket %d: %d datagrams in the first round", i, heard[fd])
+			}
+		}
+	}
+	want := 0
+	for i, fd := range fds {
+		each := 1 + 4*(i%2)
+		if want += each; heard[fd] != each {
+			t.Errorf("socket %d: %d datagrams, want %d", i, heard[fd], each)
+		}
+	}
+	if all != want {
+		t.Errorf("%d datagrams were counted, want %d", all, want)
+	}
+}
+
+// bareSockets are UDP sockets of the loopback that nobody reads.
+func bareSockets(t *testing.T, n int) (fds []int) {
+	t.Helper()
+	for range n {
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { syscall.Close(fd) })
+		if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+			t.Fatal(err)
+		}
+		fds = append(fds, fd)
+	}
+	return fds
 }
 
 // Whoever relays sound is woken in time by a kernel that may be late for all others.

@@ -11,5 +11,7 @@ func newSockets() *sockets { return &sockets{} }
 
 func (*sockets) listen(at netip.AddrPort) (Conn, error) { return listenUDP(at) }
 
+func (*sockets) crowded() bool { return false }
+
 // punctual is nothing where threads are woken in time.
 func punctual() {}
