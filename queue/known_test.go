@@ -180,6 +180,9 @@ func TestReleaseOfWhatIsKnown(t *testing.T) {
 			d.exec(`update seats set offer_id = '00000000-0000-0000-0000-00000000000f' where user_id = $1`, anna)
 			d.exec(`truncate journal`)
 		}, false, 0},
+		"another call's by now": {func(d *desk, _ int64, o *Offer) {
+			d.exec(`update offers set contact_id = $2 where id = $1`, o.ID, d.call(after(3)))
+		}, false, 0},
 		"what comes with it is otherwise": {func(d *desk, _ int64, o *Offer) {
 			d.exec(`update contacts set trunk = 'ended' where id = $1`, o.Contact)
 		}, false, 0},
@@ -308,6 +311,10 @@ func TestAcceptanceOfWhatIsKnown(t *testing.T) {
 			d.ends(first.contact, "callback_booked", after(-5))
 			d.exec(`update contacts set caller = $2 where id = $1`, o.Contact, rossisNumber)
 		}, false, nil},
+		"another call's by now": {func(d *desk, _ int64, o *Offer) {
+			d.exec(`update offers set contact_id = $2 where id = $1`, o.ID, d.call(after(2)))
+		}, false, nil},
+		"only asked about the caller": {func(d *desk, _ int64, o *Offer) { d.exec(`update offers set consult = true where id = $1`, o.ID) }, false, nil},
 		"what comes with it is otherwise": {func(d *desk, _ int64, o *Offer) {
 			d.exec(`update contacts set trunk = 'accepted' where id = $1`, o.Contact)
 		}, false, nil},
