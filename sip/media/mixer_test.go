@@ -95,6 +95,28 @@ func TestMixIsTheSumOfTheOthers(t *testing.T) {
 	}
 }
 
+// What one of them loses on the way is made up for the others.
+func TestMixMakesUpALostPacket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newThree(t)
+		stop, err := Mix(r.a, r.b, r.c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stop()
+		r.rossi.sings(r.a.Addr(), audio.PCMA)
+		<-time.After(time.Second)
+		synctest.Wait()
+		var heard []byte
+		for _, p := range r.bruno.packets() {
+			heard = append(heard, p.payload...)
+		}
+		if silent, all := holes(heard); silent > 0 || all < 90 {
+			t.Errorf("%d of %d are silent", silent, all)
+		}
+	})
+}
+
 // From a relay to a mix and back no listener has a hole of more than 40 ms, neither
 // between packets nor in the sound, and it stays one RTP stream.
 func TestChangeToMixAndBackHasNoHole(t *testing.T) {

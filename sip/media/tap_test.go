@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -174,6 +175,63 @@ func TestTapThroughPauseAndTransfer(t *testing.T) {
 		}
 		if a.taps.Load() == nil || b.taps.Load() != nil {
 			t.Error("the tap listens to the wrong streams")
+		}
+	})
+}
+
+// TestTapKeepsNothingOfAPauseThatComesLate: what was said in a pause and was slow on its
+// way is not kept either, and what was said after it is.
+func TestTapKeepsNothingOfAPauseThatComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		e := start(t, w)
+		tap, stop := taps(t, e)
+		s, rossi := open(t, e), newPhone(t, w.listen, netip.AddrPortFrom(rossiIP, 4000), aLawFormat())
+		s.Agree(aLawFormat(), rossi.peer())
+		defer joined(t, tap, Caller, s)()
+		rossi.talk(s.Addr(), 10)
+		synctest.Wait()
+		tap.Pause(true)
+		secret := audio.Tone(700, 200, -5)
+		var late [][]byte
+		for frame := range slices.Chunk(secret, audio.FrameBytes) {
+			<-time.After(audio.FrameTime)
+			late = append(late, raw(header{pt: rossi.pt, seq: rossi.seq, ts: rossi.ts, ssrc: rossi.ssrc}, frame))
+			rossi.seq, rossi.ts = rossi.seq+1, rossi.ts+samplesPerFrame
+		}
+		tap.Pause(false)
+		rossi.send(s.Addr(), late...)
+		after := rossi.talk(s.Addr(), 10)
+		synctest.Wait()
+		caller, _ := apart(stop())
+		for frame := range slices.Chunk(secret[audio.FrameBytes:], audio.FrameBytes/2) { // it swells up, and is nothing at first
+			if bytes.Contains(caller, frame) {
+				t.Fatal("what was said in the pause was kept")
+			}
+		}
+		if !bytes.Contains(caller, slices.Concat(after[2:]...)) { // what follows a gap is led to
+			t.Error("what was said after the pause is not there")
+		}
+	})
+}
+
+// TestTapMakesUpALostPacket: a talk's recording has no hole where a packet was lost.
+func TestTapMakesUpALostPacket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(t, aLawFormat(), uLawFormat())
+		tap, stop := taps(t, r.e)
+		defer joined(t, tap, Caller, r.a)()
+		defer joined(t, tap, Operator, r.b)()
+		var singing sync.WaitGroup
+		singing.Go(func() { r.rossi.sings(r.a.Addr(), audio.PCMA) })
+		singing.Go(func() { r.anna.sings(r.b.Addr(), audio.PCMU) })
+		singing.Wait()
+		<-time.After(time.Second)
+		caller, operator := apart(stop())
+		for who, sound := range map[string][]byte{"caller": caller, "operator": operator} {
+			if silent, all := holes(sound); silent > 0 || all < 90 {
+				t.Errorf("the %s's side: %d of %d are silent", who, silent, all)
+			}
 		}
 	})
 }
