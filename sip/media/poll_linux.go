@@ -219,7 +219,9 @@ func (s *socket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 		return n, failure(errno)
 	}
 	var sa address
-	sa.set(to, !s.addr.Addr().Is4())
+	if !sa.set(to, !s.addr.Addr().Is4()) {
+		return 0, syscall.EAFNOSUPPORT
+	}
 	n, errno := s.send(b, &sa)
 	return n, failure(errno)
 }
@@ -253,10 +255,10 @@ func (s *socket) connect(to netip.AddrPort) error {
 		return nil
 	}
 	var sa address
-	if to.IsValid() {
-		sa.set(to, !s.addr.Addr().Is4())
-	} else {
+	if !to.IsValid() {
 		sa.raw.Family, sa.size = syscall.AF_UNSPEC, syscall.SizeofSockaddrInet6 // connect(2)
+	} else if !sa.set(to, !s.addr.Addr().Is4()) {
+		return syscall.EAFNOSUPPORT
 	}
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_CONNECT, uintptr(s.fd), uintptr(unsafe.Pointer(&sa.raw)), uintptr(sa.size)); errno != 0 {
 		return os.NewSyscallError("connect", errno)
@@ -312,7 +314,12 @@ type address struct {
 	size uint32
 }
 
-func (a *address) set(ap netip.AddrPort, six bool) {
+// set takes over an address; false: it is of another family than the socket, and whoever
+// describes a session may name any.
+func (a *address) set(ap netip.AddrPort, six bool) bool {
+	if ap.Addr().Unmap().Is4() == six {
+		return false
+	}
 	if six {
 		a.raw.Family = syscall.AF_INET6
 		a.raw.Addr = ap.Addr().As16()
@@ -325,6 +332,7 @@ func (a *address) set(ap netip.AddrPort, six bool) {
 	}
 	port := (*[2]byte)(unsafe.Pointer(&a.raw.Port)) // network order, in either form at the same place
 	port[0], port[1] = byte(ap.Port()>>8), byte(ap.Port())
+	return true
 }
 
 func (a *address) get() netip.AddrPort {

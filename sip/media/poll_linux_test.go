@@ -64,6 +64,33 @@ func TestSocketsHurryForBridges(t *testing.T) {
 	}
 }
 
+// TestPeerOfAnotherFamily: a description may name, for the sound or for the reports alone, an
+// address of a family that the stream's sockets have not got. What would go there is lost, and
+// nothing else is.
+func TestPeerOfAnotherFamily(t *testing.T) {
+	for local, peer := range map[string]string{"127.0.0.1": "2001:db8::1", "::1": "192.0.2.1"} {
+		e := New(Config{})
+		s, err := e.Open(netip.MustParseAddr(local))
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := netip.AddrPortFrom(netip.MustParseAddr(peer), 4000)
+		s.Agree(aLawFormat(), Peer{RTP: to, Source: to.Addr(), Send: true, Receive: true})
+		s.tick(e.now())
+		s.report(e.now())
+		if st := e.Stats(); st.Out != 1 || st.Failed != 1 {
+			t.Errorf("from %s to %s %d packets were sent and %d failed, not 1 and 1", local, peer, st.Out, st.Failed)
+		}
+		if err := s.rtp.(*socket).connect(to); err == nil {
+			t.Errorf("a socket on %s is connected to %s", local, peer)
+		}
+		near := netip.AddrPortFrom(netip.MustParseAddr(local), 4000)
+		s.Agree(aLawFormat(), Peer{RTP: near, RTCP: to, Source: near.Addr(), Send: true, Receive: true})
+		s.report(e.now())
+		s.Close()
+	}
+}
+
 // TestWhoTalksIsAlone: while a stream is bridged, the kernel itself lets in nobody but its
 // peer; before, after, and from a new agreement on, we look for ourselves.
 func TestWhoTalksIsAlone(t *testing.T) {
