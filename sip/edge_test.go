@@ -337,6 +337,37 @@ func TestACallOverIPv6(t *testing.T) {
 	_ = ended(t, c)
 }
 
+// TestSoundOfAnotherFamily: who signals by IPv4 and has sound by IPv6, or the other way
+// round, gets an address of ours that their sound can reach.
+func TestSoundOfAnotherFamily(t *testing.T) {
+	six := netip.MustParseAddrPort("[::1]:0")
+	h := build(t, nil, netip.MustParseAddrPort("127.0.0.1:0"), waitAnswer, func(_ *house, c *Config) { c.Addrs = append(c.Addrs, six) })
+	four, sixth := "c=IN IP4 127.0.0.1", "c=IN IP6 ::1"
+	for _, sound := range []string{four, sixth} {
+		for i, ip := range []netip.Addr{trunkIP, six.Addr()} {
+			p := h.peer(ip)
+			p.server = h.a.Addrs()[i]
+			says := func(method, body string) {
+				m := p.request(method, randomText(), "", body)
+				p.send(strings.ReplaceAll(m, "@::1>", "@[::1]>"))
+			}
+			offer := p.offer("")
+			from, to := strings.Index(offer, "c=IN"), strings.Index(offer, "\r\nt=")
+			p.seq++
+			says("INVITE", offer[:from]+sound+offer[to:])
+			ok := p.expect("SIP/2.0 200")
+			if body := bodyOf(ok); !strings.Contains(body, "\r\n"+sound+"\r\n") {
+				t.Errorf("SIP from %s, %q is answered %q", ip, sound, body)
+			}
+			p.toTag = tagOf(ok, "To")
+			says("ACK", "")
+			p.seq++
+			says("BYE", "")
+			p.expect("SIP/2.0 200")
+		}
+	}
+}
+
 func TestNewRefusesWhatCannotWork(t *testing.T) {
 	for _, c := range []Config{
 		{},

@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -138,6 +139,64 @@ func TestHoldInAllItsSpellings(t *testing.T) {
 		p.expect("SIP/2.0 488")
 		p.ack(branch, "")
 		p.bye()
+	})
+}
+
+// TestWeHold: an offer of ours that comes at a bad time is made again, one that is
+// refused leaves the session as it was (RFC 3261 §14.1).
+func TestWeHold(t *testing.T) {
+	bubble(t, ring, func(h *house) {
+		p := h.phone("1001")
+		got := h.ring(h.t.Context(), "1001", Caller{})
+		const timer = "Session-Expires: 90;refresher=uac\r\n"
+		p.reply(p.calling(), "200 OK", "a", p.contact()+timer, p.offer("a=inactive\r\n"))
+		p.expect("ACK")
+		c := (<-got).leg.(*Call)
+		done := make(chan error, 1)
+		asks := func(dir string) string {
+			h.t.Helper()
+			m := p.due("INVITE")
+			if !strings.Contains(bodyOf(m), "a="+dir+"\r\n") {
+				h.t.Errorf("want %s in %q", dir, bodyOf(m))
+			}
+			return m
+		}
+		refuses := func(invite, status string) {
+			h.t.Helper()
+			p.reply(invite, status, "", "", "")
+			p.expect("ACK")
+		}
+		agrees := func(invite string) {
+			h.t.Helper()
+			p.reply(invite, "200 OK", "", p.contact()+timer, p.offer("a=inactive\r\n"))
+			p.expect("ACK")
+		}
+		go func() { done <- c.Hold(h.t.Context(), true) }()
+		refuses(asks("sendonly"), "491 Request Pending")
+		began := time.Now()
+		again := asks("sendonly")
+		if after := time.Since(began); after < glareOwnerLeast || after > glareOwnerMost { // the Call-ID is ours
+			h.t.Errorf("after %s", after)
+		}
+		agrees(again)
+		if err := <-done; err != nil {
+			h.t.Errorf("hold: %v", err)
+		}
+		go func() { done <- c.Hold(h.t.Context(), false) }()
+		refuses(asks("sendrecv"), "488 Not Acceptable Here")
+		var s *StatusError
+		if err := <-done; !errors.As(err, &s) || s.Code != 488 {
+			h.t.Errorf("resume: %v", err)
+		}
+		agrees(asks("sendonly")) // a refresh says what holds
+		go func() { done <- c.Hold(h.t.Context(), false) }()
+		for range holdTries {
+			refuses(asks("sendrecv"), "491 Request Pending")
+		}
+		if err := <-done; err == nil {
+			h.t.Error("resumed, of somebody who always has an offer of their own")
+		}
+		agrees(asks("sendonly"))
 	})
 }
 

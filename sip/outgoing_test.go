@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -461,6 +462,54 @@ func TestDialIdentity(t *testing.T) {
 			t.Errorf("%+v: %q %q %q", x.o, c.From(), c.Source(), c.To())
 		}
 	}
+}
+
+// TestTheWayOfACallWeMake: the proxies that an answer names are the way of what follows,
+// the last of them first (RFC 3261 §12.1.2); one that knows no loose routing gets itself
+// as whom the request is for (§12.2.1.1).
+func TestTheWayOfACallWeMake(t *testing.T) {
+	both(t, waitAnswer, func(h *house) {
+		for _, loose := range []bool{true, false} {
+			p, proxy := h.peer(trunkIP), h.peer(trunkIP)
+			calls := make(chan *Call, 1)
+			go func() {
+				c, err := h.a.Dial(h.t.Context(), "0551234567", DialOptions{Via: p.addr})
+				if err != nil {
+					h.t.Error(err)
+				}
+				calls <- c
+			}()
+			lr := map[bool]string{true: ";lr"}[loose]
+			far := "<sip:192.0.2.9;lr>"
+			near := "<sip:" + proxy.addr.String() + lr + ">"
+			target := "sip:phone@" + p.addr.String()
+			p.reply(p.calling(), "200 OK", "a", p.contact()+"Record-Route: "+far+"\r\nRecord-Route: "+near+"\r\n", p.offer(""))
+			to, want := target, []string{near, far}
+			if !loose {
+				to, want = "sip:"+proxy.addr.String(), []string{far, "<" + target + ">"}
+			}
+			check := func(method string) string {
+				m := proxy.expect(method + " " + to + " SIP/2.0\r\n")
+				var routes []string
+				for line := range strings.SplitSeq(m, "\r\n") {
+					if route, ok := strings.CutPrefix(line, "Route: "); ok {
+						routes = append(routes, strings.Split(route, ", ")...)
+					}
+				}
+				if !slices.Equal(routes, want) {
+					h.t.Errorf("%s goes by %q, want %q", method, routes, want)
+				}
+				return m
+			}
+			check("ACK")
+			c := <-calls
+			if c == nil {
+				return
+			}
+			c.Hangup(h.t.Context())
+			proxy.reply(check("BYE"), "200 OK", "", "", "")
+		}
+	})
 }
 
 // TestASwitchThatOnlyTries: one that says 100 and no more is sent a CANCEL in time for

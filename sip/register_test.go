@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -110,6 +111,65 @@ func TestKeepRegistered(t *testing.T) {
 		}
 		p.reply(m, "200 OK", "r", "", "")
 		<-ended
+	})
+}
+
+// TestTheNextRegistrar: of a registrar with several addresses the next one is asked when
+// one is away or ill (RFC 3263 §4.3), and from then on first; a refusal holds for all.
+func TestTheNextRegistrar(t *testing.T) {
+	bubble(t, ring, func(h *house) {
+		first, second := h.peer(trunkIP), h.peer(trunkIP)
+		nowhere := errors.New("no such name")
+		var found error
+		ctx, cancel := context.WithCancel(h.t.Context())
+		defer cancel()
+		tries := make(chan error, 1)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			h.a.KeepRegistered(ctx, RegisterOptions{Extension: "0551234567", Domain: "voip.example.it", Expires: time.Minute, Locate: func(context.Context) ([]netip.AddrPort, error) {
+				return []netip.AddrPort{first.addr, second.addr}, found
+			}}, func(err error) { tries <- err })
+		}()
+		answered := func(p *peer, status, head string) {
+			h.t.Helper()
+			p.reply(p.due("REGISTER sip:voip.example.it SIP/2.0"), status, "r", head, "")
+		}
+		told := func(want int) {
+			h.t.Helper()
+			err := <-tries
+			var s *StatusError
+			if errors.As(err, &s); (err == nil) != (want == 200) || err != nil && (s == nil || s.Code != want) {
+				h.t.Fatalf("told %v, want %d", err, want)
+			}
+		}
+		answered(first, "503 Service Unavailable", "")
+		answered(second, "200 OK", "Expires: 60\r\n")
+		told(200)
+		answered(second, "200 OK", "Expires: 60\r\n")
+		told(200)
+		first.nothing(time.Millisecond)
+		found = nowhere
+		for m := range 3 { // its name is away for a while
+			if err := <-tries; !errors.Is(err, nowhere) {
+				h.t.Fatalf("try %d: %v", m, err)
+			}
+		}
+		found = nil
+		second.due("REGISTER")
+		answered(first, "403 Forbidden", "") // for the second says nothing
+		told(403)
+		for second.within(time.Millisecond) != "" { // what it was asked before
+		}
+		second.nothing(time.Millisecond)
+		answered(first, "200 OK", "Expires: 60\r\n")
+		told(200)
+		cancel()
+		if m := first.due("REGISTER"); headerOf(m, "Expires") != "0" {
+			h.t.Errorf("the goodbye is %q", m)
+		}
+		<-ended
+		second.nothing(time.Millisecond)
 	})
 }
 
