@@ -147,6 +147,8 @@ func TestContactsOfATelephone(t *testing.T) {
 		}
 		try("Contact: *\r\nExpires: 30\r\n", "400")
 		try("Contact: <mailto:a@b>\r\n", "400")
+		try("Contact: <sip:caff\xe8@192.0.2.1>\r\n", "400") // no database keeps it, and 503 would be asked again for ever
+		try("Contact: <sip:a\x00b@192.0.2.1>\r\n", "400")
 		for i := range maxContacts - 2 {
 			try(fmt.Sprintf("Contact: <sip:d%d@192.0.2.1>\r\n", i), "200")
 		}
