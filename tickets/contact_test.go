@@ -94,6 +94,24 @@ func TestServicesAreReadAgainAfterAChange(t *testing.T) {
 	}
 }
 
+// TestOnlyWhoChoosesIsChecked: a contact's checks are asked by the steps, alone or shared,
+// that bring an urgency, and by no other.
+func TestOnlyWhoChoosesIsChecked(t *testing.T) {
+	d := newDesk(t)
+	chosen := d.call("+390551234567", monday)
+	one, two := d.call("", monday), d.call("", monday)
+	_, err := d.db.Pool.Exec(t.Context(), `create or replace function contact_is_sound() returns trigger language plpgsql as $$ begin raise exception 'checked'; end $$`)
+	must(t, err)
+	for _, kind := range []journal.Kind{journal.Answered, journal.Told, journal.Offered, journal.Talking, journal.Wrapped} {
+		must(t, d.Note(t.Context(), chosen, Step{Kind: kind, At: monday, Operator: d.anna}))
+	}
+	d.together(2, func() { must(t, d.Note(t.Context(), one, Step{Kind: journal.Answered, At: monday})) },
+		func() { must(t, d.Note(t.Context(), two, Step{Kind: journal.Answered, At: monday})) })
+	if err := d.Note(t.Context(), chosen, Step{Kind: journal.Classified, At: monday, Topic: d.topics[0].ID, Urgency: Blocking}); err == nil || !strings.Contains(err.Error(), "checked") {
+		t.Errorf("what the caller chose is noted with %v", err)
+	}
+}
+
 // TestInstants walks a call that is served and looks at every instant.
 func TestInstants(t *testing.T) {
 	d := newDesk(t)

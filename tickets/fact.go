@@ -260,17 +260,20 @@ var instants = map[journal.Kind]string{
 }
 
 // stepSQL is the statement that brings contacts up to steps of one kind; which
-// chooses the rows of f, one for each step.
-func stepSQL(kind journal.Kind, which string) string {
-	set := ``
+// chooses the rows of f, one for each step. Whoever names the urgency has the contact
+// checked (contact_is_sound), so a step does that brings one.
+func stepSQL(which string, list ...*stepped) string {
+	kind, set := list[0].Kind, ``
 	if column := instants[kind]; column != "" {
 		set = `, ` + column + ` = coalesce(c.` + column + `, f.at)`
+	}
+	if slices.ContainsFunc(list, func(f *stepped) bool { return f.Topic != 0 || f.Urgency != 0 }) {
+		set += `, topic_id = coalesce(nullif(f.topic, 0), c.topic_id), urgency = coalesce(nullif(f.urgency, 0), c.urgency)`
 	}
 	if kind == journal.Talking { // whoever talks with the caller has taken the matter in charge; whoever had it before does not end its Tw any more
 		set += `, tw = case when c.tw > f.at then c.tw end, tk = coalesce(c.tk, case when f.operator > 0 and coalesce(c.ticket_id, nullif(f.ticket, 0)) is not null then greatest(c.t0, f.at) end)`
 	}
-	return `update contacts c set topic_id = coalesce(nullif(f.topic, 0), c.topic_id), urgency = coalesce(nullif(f.urgency, 0), c.urgency),
-		operator_id = coalesce(nullif(f.operator, 0), c.operator_id), ticket_id = coalesce(c.ticket_id, nullif(f.ticket, 0)),
+	return `update contacts c set operator_id = coalesce(nullif(f.operator, 0), c.operator_id), ticket_id = coalesce(c.ticket_id, nullif(f.ticket, 0)),
 		number_told = c.number_told or @told` + set + `
 		from ` + which
 }
@@ -343,7 +346,7 @@ func (f *stepped) apply(ctx context.Context, tx *db.Tx) error {
 
 // queue puts the statement of a step that is written alone into a batch.
 func (f *stepped) queue(b *pgx.Batch) {
-	sql, args := stepSQL(f.Kind, stepRow+aloneRow+` returning c.ticket_id`), stepArgs(f)
+	sql, args := stepSQL(stepRow+aloneRow+` returning c.ticket_id`, f), stepArgs(f)
 	into := []any{&f.ticket}
 	// Whoever talks with the caller has taken the matter in charge: registering
 	// is part of the call itself (A9).
@@ -389,7 +392,7 @@ func (f *stepped) known(ctx context.Context, tx *db.Tx, t *Ticket) error {
 	args := stepArgs(f)
 	args["by"], args["at"], args["ticket"], args["taken"] = f.Operator, f.At, f.ticket, f.taken
 	var b pgx.Batch
-	b.Queue(takingSQL(stepSQL(f.Kind, stepRows+aloneRow+` returning c.ticket_id`))+`
+	b.Queue(takingSQL(stepSQL(stepRows+aloneRow+` returning c.ticket_id`, f))+`
 		select 1 / count(*)::int from step where ticket_id is not distinct from @ticket and @taken = exists (select from taking)`, args)
 	tx.Later(&b, nil)
 	return f.follow(ctx, tx)

@@ -85,7 +85,8 @@ func queueAll(batch *pgx.Batch, list []*sharer, ask bool) error {
 		queueBegun(batch, factsOf[*begun](begins))
 	}
 	for _, kind := range slices.Sorted(maps.Keys(steps)) {
-		queueFree(batch, stepSQL(kind, freeContacts(rowsOf(len(steps[kind]), stepRow, stepRows), ``)), stepArgs(factsOf[*stepped](steps[kind])...), steps[kind], ask)
+		facts := factsOf[*stepped](steps[kind])
+		queueFree(batch, stepSQL(freeContacts(rowsOf(len(facts), stepRow, stepRows), ``), facts...), stepArgs(facts...), steps[kind], ask)
 	}
 	if len(ends) == 0 {
 		return nil

@@ -258,7 +258,7 @@ func leaveEntry(ctx context.Context, tx *db.Tx, contact uuid.UUID, m Matter, tic
 		b.Queue(`update contacts set tq = coalesce(tq, @at) where id = @contact`, pgx.StrictNamedArgs{"contact": contact, "at": m.At})
 	}
 	if m.choice != nil {
-		b.Queue(stepSQL(m.choice.Kind, stepRow+aloneRow), stepArgs(m.choice))
+		b.Queue(stepSQL(stepRow+aloneRow, m.choice), stepArgs(m.choice))
 	}
 	tx.Later(&b, nil)
 	if m.choice == nil {
