@@ -239,7 +239,7 @@ func TestACallOverTCP(t *testing.T) {
 	}
 	l.seq = 1
 	m := l.request("INVITE", randomText(), "", l.offer(""))
-	for _, part := range []string{m[:10], m[10:300], m[300:]} { // as TCP pleases
+	for _, part := range []string{"\r\n", m[:10], m[10:300], m[300:]} { // as TCP pleases, after an empty line (RFC 3261 §7.5)
 		l.write(part)
 	}
 	l.toTag = tagOf(l.want("SIP/2.0 200"), "To")

@@ -40,9 +40,11 @@ func TestAProvisionalAnswerThatMustBeAcknowledged(t *testing.T) {
 		}
 		p.toTag = tagOf(ringing, "To")
 		invite := p.seq
-		p.seq++
-		p.send(p.request("PRACK", randomText(), fmt.Sprintf("RAck: 7 %d INVITE\r\n", invite), ""))
-		p.expect("SIP/2.0 481")
+		for _, other := range []string{fmt.Sprint("7 ", invite, " INVITE"), fmt.Sprint(headerOf(ringing, "RSeq"), " ", invite+1, " INVITE"), fmt.Sprint(headerOf(ringing, "RSeq"), " ", invite, " UPDATE"), "x", ""} {
+			p.seq++
+			p.send(p.request("PRACK", randomText(), "RAck: "+other+"\r\n", ""))
+			p.expect("SIP/2.0 481")
+		}
 		p.seq++
 		p.prack(ringing)
 		p.expect("SIP/2.0 200")

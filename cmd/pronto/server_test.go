@@ -323,6 +323,21 @@ func (s *server) must(method, path string, body, answer any) {
 	}
 }
 
+// scraped are the server's metrics.
+func (s *server) scraped() string {
+	s.t.Helper()
+	resp, err := s.client.Get(s.scheme + "://" + s.http + "/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(text)
+}
+
 // contacts are all of the newest contacts, or those of one Call-ID.
 func (s *server) contacts(callID string) []tickets.Record {
 	s.t.Helper()

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pronto-desk/pronto/tickets"
 )
@@ -27,5 +29,42 @@ func TestSounded(t *testing.T) {
 `
 	if got.String() != want {
 		t.Errorf("it says\n%s", &got)
+	}
+}
+
+// TestTraceOfACall: `pronto trace` draws what was signalled, says nobody's number or
+// name, and how the call sounded, as the contact and the metrics do.
+func TestTraceOfACall(t *testing.T) {
+	s := newServer(t)
+	_, caller := built(t)
+	if out, err := exec.Command(caller, "--server", s.sip, "--to", "800000001", "--from", "+390551234567", "--for", "2s").CombinedOutput(); err != nil {
+		t.Fatalf("caller: %v\n%s", err, out)
+	}
+	c := s.waitContacts(1, time.Minute, "the call to be on record", func(c tickets.Record) bool { return endingOf(c) == "abandoned_ivr" && len(c.Legs) > 0 })[0]
+	if heard := c.Legs[0].Heard; c.Legs[0].Who != tickets.LegCaller || heard == nil || heard.Packets == 0 || heard.MOS < 1 || heard.MOS > 4.5 {
+		t.Errorf("the contact's leg is %+v, %+v", c.Legs[0], heard)
+	}
+	var short string
+	within(t, time.Minute, "the trace to be kept", func() (err error) {
+		short, err = s.run("trace", c.ID.String(), "--data", s.dir)
+		return err
+	})
+	full := s.mustRun("trace", "--full", c.CallID, "--data", s.dir)
+	for _, want := range []string{"-- INVITE (SDP) ", "<- 200 OK (SDP) ", "-- ACK ", " BYE ", "MOS\n", "    caller  received "} {
+		if !strings.Contains(short, want) || !strings.Contains(full, want) {
+			t.Errorf("no %q in\n%s", want, short)
+		}
+	}
+	if !strings.Contains(full, "\n            m=audio ") || strings.Contains(short, "m=audio") {
+		t.Errorf("the descriptions are in the wrong one:\n%s\n%s", short, full)
+	}
+	for _, secret := range []string{"551234567", "Rossi"} {
+		if strings.Contains(short+full, secret) {
+			t.Errorf("%q is told:\n%s", secret, full)
+		}
+	}
+	s.mustRefuse("nothing is kept of nobody", "trace", "nobody", "--data", s.dir)
+	if text := s.scraped(); !strings.Contains(text, `pronto_leg_mos_count{leg="caller",way="heard"} 1`) {
+		t.Error("the metrics do not say how the caller sounded:\n", text)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -54,18 +53,13 @@ func TestARegisteredTrunk(t *testing.T) {
 	}
 	next("registered for 600")
 	within(t, 20*time.Second, "the metrics to say so", func() error {
-		resp, err := s.client.Get(s.scheme + "://" + s.http + "/metrics")
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
+		text := s.scraped()
 		for _, line := range []string{`pronto_trunk_registered{trunk="carrier"} 1`, fmt.Sprintf(`pronto_trunk_target_up{target=%q,trunk="carrier"} 1`, conn.LocalAddr())} {
-			if err == nil && !strings.Contains(string(text), line) {
-				err = errors.New(line + " is not there")
+			if !strings.Contains(text, line) {
+				return errors.New(line + " is not there")
 			}
 		}
-		return err
+		return nil
 	})
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
