@@ -310,7 +310,9 @@ func (d *Desk) search(ctx context.Context, place *queue.Place, c *tickets.Contac
 		case err == nil:
 			away = time.Time{}
 			leg, err := d.Phones.Ring(ctx, offer, c, func(ctx context.Context, at time.Time) error {
-				return d.Queue.AcceptWith(ctx, offer, at, queue.Also(d.Tickets.Talks(c, offer.Operator, at)))
+				err := d.Queue.AcceptWith(ctx, offer, at, queue.Also(d.Tickets.Talks(c, offer.Operator, at)))
+				c.Talked = c.Talked || err == nil
+				return err
 			})
 			if err == nil {
 				return leg, offer, nil

@@ -154,6 +154,33 @@ func TestOperatorHangsUp(t *testing.T) {
 	}
 }
 
+// lifted is Phones on which whoever is rung lifts at once.
+type lifted struct{ Phones }
+
+func (lifted) Ring(ctx context.Context, _ *queue.Offer, _ *tickets.Contact, accept func(context.Context, time.Time) error) (media.Leg, error) {
+	return &telephone{}, accept(ctx, time.Now())
+}
+
+// TestGivenOnIsKnown: whoever answers a caller that somebody has talked with finds a
+// ticket that is taken, and it is accepted as known.
+func TestGivenOnIsKnown(t *testing.T) {
+	k, d := talking(t)
+	k.c.Talked = false
+	must(t, k.desk.Queue.Give(t.Context(), k.offer.ID, queue.Target{}, "", time.Now()))
+	must(t, k.desk.Queue.Declare(t.Context(), k.offer.Operator, string(queue.Available), "", time.Now()))
+	k.desk.Phones = lifted{}
+	for _, known := range []bool{false, true} {
+		if k.c.Talked != known {
+			t.Errorf("somebody has talked with them, it says: %v", k.c.Talked)
+		}
+		_, offer, err := k.desk.search(t.Context(), k.place, k.c)
+		must(t, err)
+		must(t, k.desk.Queue.Give(t.Context(), offer.ID, queue.Target{}, "", time.Now()))
+		must(t, k.desk.Queue.Declare(t.Context(), k.offer.Operator, string(queue.Available), "", time.Now()))
+	}
+	expect(t, d, "idle open given released waiting"+strings.Repeat(" wrapped offered accepted talking given released waiting", 2)+" wrapped")
+}
+
 // TestFinished: what is as it mostly is ends in one go; whatever is not leaves everything
 // as it was, to who asks first.
 func TestFinished(t *testing.T) {

@@ -339,7 +339,10 @@ func (q *Queue) ReleaseUnasked(ctx context.Context, offer *Offer, at time.Time, 
 }
 
 // divided tells whether a check broke a transaction off: it divides by how many rows are
-// as they should be.
+// as they should be. It must be an error: COMMIT is under way when it is asked, and nothing
+// else keeps that from what was done before; one that is caught in PostgreSQL would cost every call a
+// subtransaction. So PostgreSQL's log has a line (docs/operations.md), and what is known here
+// to be otherwise is not tried.
 func divided(err error) bool {
 	var said *pgconn.PgError
 	return errors.As(err, &said) && said.Code == "22012" // division_by_zero

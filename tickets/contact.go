@@ -68,6 +68,7 @@ type Contact struct {
 	Ticket       *Ticket    // the ticket of this contact, once it is open
 	Legs         []Leg      // of telephones that are no longer on the line, for the ending
 	Ended        bool       // EndWith has written the ending
+	Talked       bool       // an operator has talked with the caller: the ticket is not open any more
 	// Deferred: the database was away, so what is noted goes to the spool and
 	// becomes rows when it is back. There is no Ticket then, and Open refuses.
 	Deferred bool
@@ -219,6 +220,9 @@ func clean(s string) string {
 // Note writes one step, also after the caller hung up. With the database away
 // it goes to the spool.
 func (b *Book) Note(ctx context.Context, c *Contact, s Step) error {
+	if s.Kind == journal.Talking {
+		c.Talked = true
+	}
 	f := &stepped{Fact: uuid.New(), Contact: c.ID, Kind: s.Kind, At: s.At, Topic: s.Topic, Urgency: s.Urgency, Operator: s.Operator, Ticket: s.Ticket, Data: s.Data}
 	if err := b.write(ctx, c, f); err != nil {
 		return fmt.Errorf("note %s: %w", s.Kind, err)
@@ -236,7 +240,7 @@ func (b *Book) Talks(c *Contact, operator int64, at time.Time) Part {
 		}
 		return nil
 	}, Known: func(ctx context.Context, tx *db.Tx) error {
-		if err := f.known(ctx, tx, c.Ticket); err != nil {
+		if err := f.known(ctx, tx, c.Ticket, c.Talked); err != nil {
 			return fmt.Errorf("note that they talk: %w", err)
 		}
 		return nil

@@ -383,11 +383,11 @@ func takingSQL(step string) string {
 
 // known leaves queue's statement of a talk for the COMMIT, and what follows. It breaks the
 // transaction off if the contact has another ticket than is known, or that is not to be
-// taken now and was, or the other way round.
-func (f *stepped) known(ctx context.Context, tx *db.Tx, t *Ticket) error {
+// taken now and was, or the other way round. Of who has talked before it is taken already.
+func (f *stepped) known(ctx context.Context, tx *db.Tx, t *Ticket, talked bool) error {
 	f.ticket, f.taken = nil, false
 	if t != nil {
-		f.ticket, f.taken = &t.ID, t.Status == Open
+		f.ticket, f.taken = &t.ID, t.Status == Open && !talked
 	}
 	args := stepArgs(f)
 	args["by"], args["at"], args["ticket"], args["taken"] = f.Operator, f.At, f.ticket, f.taken

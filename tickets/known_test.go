@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/journal"
 )
 
 // inOwn does a part in a transaction of its own.
@@ -63,6 +64,11 @@ func TestPartsOfWhatIsKnown(t *testing.T) {
 		"a talk without ticket":          {bare, asIs, talks, true},
 		"a talk about another's":         {opened, other, talks, false},
 		"a talk about what somebody has": {opened, taken, talks, false},
+		"a talk after another": {func(d *desk) *Contact {
+			c := opened(d)
+			must(d.t, d.Note(d.t.Context(), c, Step{Kind: journal.Talking, At: monday.Add(2 * time.Minute), Operator: d.bruno}))
+			return c
+		}, asIs, talks, true},
 		"a talk about what we know so": {func(d *desk) *Contact {
 			c := opened(d)
 			taken(d, c)
