@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,14 +27,23 @@ const (
 type terms struct {
 	clear  bool // sound in clear
 	crypto bool // encrypted sound
+
+	lacks4, lacks6 bool // no socket of ours has an address of IPv4, or of IPv6
 }
 
 // terms are those of the leg: SRTP needs its signalling to be secret.
 func (c *Call) terms() terms {
 	c.dlg.mu.Lock()
 	defer c.dlg.mu.Unlock()
-	return terms{clear: c.srtp != SRTPRequired, crypto: c.srtp != SRTPOff && c.dlg.flow.tls}
+	t := terms{clear: c.srtp != SRTPRequired, crypto: c.srtp != SRTPOff && c.dlg.flow.tls, lacks4: true, lacks6: true}
+	for _, l := range slices.Concat(c.a.local, c.a.safe) {
+		t.lacks4, t.lacks6 = t.lacks4 && !l.Addr().Is4(), t.lacks6 && l.Addr().Is4()
+	}
+	return t
 }
+
+// lacks tells whether nothing of ours could send to an address, nor hear it.
+func (t terms) lacks(a netip.Addr) bool { return a.Is4() && t.lacks4 || a.Is6() && t.lacks6 }
 
 // possible tells whether the leg can be heard at all.
 func (t terms) possible() bool { return t.clear || t.crypto }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -258,7 +259,7 @@ func TestRekeyByReinvite(t *testing.T) {
 
 // TestAnotherSuiteThanOffered ends the call: the answer must choose among ours.
 func TestAnotherSuiteThanOffered(t *testing.T) {
-	c := &Call{srtp: SRTPOffer, dlg: &dialog{flow: flow{tcp: true, tls: true}}}
+	c := &Call{a: &Agent{local: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.7:5060")}}, srtp: SRTPOffer, dlg: &dialog{flow: flow{tcp: true, tls: true}}}
 	for lines, want := range map[string]bool{
 		"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" + goodKey: true,
 		"a=crypto:1 AES_CM_128_HMAC_SHA1_32 inline:" + goodKey: false,

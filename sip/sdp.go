@@ -314,6 +314,9 @@ func (s *sdp) agree(source netip.Addr, t terms) (agreement, error) {
 			// from where it says. Both are the machine's own.
 			addr, from = source, addr.Unmap()
 		}
+		if !held && t.lacks(addr) {
+			continue // neither would hear the other (RFC 6157 §3)
+		}
 		peer := media.Peer{
 			Source:  from,
 			Send:    m.dir.receives() && !held,
@@ -324,8 +327,8 @@ func (s *sdp) agree(source netip.Addr, t terms) (agreement, error) {
 			peer.RTCP = netip.AddrPortFrom(addr.Unmap(), m.port+1) // RFC 3550 §11
 			if m.rtcp.Port() != 0 {
 				peer.RTCP = netip.AddrPortFrom(peer.RTP.Addr(), m.rtcp.Port())
-				if at := m.rtcp.Addr().Unmap(); at.IsValid() && !at.IsUnspecified() && !at.IsMulticast() && (!at.IsLoopback() || source.IsLoopback()) {
-					peer.RTCP = netip.AddrPortFrom(m.rtcp.Addr().Unmap(), m.rtcp.Port())
+				if at := m.rtcp.Addr().Unmap(); at.IsValid() && at.Is4() == addr.Is4() && !at.IsUnspecified() && !at.IsMulticast() && at != broadcast && (!at.IsLoopback() || source.IsLoopback()) {
+					peer.RTCP = netip.AddrPortFrom(at, m.rtcp.Port())
 				}
 			}
 		}

@@ -552,3 +552,33 @@ func TestSoundIsSentToNobodyElse(t *testing.T) {
 		}
 	}
 }
+
+// TestAnAddressOfAnotherFamily: what has no socket of ours to be sent from is no way to be
+// heard (RFC 6157 §3), and a line that follows may be one. Reports go the sound's way at most.
+func TestAnAddressOfAnotherFamily(t *testing.T) {
+	far := netip.MustParseAddr("198.51.100.7")
+	const here = "m=audio 5000 RTP/AVP 8\r\nc=IN IP4 198.51.100.7\r\n"
+	for body, want := range map[string]string{
+		"m=audio 4000 RTP/AVP 8\r\nc=IN IP6 2001:db8::1\r\n":         "",
+		"m=audio 4000 RTP/AVP 8\r\nc=IN IP6 2001:db8::1\r\n" + here:  "198.51.100.7:5000 198.51.100.7:5001",
+		"m=audio 4000 RTP/AVP 8\r\nc=IN IP6 ::ffff:198.51.100.7\r\n": "198.51.100.7:4000 198.51.100.7:4001",
+		here + "a=rtcp:53 IN IP6 2001:db8::1\r\n":                    "198.51.100.7:5000 198.51.100.7:53",
+		here + "a=rtcp:53 IN IP4 255.255.255.255\r\n":                "198.51.100.7:5000 198.51.100.7:53",
+		here + "a=rtcp:53 IN IP4 198.51.100.8\r\n":                   "198.51.100.7:5000 198.51.100.8:53",
+	} {
+		s, err := parseSDP([]byte("v=0\r\n" + body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch g, err := s.agree(far, terms{clear: true, lacks6: true}); {
+		case want == "" && !errors.Is(err, ErrNoCodec):
+			t.Errorf("%q: %+v, %v", body, g.peer, err)
+		case want != "" && (err != nil || g.peer.RTP.String()+" "+g.peer.RTCP.String() != want):
+			t.Errorf("%q: %+v, %v", body, g.peer, err)
+		}
+	}
+	six, _ := parseSDP([]byte("v=0\r\n" + here))
+	if g, err := six.agree(netip.MustParseAddr("2001:db8::7"), terms{clear: true, lacks4: true}); !errors.Is(err, ErrNoCodec) {
+		t.Errorf("without IPv4: %+v, %v", g.peer, err)
+	}
+}
