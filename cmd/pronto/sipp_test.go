@@ -210,7 +210,7 @@ func TestSIPpVoicemail(t *testing.T) {
 func TestSIPpRaces(t *testing.T) {
 	s := newServer(t)
 	dir := sippDir(t)
-	races := []string{"bye-before-ack", "bye-in-reinvite", "bye-twice", "cancel-late", "wrong-tag"}
+	races := []string{"bye-before-ack", "bye-in-reinvite", "bye-twice", "cancel-first", "cancel-late", "wrong-tag"}
 	var running []*sipp
 	for i, race := range races {
 		running = append(running, startSIPp(t, dir, race+".xml", s.sip, freePort(t), "-s", "800000001", "-m", "3", "-r", "3", "-timeout", "60", "-mp", soundPort(4+2*i)))
