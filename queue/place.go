@@ -244,11 +244,16 @@ type Waiting struct {
 	NextAt   *time.Time
 }
 
-// Waiting lists the callers in the queue, in its order.
+// Waiting lists the callers in the queue, in its order. Who waits is found by an index, who
+// is offered by their offer, so that no index need be kept of the latter; the places
+// of years are not read (0060).
 func (q *Queue) Waiting(ctx context.Context) ([]Waiting, error) {
 	rows, err := q.db.Pool.Query(ctx, `
 		select contact_id as contact, topic_id as topic, urgency, t0, joined_at, state, kind = 'callback' as callback, next_at
-		from places where state in ('waiting', 'offered') order by urgency, t0, contact_id`)
+		from (
+			select * from places where state = 'waiting'
+			union all select p.* from offers o join places p on p.contact_id = o.contact_id where o.state = 'pending' and p.state = 'offered'
+		) p order by urgency, t0, contact_id`)
 	if err != nil {
 		return nil, fmt.Errorf("list who waits: %w", err)
 	}

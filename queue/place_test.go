@@ -291,3 +291,30 @@ func TestWakeAcrossNodes(t *testing.T) {
 		t.Fatalf("the watch ended with %v", context.Cause(watched))
 	}
 }
+
+// TestWaitingReadsNothingOld: who waits or is offered is listed without reading the places
+// of whoever has left.
+func TestWaitingReadsNothingOld(t *testing.T) {
+	d := newDesk(t)
+	d.sits("anna", after(0), 60, "anna")
+	d.exec(`insert into contacts (id, node, channel, call_id, caller_source, dialled, t0) select gen_random_uuid(), '', 'phone', i, 'withheld', '', $1 from generate_series(1, 5000) i`, morning)
+	d.exec(`insert into places (contact_id, node, topic_id, urgency, t0, joined_at, state) select id, '', $1, 2, t0, t0, 'taken' from contacts`, d.topic("anna"))
+	d.exec(`analyze places`)
+	offered, waiting := d.waits("anna", 2, after(1)), d.waits("anna", 2, after(2))
+	d.match(after(3), 1)
+	d.count(t) // one connection: its counts are told when it is asked to
+	read := func() (n int) {
+		d.exec(`select pg_stat_force_next_flush()`)
+		d.ok(d.db.Pool.QueryRow(background, `select seq_tup_read from pg_stat_user_tables where relname = 'places'`).Scan(&n))
+		return n
+	}
+	before := read()
+	list, err := d.Waiting(background)
+	d.ok(err)
+	if len(list) != 2 || list[0].Contact != offered.contact || list[0].State != "offered" || list[1].Contact != waiting.contact || list[1].State != "waiting" {
+		t.Errorf("%+v", list)
+	}
+	if n := read() - before; n != 0 {
+		t.Errorf("%d places were read through for it", n)
+	}
+}
