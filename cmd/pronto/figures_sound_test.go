@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"regexp"
 	"runtime"
 	"slices"
@@ -184,6 +185,7 @@ func bridgedFigures(t *testing.T, f *figures) {
 	k.voices = v
 	calls := gather(t, k, n, bridgedRate)
 	there := awaited(n, phones.talking)
+	v.relayed()
 	rest(figuresSettle)
 	cpu, began, taken := cpuOf(t, s.cmd.Process.Pid), time.Now(), stolen(t)
 	v.measure(true)
@@ -535,9 +537,18 @@ type voices struct {
 	next   int // socket
 
 	heardMu sync.Mutex // guards what follows
-	heard   delays     // by way of the server
-	direct  delays     // from socket to socket: how long the telephones themselves let a packet wait
+	heard   [ways]delays
 }
+
+// way is by whom a voice's packets come back.
+type way byte
+
+const (
+	byDesk   way = iota
+	byNobody     // from socket to socket: how long the telephones themselves let a packet wait
+	byRelay      // a process that does nothing else: how long anybody's packet waits for a processor here
+	ways
+)
 
 // delays are how many packets took how long, in steps.
 type delays struct {
@@ -552,7 +563,7 @@ type voice struct {
 	seq  uint16
 	pkt  [voiceSize]byte
 
-	direct bool // to is one of our own
+	way way // for the desk to relay, unless said otherwise
 }
 
 // voiceSocket is one that the runtime does not watch.
@@ -588,11 +599,7 @@ func newVoices(t testing.TB) *voices {
 		}
 		v.sockets = append(v.sockets, &voiceSocket{fd: fd, addr: conn.LocalAddr().(*net.UDPAddr)})
 	}
-	for phase := range v.phases {
-		from := v.sockets[phase%len(v.sockets)]
-		v.phases[phase] = append(v.phases[phase], newVoice(from, from.addr.AddrPort(), phase))
-		v.phases[phase][0].direct = true
-	}
+	v.control(byNobody, func(from *voiceSocket) *net.UDPAddr { return from.addr })
 	stop := make(chan struct{})
 	var parts sync.WaitGroup
 	parts.Go(func() { v.run(stop) })
@@ -605,6 +612,73 @@ func newVoices(t testing.TB) *voices {
 		}
 	})
 	return v
+}
+
+// control adds a voice in each millisecond of a frame that does not speak to the desk.
+func (v *voices) control(by way, to func(from *voiceSocket) *net.UDPAddr) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for phase := range v.phases {
+		from := v.sockets[phase%len(v.sockets)]
+		one := newVoice(from, to(from).AddrPort(), phase)
+		one.way = by
+		v.phases[phase] = append(v.phases[phase], one)
+	}
+}
+
+// relayed adds voices whose packets a plain relay sends back to them, a process of its own
+// until the test's end: what they wait is the least that any program's packets wait on this
+// machine at the same time.
+func (v *voices) relayed() {
+	v.t.Helper()
+	conn := roomySocket(v.t)
+	defer conn.Close()
+	file, err := conn.File()
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer file.Close()
+	relay := exec.Command(os.Args[0])
+	relay.Env = append(os.Environ(), relayEnv+"=1")
+	relay.ExtraFiles = []*os.File{file}
+	if err := relay.Start(); err != nil {
+		v.t.Fatal(err)
+	}
+	v.t.Cleanup(func() {
+		_ = relay.Process.Kill()
+		_ = relay.Wait() // it was killed
+	})
+	v.control(byRelay, func(*voiceSocket) *net.UDPAddr { return conn.LocalAddr().(*net.UDPAddr) })
+}
+
+const (
+	relayEnv    = "PRONTO_FIGURES_RELAY" // set: this process is the plain relay
+	relaySocket = 3                      // the first that a process inherits beside the usual three
+)
+
+func init() {
+	if os.Getenv(relayEnv) != "" {
+		os.Exit(plainRelay(relaySocket))
+	}
+}
+
+// plainRelay sends back what comes until it is killed. Its calls are raw ones, so that
+// nothing of Go's is in the way; it blocks in them, as it has nothing else to do.
+func plainRelay(fd uintptr) (code int) {
+	_ = syscall.SetNonblock(int(fd), false)
+	buf, from := make([]byte, relayBytes+1), syscall.RawSockaddrInet4{}
+	for {
+		size := uint32(unsafe.Sizeof(from))
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0,
+			uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&size)))
+		if errno == 0 {
+			_, _, errno = syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&buf[0])), n, 0,
+				uintptr(unsafe.Pointer(&from)), uintptr(size))
+		}
+		if errno != 0 && errno != syscall.EINTR {
+			return 1
+		}
+	}
 }
 
 // roomySocket keeps what arrives while its reader waits for a processor.
@@ -706,11 +780,10 @@ func (v *voices) turn(n int) {
 		binary.BigEndian.PutUint32(one.pkt[4:], uint32(one.seq)*audio.FrameBytes)
 		binary.BigEndian.PutUint64(one.pkt[12:], uint64(time.Now().UnixNano()))
 		one.pkt[12+8] = 0
-		switch {
-		case running && one.direct:
-			one.pkt[12+8] = 2
-		case running:
-			one.pkt[12+8] = 1
+		if running {
+			one.pkt[12+8] = 1 + byte(one.way)
+		}
+		if running && one.way == byDesk {
 			v.sent.Add(1)
 		}
 		_ = syscall.Sendto(one.from.fd, one.pkt[:], syscall.MSG_DONTWAIT, &one.to) // one that is refused is a lost one
@@ -761,16 +834,13 @@ func (v *voiceSocket) receive(buf, control []byte) (n int, at time.Time, err err
 
 // count takes note of a packet if it is one of ours.
 func (v *voices) count(pkt []byte, at time.Time) {
-	if len(pkt) != voiceSize || pkt[12+8] == 0 || !bytes.HasPrefix(pkt[12+16:], []byte(voiceMark)) {
+	if len(pkt) != voiceSize || pkt[12+8] == 0 || pkt[12+8] > byte(ways) || !bytes.HasPrefix(pkt[12+16:], []byte(voiceMark)) {
 		return
 	}
 	step := time.Duration(at.UnixNano()-int64(binary.BigEndian.Uint64(pkt[12:]))) / delayStep
 	v.heardMu.Lock()
 	defer v.heardMu.Unlock()
-	d := &v.heard
-	if pkt[12+8] == 2 {
-		d = &v.direct
-	}
+	d := &v.heard[pkt[12+8]-1]
 	d.n++
 	d.steps[min(max(step, 0), delaySteps-1)]++
 }
@@ -786,7 +856,7 @@ func (v *voices) measured() (sent, heard int, delay string) {
 		sent = int(v.sent.Load())
 		v.heardMu.Lock()
 		before := heard
-		heard = v.heard.n
+		heard = v.heard[byDesk].n
 		v.heardMu.Unlock()
 		if heard == sent || heard == before {
 			break
@@ -794,7 +864,7 @@ func (v *voices) measured() (sent, heard int, delay string) {
 	}
 	v.heardMu.Lock()
 	defer v.heardMu.Unlock()
-	delay = fmt.Sprintf("%s (from telephone to telephone without the desk: %s)", &v.heard, &v.direct)
+	delay = fmt.Sprintf("%s (from telephone to telephone: %s; by a plain relay: %s)", &v.heard[byDesk], &v.heard[byNobody], &v.heard[byRelay])
 	if n := v.overflown(); n > 0 {
 		delay += fmt.Sprintf("; %d packets, at any time, by full sockets of the telephones", n)
 	}
