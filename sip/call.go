@@ -190,7 +190,7 @@ func (c *Call) Answer(ctx context.Context) error {
 		c.finish(fmt.Errorf("%w: the answer could not be sent", ErrHungUp), false)
 		return c.gone()
 	}
-	stream.WhenLost(func() { c.a.later(c.lost) })
+	stream.WhenLost(func(why error) { c.a.later(func() { c.lost(why) }) })
 	r := newResending(func() error { return conn.WriteMsg(ok) }, w)
 	if !r.run(c, ctx.Done(), c.ctx.Done()) {
 		c.a.later(func() { r.run(c, nil, nil) })
@@ -410,8 +410,8 @@ func (c *Call) takeDescription(s *sdp) error {
 	return nil
 }
 
-// lost ends a call whose sound has died (trap 11: not while it is held).
-func (c *Call) lost() { c.hangUp(fmt.Errorf("%w: no sound for a long time", ErrHungUp)) }
+// lost ends a call whose sound has died (trap 11: not while it is held), by the far side or by us.
+func (c *Call) lost(why error) { c.hangUp(fmt.Errorf("%w: %w", ErrHungUp, why)) }
 
 // Refuse ends a call that was not answered with a final status (300 … 699), and
 // Retry-After when that is not zero.

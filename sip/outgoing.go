@@ -438,7 +438,7 @@ func (a *Agent) follow(ctx context.Context, c *Call, now attempt, learned *retry
 				switch {
 				case !canceled && err == nil && decided.CompareAndSwap(false, true):
 					tell(nil)
-					c.Stream().WhenLost(func() { a.later(c.lost) })
+					c.Stream().WhenLost(func(why error) { a.later(func() { c.lost(why) }) })
 				case err != nil && !canceled:
 					tell(err)
 					c.finish(err, true)

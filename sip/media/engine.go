@@ -26,6 +26,12 @@ var (
 	ErrRunning = errors.New("media: the engine runs already")
 )
 
+// Why a stream is lost (WhenLost).
+var (
+	ErrSilent   = errors.New("media: no sound for a long time")
+	ErrStumbled = errors.New("media: a fault of ours in this stream")
+)
+
 // The range of ports when the configuration names none: wide, so that a port
 // is hard to guess (RTP bleed), and below Linux's ephemeral ports (32768…).
 const (

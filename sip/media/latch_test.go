@@ -305,6 +305,6 @@ func TestLostAfterThirtySeconds(t *testing.T) {
 // lostOf is closed when the stream is lost.
 func lostOf(s *Stream) <-chan struct{} {
 	lost := make(chan struct{})
-	s.WhenLost(func() { close(lost) })
+	s.WhenLost(func(error) { close(lost) })
 	return lost
 }

@@ -53,30 +53,12 @@ func (r *reports) aim(p Peer) {
 
 // receiveReport handles one RTCP datagram, on the reader of the RTCP socket.
 func (s *Stream) receiveReport(b []byte, src netip.AddrPort) {
+	defer s.stumble()
 	at := s.engine.now()
 	s.out.mu.Lock()
 	ours := s.out.ssrc
 	s.out.mu.Unlock()
-	r := &s.in
-	r.mu.Lock()
-	why := dropStranger
-	switch {
-	case !r.agreed:
-		why = dropEarly
-	case r.latch.permits(src.Addr()):
-		why = used
-		if r.cipher != nil {
-			b, why = r.unsealReport(b, at)
-		}
-		if why == used {
-			why = r.readReport(b, ours, at)
-		}
-	}
-	if why != used {
-		r.dropped[why]++
-	}
-	r.mu.Unlock()
-	if why != used {
+	if s.in.takeReport(b, src, ours, at) != used {
 		return
 	}
 	s.heard.Store(int64(at))
@@ -85,6 +67,32 @@ func (s *Stream) receiveReport(b []byte, src netip.AddrPort) {
 		s.reports.learned, s.reports.to = true, src
 	}
 	s.reports.mu.Unlock()
+}
+
+// takeReport judges one RTCP datagram; own is our SSRC.
+func (r *receiver) takeReport(b []byte, src netip.AddrPort, own uint32, at time.Duration) reason {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	why := r.judgeReport(b, src, own, at)
+	if why != used {
+		r.dropped[why]++
+	}
+	return why
+}
+
+func (r *receiver) judgeReport(b []byte, src netip.AddrPort, own uint32, at time.Duration) (why reason) {
+	if !r.agreed {
+		return dropEarly
+	}
+	if !r.latch.permits(src.Addr()) {
+		return dropStranger
+	}
+	if r.cipher != nil {
+		if b, why = r.unsealReport(b, at); why != used {
+			return why
+		}
+	}
+	return r.readReport(b, own, at)
 }
 
 // readReport reads the reports of a compound packet (RFC 3550 §6.1) that a
@@ -159,16 +167,14 @@ func (s *Stream) report(at time.Duration) { s.sendReport(at, false) }
 func (s *Stream) goodbye(at time.Duration) { s.sendReport(at, true) }
 
 func (s *Stream) sendReport(at time.Duration, leave bool) {
+	defer s.stumble()
 	s.reports.mu.Lock()
 	to := s.reports.to
 	s.reports.mu.Unlock()
 	if !to.IsValid() {
 		return
 	}
-	s.in.mu.Lock()
 	blocks := s.in.reception(at)
-	s.in.mu.Unlock()
-
 	s.out.mu.Lock()
 	ssrc, packets := s.out.ssrc, s.out.packets
 	sr := &rtcp.SenderReport{
@@ -206,8 +212,10 @@ func (s *Stream) sendReport(at time.Duration, leave bool) {
 }
 
 // reception is the block about the source we hear, RFC 3550 §A.3; none when we
-// hear nobody. The caller holds r.mu.
+// hear nobody.
 func (r *receiver) reception(at time.Duration) []rtcp.ReceptionReport {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	src := &r.source
 	if !src.known {
 		return nil

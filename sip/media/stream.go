@@ -3,9 +3,11 @@ package media
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -61,11 +63,12 @@ type Stream struct {
 	taps    atomic.Pointer[[]*track] // who records what arrives; likewise
 	earsMu  sync.Mutex               // guards the replacing of both
 
-	heard  atomic.Int64           // time.Duration: the last sign of life, or the last Agree
-	expect atomic.Bool            // signs of life are due
-	lost   atomic.Pointer[func()] // is called when there were none for too long
-	gone   bool                   // it was called; the pacer's
-	ticks  int                    // the pacer's
+	heard    atomic.Int64                // time.Duration: the last sign of life, or the last Agree
+	expect   atomic.Bool                 // signs of life are due
+	lost     atomic.Pointer[func(error)] // is called when there were none for too long
+	gone     atomic.Bool                 // it was called
+	stumbled atomic.Bool                 // it was logged
+	ticks    int                         // the pacer's
 
 	aim     sync.Mutex // held by Agree and narrow, which decide whom the socket is for
 	life    sync.Mutex // guards paced, and that Close comes once
@@ -240,6 +243,7 @@ func (s *Stream) read(c Conn, handle func([]byte, netip.AddrPort)) {
 
 // receive handles one RTP datagram, on the stream's reader.
 func (s *Stream) receive(b []byte, src netip.AddrPort) {
+	defer s.stumble()
 	at := s.engine.now()
 	a, from, to, why := s.in.take(b, src, at)
 	if why != used {
@@ -247,14 +251,7 @@ func (s *Stream) receive(b []byte, src netip.AddrPort) {
 	}
 	s.heard.Store(int64(at))
 	if a.latched || a.rekeyed {
-		s.out.mu.Lock()
-		if a.latched {
-			s.out.to = src
-		}
-		if a.rekeyed { // they have our answer
-			s.out.rekey()
-		}
-		s.out.mu.Unlock()
+		s.out.follow(a, src)
 		s.narrow()
 	}
 	switch a.kind {
@@ -299,6 +296,7 @@ func (s *Stream) heed(a arrival, sound []byte, at time.Duration) {
 
 // tick is the stream's turn; the pacer takes it every 20 ms.
 func (s *Stream) tick(at time.Duration) {
+	defer s.stumble()
 	if s.comfort.on.Load() {
 		s.rest(at)
 	}
@@ -306,18 +304,35 @@ func (s *Stream) tick(at time.Duration) {
 	if s.ticks++; s.ticks%reportTicks == 0 {
 		s.report(at)
 	}
-	if !s.gone && s.expect.Load() && at-time.Duration(s.heard.Load()) >= lostAfter {
-		s.gone = true
-		if fn := s.lost.Load(); fn != nil {
-			go (*fn)()
-		}
+	if s.expect.Load() && at-time.Duration(s.heard.Load()) >= lostAfter {
+		s.lose(ErrSilent)
 	}
 }
 
-// WhenLost has fn called, once and on a goroutine of its own, when the peer has sent
-// neither RTP nor RTCP for 30 s although we expect to hear it. Time on hold does not
-// count. It is to be said within the first of them.
-func (s *Stream) WhenLost(fn func()) { s.lost.Store(&fn) }
+// WhenLost has fn called, once and on a goroutine of its own, with ErrSilent when the peer
+// has sent neither RTP nor RTCP for 30 s although we expect to hear it (time on hold does not
+// count), or with ErrStumbled when a fault of ours keeps the stream from its work. It is to
+// be said within the first of the 30 s.
+func (s *Stream) WhenLost(fn func(why error)) { s.lost.Store(&fn) }
+
+func (s *Stream) lose(why error) {
+	if fn := s.lost.Load(); fn != nil && !s.gone.Swap(true) {
+		go (*fn)(why)
+	}
+}
+
+// stumble is deferred by what the goroutines of all streams do for this one: a panic there is
+// one logged stream and the end of its call, never the process, nor another's sound.
+func (s *Stream) stumble() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if !s.stumbled.Swap(true) { // the next turn may well stumble too
+		s.engine.log.Error("media: a stream stumbled", "port", s.port, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
+	s.lose(ErrStumbled)
+}
 
 // Silent is for how long the peer has sent nothing at all.
 func (s *Stream) Silent() time.Duration {
