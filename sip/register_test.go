@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -120,7 +121,7 @@ func TestTheNextRegistrar(t *testing.T) {
 	bubble(t, ring, func(h *house) {
 		first, second := h.peer(trunkIP), h.peer(trunkIP)
 		nowhere := errors.New("no such name")
-		var found error
+		var away atomic.Bool
 		ctx, cancel := context.WithCancel(h.t.Context())
 		defer cancel()
 		tries := make(chan error, 1)
@@ -128,7 +129,10 @@ func TestTheNextRegistrar(t *testing.T) {
 		go func() {
 			defer close(ended)
 			h.a.KeepRegistered(ctx, RegisterOptions{Extension: "0551234567", Domain: "voip.example.it", Expires: time.Minute, Locate: func(context.Context) ([]netip.AddrPort, error) {
-				return []netip.AddrPort{first.addr, second.addr}, found
+				if away.Load() {
+					return nil, nowhere
+				}
+				return []netip.AddrPort{first.addr, second.addr}, nil
 			}}, func(err error) { tries <- err })
 		}()
 		answered := func(p *peer, status, head string) {
@@ -149,13 +153,13 @@ func TestTheNextRegistrar(t *testing.T) {
 		answered(second, "200 OK", "Expires: 60\r\n")
 		told(200)
 		first.nothing(time.Millisecond)
-		found = nowhere
+		away.Store(true)
 		for m := range 3 { // its name is away for a while
 			if err := <-tries; !errors.Is(err, nowhere) {
 				h.t.Fatalf("try %d: %v", m, err)
 			}
 		}
-		found = nil
+		away.Store(false)
 		second.due("REGISTER")
 		answered(first, "403 Forbidden", "") // for the second says nothing
 		told(403)
