@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/pronto-desk/pronto/sip/media"
 )
 
 // scrapeLongest bounds what a scrape may ask the database.
@@ -37,6 +39,20 @@ func newUps() *prometheus.GaugeVec {
 	}, []string{"trunk", "target"})
 }
 
+// dropped are the packets of sound that were not used, or not passed on, by the reason:
+// those that have come about.
+type dropped func() media.Stats
+
+var droppedTotal = prometheus.NewDesc("pronto_media_packets_dropped_total", "RTP packets not accepted, or not passed on, by the reason.", []string{"reason"}, nil)
+
+func (d dropped) Describe(to chan<- *prometheus.Desc) { to <- droppedTotal }
+
+func (d dropped) Collect(to chan<- prometheus.Metric) {
+	for reason, n := range d().Dropped {
+		to <- prometheus.MustNewConstMetric(droppedTotal, prometheus.CounterValue, float64(n), reason)
+	}
+}
+
 // metrics are the desk's figures in Prometheus' form. They are read when they
 // are asked for: nothing is counted twice.
 func (h *house) metrics() http.Handler {
@@ -53,14 +69,7 @@ func (h *house) metrics() http.Handler {
 	gauge("media_ports", "UDP ports in use for sound.", func() float64 { return float64(h.engine.Stats().Ports) })
 	counter("media_packets_in_total", "RTP packets received.", func() float64 { return float64(h.engine.Stats().In) })
 	counter("media_packets_out_total", "RTP packets sent.", func() float64 { return float64(h.engine.Stats().Out) })
-	counter("media_packets_dropped_total", "RTP packets not accepted, for whatever reason.", func() float64 {
-		var n uint64
-		for _, d := range h.engine.Stats().Dropped {
-			n += d
-		}
-		return float64(n)
-	})
-	r.MustRegister(h.mos, h.regs, h.ups)
+	r.MustRegister(h.mos, h.regs, h.ups, dropped(h.engine.Stats))
 	gauge("spool_pending", "1 while facts wait on disk for the database.", func() float64 {
 		if h.archive.Pending() {
 			return 1

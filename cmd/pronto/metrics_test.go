@@ -2,12 +2,18 @@ package main
 
 import (
 	"io/fs"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/pronto-desk/pronto/sip/media"
 )
 
 // TestMetricsNameNobody: a label that says who had a talk would make figures of
@@ -42,5 +48,18 @@ func TestMetricsNameNobody(t *testing.T) {
 	})
 	if err != nil || found == 0 {
 		t.Fatalf("%d metrics with labels were looked at: %v", found, err)
+	}
+}
+
+// TestDroppedByReason: why sound is not used tells a wrong key from a stranger.
+func TestDroppedByReason(t *testing.T) {
+	r := prometheus.NewRegistry()
+	r.MustRegister(dropped(func() media.Stats { return media.Stats{Dropped: map[string]uint64{"forged": 3, "stranger": 2}} }))
+	said := httptest.NewRecorder()
+	promhttp.HandlerFor(r, promhttp.HandlerOpts{}).ServeHTTP(said, httptest.NewRequest("GET", "/metrics", nil))
+	for _, line := range []string{`pronto_media_packets_dropped_total{reason="forged"} 3`, `pronto_media_packets_dropped_total{reason="stranger"} 2`} {
+		if !strings.Contains(said.Body.String(), line+"\n") {
+			t.Errorf("%s is not there:\n%s", line, said.Body)
+		}
 	}
 }
