@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/pronto-desk/pronto/db"
-	"github.com/pronto-desk/pronto/db/private"
 	"github.com/pronto-desk/pronto/recordings"
 )
 
@@ -68,9 +67,6 @@ func (c backupCommand) Run(ctx context.Context) error {
 	s, err := c.settings()
 	if err != nil {
 		return err
-	}
-	if s.database == "" && !private.Made(s.data) {
-		return fmt.Errorf("%w: there is nothing to back up in %s: name the data directory with --data or --config", errConfig, s.data)
 	}
 	return reachDatabase(ctx, s, func(d *db.DB) error {
 		m, err := makeBackup(ctx, s.data, d, c.Dir)

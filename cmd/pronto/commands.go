@@ -37,8 +37,11 @@ func withDatabase(ctx context.Context, s settings, fn func(d *db.DB) error) erro
 	return throughDatabase(ctx, s, openDatabase, fn)
 }
 
-// reachDatabase is withDatabase with the schema as it is.
+// reachDatabase is withDatabase with the schema as it is, of a desk that there is.
 func reachDatabase(ctx context.Context, s settings, fn func(d *db.DB) error) error {
+	if s.database == "" && !private.Made(s.data) {
+		return fmt.Errorf("%w: there is no desk in %s: name the data directory with --data or --config", errConfig, s.data)
+	}
 	return throughDatabase(ctx, s, connectDatabase, fn)
 }
 

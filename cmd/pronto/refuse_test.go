@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -332,5 +333,21 @@ func TestVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.mustRefuse(c[1], "verify", "--data", s.dir)
+	}
+}
+
+// TestNoDeskHere: what reads a desk makes none where the directory's name is wrong.
+func TestNoDeskHere(t *testing.T) {
+	pronto, _ := built(t)
+	dir := filepath.Join(t.TempDir(), "mistyped")
+	for _, command := range [][]string{{"verify"}, {"trace", "x"}, {"backup", filepath.Join(t.TempDir(), "copy")}} {
+		out, err := exec.Command(pronto, append(command, "--data", dir)...).CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 78 || !strings.Contains(string(out), dir) {
+			t.Errorf("%s: %v, %q", command[0], err, out)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s made %s: %v", command[0], dir, err)
+		}
 	}
 }
