@@ -78,7 +78,7 @@ check: go ## formatting, vet, staticcheck
 
 race: build ## the tests under the race detector
 	@.ci/packages $(FOR_TEST)
-	go test -race -count=1 -timeout 40m ./...
+	go test -race -count=1 -timeout 60m ./...
 
 fuzz: go ## every fuzz target for FUZZTIME (20s) each
 	@.ci/fuzz $(FUZZTIME)

@@ -599,7 +599,7 @@ func newVoices(t testing.TB) *voices {
 		}
 		v.sockets = append(v.sockets, &voiceSocket{fd: fd, addr: conn.LocalAddr().(*net.UDPAddr)})
 	}
-	v.control(byNobody, func(from *voiceSocket) *net.UDPAddr { return from.addr })
+	v.control(byNobody, 1, func(from *voiceSocket) *net.UDPAddr { return from.addr })
 	stop := make(chan struct{})
 	var parts sync.WaitGroup
 	parts.Go(func() { v.run(stop) })
@@ -614,11 +614,11 @@ func newVoices(t testing.TB) *voices {
 	return v
 }
 
-// control adds a voice in each millisecond of a frame that does not speak to the desk.
-func (v *voices) control(by way, to func(from *voiceSocket) *net.UDPAddr) {
+// control adds voices that do not speak to the desk, one in every so many milliseconds of a frame.
+func (v *voices) control(by way, every int, to func(from *voiceSocket) *net.UDPAddr) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for phase := range v.phases {
+	for phase := 0; phase < voicePhases; phase += every {
 		from := v.sockets[phase%len(v.sockets)]
 		one := newVoice(from, to(from).AddrPort(), phase)
 		one.way = by
@@ -648,7 +648,7 @@ func (v *voices) relayed() {
 		_ = relay.Process.Kill()
 		_ = relay.Wait() // it was killed
 	})
-	v.control(byRelay, func(*voiceSocket) *net.UDPAddr { return conn.LocalAddr().(*net.UDPAddr) })
+	v.control(byRelay, 5, func(*voiceSocket) *net.UDPAddr { return conn.LocalAddr().(*net.UDPAddr) })
 }
 
 const (
@@ -662,20 +662,18 @@ func init() {
 	}
 }
 
-// plainRelay sends back what comes until it is killed. Its calls are raw ones, so that
-// nothing of Go's is in the way; it blocks in them, as it has nothing else to do.
-func plainRelay(fd uintptr) (code int) {
-	_ = syscall.SetNonblock(int(fd), false)
-	buf, from := make([]byte, relayBytes+1), syscall.RawSockaddrInet4{}
+// plainRelay sends back what comes until it is killed.
+func plainRelay(fd int) (code int) {
+	if err := syscall.SetNonblock(fd, false); err != nil {
+		return 1
+	}
+	buf := make([]byte, relayBytes+1)
 	for {
-		size := uint32(unsafe.Sizeof(from))
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0,
-			uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&size)))
-		if errno == 0 {
-			_, _, errno = syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&buf[0])), n, 0,
-				uintptr(unsafe.Pointer(&from)), uintptr(size))
+		n, from, err := syscall.Recvfrom(fd, buf, 0)
+		if err == nil {
+			err = syscall.Sendto(fd, buf[:n], 0, from)
 		}
-		if errno != 0 && errno != syscall.EINTR {
+		if err != nil && err != syscall.EINTR {
 			return 1
 		}
 	}
