@@ -238,9 +238,6 @@ func (o *sender) join(from *Stream) {
 	o.live = false
 }
 
-// forward relays one packet of a joined leg. b is the leg's read buffer and
-// b[from:to] the payload; the new header is written in front of it, in place. It
-// runs on the reader of the joined leg and allocates nothing.
 // follow takes over where an arrival shows that the peer is, and that it has our answer.
 func (o *sender) follow(a arrival, src netip.AddrPort) {
 	o.mu.Lock()
@@ -253,6 +250,9 @@ func (o *sender) follow(a arrival, src netip.AddrPort) {
 	}
 }
 
+// forward relays one packet of a joined leg. b is the leg's read buffer and
+// b[from:to] the payload; the new header is written in front of it, in place. It
+// runs on the reader of the joined leg and allocates nothing.
 func (o *sender) forward(leg *Stream, a arrival, b []byte, from, to int, at time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
