@@ -9,9 +9,14 @@ import (
 	"github.com/pronto-desk/pronto/sip/audio"
 )
 
-// primeTicks is how long a mix listens before it is heard: as much as an ear keeps
-// back, and a turn, so that the first frame it sends is full.
-const primeTicks = earDepth/samplesPerFrame + 1
+const (
+	// primeTicks is how long a mix listens before it is heard: as much as an ear keeps
+	// back, so that the first frame it sends is full.
+	primeTicks = earDepth / samplesPerFrame
+	// primeLongest is how many turns before those it waits for somebody who says nothing:
+	// their packets are late, or they send none.
+	primeLongest = 3
+)
 
 // turnLongest is how long a turn of the pacer's may keep us waiting: it takes 20 ms,
 // and a few before a mix is heard.
@@ -26,7 +31,8 @@ type port struct {
 	ears   []*ear // one for each of the others
 	lost   []audio.Concealer
 	frame  [samplesPerFrame]int32 // the next 20 ms: the sum of the others
-	ticks  int                    // of priming
+	waited int                    // turns in which somebody had said nothing yet
+	ticks  int                    // of priming, after those
 	fades  bool                   // the next frame is the last
 	begun  chan struct{}          // closed when it is heard
 	begins bool                   // the next frame is the first
@@ -202,9 +208,13 @@ func (o *sender) tickMix(ahead bool) *port {
 	if p == nil {
 		return nil
 	}
-	p.pull()
+	all := p.pull()
 	if p.ticks < primeTicks && !p.fades {
-		p.ticks++
+		if all || p.waited == primeLongest {
+			p.ticks++
+		} else {
+			p.waited++
+		}
 		return nil
 	}
 	heard := p.ticks >= primeTicks
@@ -224,17 +234,19 @@ func (o *sender) tickMix(ahead bool) *port {
 	return p
 }
 
-// pull sums what the others have said.
-func (p *port) pull() {
+// pull sums what the others have said; all: each of them has said something.
+func (p *port) pull() (all bool) {
+	all = true
 	p.frame = [samplesPerFrame]int32{}
 	var said [samplesPerFrame]byte
 	for i, e := range p.ears {
-		e.take(said[:])
+		all = e.take(said[:]) && all
 		p.lost[i].Mend(said[:], e.missing[:])
 		for k, a := range said {
 			p.frame[k] += int32(audio.ALawToPCM(a))
 		}
 	}
+	return all
 }
 
 // ramp lets the frame swell up, or die away: its first sample is from/160 of what

@@ -263,33 +263,41 @@ func TestWidebandAfterRelay(t *testing.T) {
 			continuous(t, r.anna.packets(), audioSlack)
 		})
 	})
-	t.Run("a mix", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			r := newRoom(t, wideFormat(), wideFormat())
-			c := open(t, r.e)
-			bruno := newPhone(t, r.w.listen, netip.AddrPortFrom(annaIP, 7000), aLawFormat())
-			c.Agree(aLawFormat(), bruno.peer())
-			end := r.bridge(t)
-			said := make(chan struct{})
-			go func() {
-				defer close(said)
-				r.rossi.speak(r.a.Addr(), encoded(new(audio.G722Encoder), audio.Tone(800, 2000, level)))
-			}()
-			<-time.After(time.Second)
-			stop, err := Mix(r.a, r.b, c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			<-said
-			stop()
-			end()
-			synctest.Wait()
-			want := audio.Level(audio.Tone(800, 20, level))
-			for i, frame := range frames(r)[20:95] { // from when they hear each other's octets until rossi has nothing more to say
-				if l := audio.Level(frame); math.Abs(l-want) > 3 { // where the mix takes over the phase jumps
-					t.Errorf("frame %d is heard at %.1f dBFS", 20+i, l)
+	for name, late := range map[string]time.Duration{"a mix": 0, "a mix as a packet is late": 25 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRoom(t, wideFormat(), wideFormat())
+				c := open(t, r.e)
+				bruno := newPhone(t, r.w.listen, netip.AddrPortFrom(annaIP, 7000), aLawFormat())
+				c.Agree(aLawFormat(), bruno.peer())
+				end := r.bridge(t)
+				said := make(chan struct{})
+				begins := make(chan struct{})
+				go func() {
+					defer close(said)
+					sound := encoded(new(audio.G722Encoder), audio.Tone(800, 2000, level))
+					r.rossi.speak(r.a.Addr(), sound[:8000])
+					close(begins)
+					<-time.After(late)
+					r.rossi.speak(r.a.Addr(), sound[8000:])
+				}()
+				<-begins
+				<-time.After(audio.FrameTime / 2) // between two turns of the pacer's
+				stop, err := Mix(r.a, r.b, c)
+				if err != nil {
+					t.Fatal(err)
 				}
-			}
+				<-said
+				stop()
+				end()
+				synctest.Wait()
+				want := audio.Level(audio.Tone(800, 20, level))
+				for i, frame := range frames(r)[20:95] { // from when they hear each other's octets until rossi has nothing more to say
+					if l := audio.Level(frame); math.Abs(l-want) > 3 { // where the mix takes over the phase jumps
+						t.Errorf("frame %d is heard at %.1f dBFS", 20+i, l)
+					}
+				}
+			})
 		})
-	})
+	}
 }
