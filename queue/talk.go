@@ -178,11 +178,22 @@ func (q *Queue) Commanded(ctx context.Context, offer *Offer) (*Command, error) {
 	}
 }
 
-// takeCommand empties the inbox; nil when it was empty, or what lay in it is too old.
+// takeLongest is how long the answer is waited for when the inbox is emptied.
+const takeLongest = 2 * time.Second
+
+// takeCommand empties the inbox; nil when it was empty, or what lay in it is too old. Once
+// it asks, ctx does not end it: the database may have handed out what nobody else will see.
 func (q *Queue) takeCommand(ctx context.Context, offer uuid.UUID, at time.Time) (*Command, error) {
+	conn, err := q.db.Pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("take a command: %w", err)
+	}
+	defer conn.Release()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeLongest)
+	defer cancel()
 	c := Command{Offer: offer}
 	var expires time.Time
-	err := q.db.Pool.QueryRow(ctx, `delete from commands where offer_id = @offer
+	err = conn.QueryRow(ctx, `delete from commands where offer_id = @offer
 		returning wants, coalesce(operator_id, 0), coalesce(topic_id, 0), number, telephone, expires_at`, args{"offer": offer}).
 		Scan(&c.Wish, &c.Operator, &c.Topic, &c.Number, &c.Telephone, &expires)
 	switch {

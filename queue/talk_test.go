@@ -2,11 +2,18 @@ package queue
 
 import (
 	"context"
+	"net"
+	"net/url"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pronto-desk/pronto/db"
+	"github.com/pronto-desk/pronto/db/dbtest"
 	"github.com/pronto-desk/pronto/db/journal"
 )
 
@@ -85,6 +92,88 @@ func TestCommand(t *testing.T) {
 	if left != 0 {
 		t.Error("the inbox outlives the talk")
 	}
+}
+
+// TestCommandIsNotLost: who stops waiting while the inbox is being emptied still gets what
+// lay in it.
+func TestCommandIsNotLost(t *testing.T) {
+	address := dbtest.URL(t)
+	open := func(url string) *desk {
+		d, err := db.Open(t.Context(), db.Config{URL: url, MaxConns: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(d.Close)
+		return deskOn(t, d, "north")
+	}
+	d := open(address)
+	far, hold, pass := farFrom(t, d.db.Pool.Config().ConnConfig)
+	slow := open(far)
+	anna, _ := d.talks(d, "anna", after(0))
+	offer := d.seat(anna).Offer.UUID
+	if c, err := slow.takeCommand(background, offer, after(1)); c != nil || err != nil { // it has a connection now that knows the statement
+		t.Fatalf("an empty inbox held %v, %v", c, err)
+	}
+	d.ok(d.Command(background, anna, Command{Wish: Transfer}, time.Now()))
+	hold()
+	ctx, stop := context.WithCancel(background)
+	got := make(chan *Command)
+	go func() {
+		c, _ := slow.Commanded(ctx, &Offer{ID: offer})
+		got <- c
+	}()
+	for left := 1; left > 0; {
+		d.ok(d.db.Pool.QueryRow(t.Context(), `select count(*) from commands`).Scan(&left))
+	}
+	stop()
+	pass()
+	if c := <-got; c == nil || c.Wish != Transfer {
+		t.Errorf("%v was taken", c)
+	}
+}
+
+// farFrom is the address of a database whose answers are kept back between hold and pass.
+func farFrom(t *testing.T, to *pgx.ConnConfig) (address string, hold, pass func()) {
+	t.Helper()
+	network, server := pgconn.NetworkAddress(to.Host, to.Port)
+	near, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var gate sync.RWMutex
+	var relays sync.WaitGroup
+	relay := func(a, b net.Conn, through func()) {
+		defer a.Close()
+		defer b.Close()
+		for buf := make([]byte, 4096); ; {
+			n, err := a.Read(buf)
+			through()
+			if err != nil {
+				return
+			}
+			if _, err := b.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}
+	relays.Go(func() {
+		for {
+			a, err := near.Accept()
+			if err != nil {
+				return
+			}
+			b, err := net.Dial(network, server)
+			if err != nil {
+				a.Close()
+				continue
+			}
+			relays.Go(func() { relay(a, b, func() {}) })
+			relays.Go(func() { relay(b, a, func() { gate.RLock(); defer gate.RUnlock() }) })
+		}
+	})
+	t.Cleanup(func() { near.Close(); relays.Wait() })
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(to.User, to.Password), Host: near.Addr().String(), Path: to.Database, RawQuery: "sslmode=disable"}
+	return u.String(), gate.Lock, gate.Unlock
 }
 
 // TestGive: who is given on has T0 and urgency as before, and is somebody's at once
