@@ -32,9 +32,10 @@ const (
 	voiceNice    = 10                // of the threads that speak and hear
 	voiceRest    = 2 * time.Second   // until the last has come, or no more comes
 	voiceRests   = 5
-	voiceBatch   = 16  // packets that go, or are looked for, at once: their telephones are no part of what is measured
-	voiceBuffer  = 256 // of a packet that has come; a longer one is none of ours
-	voiceControl = 64  // of what the kernel says with it
+	voiceLate    = 2 * time.Millisecond // of a turn, after which those that follow are put off as well
+	voiceBatch   = 16                   // packets that go, or are looked for, at once: their telephones are no part of what is measured
+	voiceBuffer  = 256                  // of a packet that has come; a longer one is none of ours
+	voiceControl = 64                   // of what the kernel says with it
 	momentTime   = 20 * time.Millisecond
 	momentStep   = 100 * time.Microsecond
 	momentSteps  = 1000
@@ -55,6 +56,7 @@ type voices struct {
 	began   time.Time
 	running atomic.Bool // what is sent now is measured
 	sent    atomic.Int64
+	putOff  atomic.Int64 // nanoseconds of what is measured in which nobody spoke who should have
 
 	mu     sync.Mutex // guards what follows
 	phases [voicePhases][]*voice
@@ -389,7 +391,9 @@ func stepBack() error {
 	return os.NewSyscallError("setpriority", syscall.Setpriority(syscall.PRIO_PROCESS, 0, voiceNice))
 }
 
-// run sends what is due.
+// run sends what is due. When the threads of the voices were kept from a processor, all go
+// on at their pace from then on: telephones in the field are not one program, and do not
+// say at once what all of them could not say meanwhile.
 func (v *voices) run(stop <-chan struct{}) {
 	if err := stepBack(); err != nil {
 		v.t.Error(err)
@@ -397,14 +401,22 @@ func (v *voices) run(stop <-chan struct{}) {
 	}
 	next := time.NewTimer(0)
 	defer next.Stop()
+	due := v.began
 	for n := 1; ; n++ {
 		select {
 		case <-stop:
 			return
 		case <-next.C:
 		}
+		if late := time.Since(due); late > voiceLate {
+			due = due.Add(late)
+			if v.running.Load() {
+				v.putOff.Add(int64(late))
+			}
+		}
 		v.turn(n)
-		next.Reset(time.Until(v.began.Add(time.Duration(n) * audio.FrameTime / voicePhases)))
+		due = due.Add(audio.FrameTime / voicePhases)
+		next.Reset(time.Until(due))
 	}
 }
 
@@ -510,6 +522,7 @@ func (v *voices) measured() (sent, heard int, delay string) {
 	v.heardMu.Lock()
 	defer v.heardMu.Unlock()
 	delay = fmt.Sprintf("%s (from telephone to telephone: %s; by a plain relay: %s)", &v.heard[byDesk], &v.heard[byNobody], &v.heard[byRelay])
+	delay += fmt.Sprintf("; the telephones could not speak for %s", rounded(time.Duration(v.putOff.Load())))
 	if n := v.overflown(); n > 0 {
 		delay += fmt.Sprintf("; %d packets, at any time, by full sockets of the telephones", n)
 	}
