@@ -220,16 +220,25 @@ func unanswered(ctx context.Context, err error) (tickets.Ending, error) {
 // caller hung up, and otherwise a fault of ours.
 func hungUp(ctx context.Context, ending tickets.Ending, err error) (tickets.Ending, error) {
 	if ctx.Err() != nil {
-		return ending, nil
+		return left(ctx, ending)
 	}
 	return tickets.SystemFault, err
+}
+
+// left is the ending of a call that ended meanwhile: the caller's own, unless a fault of
+// ours in its sound ended it, and they are to be rung back.
+func left(ctx context.Context, ending tickets.Ending) (tickets.Ending, error) {
+	if why := context.Cause(ctx); errors.Is(why, media.ErrStumbled) {
+		return tickets.SystemFault, why
+	}
+	return ending, nil
 }
 
 // sorry is the way on from a step of ours that failed, whatever it was: who is
 // still there hears that we are out of order and may leave a message.
 func (d *Desk) sorry(ctx context.Context, call Call, c *tickets.Contact, ending tickets.Ending, err error) (tickets.Ending, error) {
 	if ctx.Err() != nil {
-		return ending, nil
+		return left(ctx, ending)
 	}
 	d.Log.Warn("a caller hears that we are out of order", "contact", c.ID, "error", err)
 	return d.courtesy(ctx, call, c)

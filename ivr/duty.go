@@ -56,7 +56,7 @@ func (d *Desk) duty(ctx context.Context, call Call, c *tickets.Contact, numbers 
 	ticket, err := d.Tickets.Open(ctx, c, tickets.Matter{Channel: tickets.Phone, Topic: topic, Urgency: tickets.Blocking, At: time.Now()}, nil)
 	switch {
 	case ctx.Err() != nil:
-		return tickets.NoOperator, nil
+		return left(ctx, tickets.NoOperator)
 	case err != nil: // an emergency does not wait for our database
 		d.Log.Error("somebody on duty is rung without a ticket", "contact", c.ID, "error", err)
 	default:
@@ -78,7 +78,7 @@ func (d *Desk) duty(ctx context.Context, call Call, c *tickets.Contact, numbers 
 	case err == nil:
 		return d.onTheLine(ctx, call, c, line, place)
 	case ctx.Err() != nil:
-		return tickets.NoOperator, nil
+		return left(ctx, tickets.NoOperator)
 	}
 	d.Log.Warn("nobody on duty took the call", "contact", c.ID, "error", err)
 	if err := call.Play(ctx, d.Prompts.Clip(prompts.DutyAway)); err != nil {
