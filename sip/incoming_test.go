@@ -385,6 +385,37 @@ func TestPortsUsedUpIs503(t *testing.T) {
 	})
 }
 
+// TestNoRoomIs503: of more calls than we hold at once one hears when to come again, and
+// one that comes as another has ended is taken.
+func TestNoRoomIs503(t *testing.T) {
+	both(t, waitAnswer, func(h *house) {
+		there := make([]Call, maxCalls)
+		fill := func(on bool) {
+			h.a.mu.Lock()
+			defer h.a.mu.Unlock()
+			for i := range there {
+				if delete(h.a.calls, &there[i]); on {
+					h.a.calls[&there[i]] = struct{}{}
+				}
+			}
+		}
+		fill(true)
+		defer fill(false)
+		p := h.peer(trunkIP)
+		branch := p.invite("", p.offer(""))
+		refused := p.expect("SIP/2.0 503")
+		p.toTag = tagOf(refused, "To")
+		p.ack(branch, "")
+		if headerOf(refused, "Retry-After") == "" {
+			h.t.Errorf("no Retry-After in %q", refused)
+		}
+		fill(false)
+		q := h.peer(trunkIP)
+		q.answered()
+		q.bye()
+	})
+}
+
 func TestRefuse(t *testing.T) {
 	both(t, func(h *house, ctx context.Context, c *Call) {
 		if err := c.Refuse(ctx, 503, 1500*time.Millisecond); err != nil {

@@ -384,6 +384,19 @@ func uriParts(uri string) (scheme, user, host string) {
 	return scheme, unescape(user), strings.ToLower(strings.Trim(host, "[]"))
 }
 
+// portKnown says whether a URI's port is one, if it names one (RFC 3261 §25.1, and UDP's).
+func portKnown(uri string) bool {
+	_, rest, _ := strings.Cut(uri, ":")
+	rest, _, _ = strings.Cut(rest, "?")
+	rest, _, _ = strings.Cut(rest[strings.LastIndexByte(rest, '@')+1:], ";")
+	i := strings.LastIndexByte(rest, ':')
+	if i <= strings.LastIndexByte(rest, ']') {
+		return true
+	}
+	n, err := strconv.ParseUint(rest[i+1:], 10, 16)
+	return err == nil && n > 0
+}
+
 // unescape resolves %XX; what is no escape stays as it is.
 func unescape(s string) string {
 	if !strings.Contains(s, "%") {

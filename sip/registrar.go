@@ -302,7 +302,7 @@ func readContacts(m *raw, extension, node string, f flow, now time.Time) (wish, 
 			}
 			scheme, _, host := uriParts(c.uri)
 			switch {
-			case scheme != "sip" && (scheme != schemeSIPS || !f.tls) || host == "" || len(c.uri) > maxContact || strings.ContainsAny(c.uri, " \t<>\"") || printable(c.uri) != c.uri:
+			case scheme != "sip" && (scheme != schemeSIPS || !f.tls) || host == "" || !portKnown(c.uri) || len(c.uri) > maxContact || strings.ContainsAny(c.uri, " \t<>\"") || printable(c.uri) != c.uri:
 				return w, bad("Contact")
 			case expires == 0:
 				w.remove = append(w.remove, c.uri)

@@ -149,6 +149,11 @@ func TestContactsOfATelephone(t *testing.T) {
 		try("Contact: <mailto:a@b>\r\n", "400")
 		try("Contact: <sip:caff\xe8@192.0.2.1>\r\n", "400") // no database keeps it, and 503 would be asked again for ever
 		try("Contact: <sip:a\x00b@192.0.2.1>\r\n", "400")
+		for _, nowhere := range []string{"192.0.2.1:0", "192.0.2.1:65536", "[2001:db8::1]:99999", "192.0.2.1:;transport=udp"} { // could never be rung
+			try("Contact: <sip:a@"+nowhere+">\r\n", "400")
+		}
+		try("Contact: <sip:a@[2001:db8::1]>\r\nExpires: 300\r\n", "200")
+		try("Contact: <sip:a@[2001:db8::1]:65535>;expires=0, <sip:a@[2001:db8::1]>;expires=0\r\n", "200")
 		for i := range maxContacts - 2 {
 			try(fmt.Sprintf("Contact: <sip:d%d@192.0.2.1>\r\n", i), "200")
 		}
