@@ -219,7 +219,9 @@ func waitingFigures(t *testing.T, f *figures) {
 	k := newCrowd(t, s)
 	k.voices = newVoices(t)
 	s.again() // the hashing of passwords has left traces in its memory
-	answerRate(t, s, k, 20, 3*time.Second)
+	first := gather(t, k, waitingFew/2, waitingRate) // pay once for connections, plans and pages
+	rest(figuresSettle)
+	hangUpAll(t, first)
 	for _, n := range []int{waitingFew, *waitingCalls} {
 		empty := rssOf(t, s.cmd.Process.Pid)
 		calls := gather(t, k, n, waitingRate)
