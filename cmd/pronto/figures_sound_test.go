@@ -218,7 +218,7 @@ func waitingFigures(t *testing.T, f *figures) {
 	s := newServer(t, func(s *server) { s.rtp = "10000-32767" })
 	k := newCrowd(t, s)
 	k.voices = newVoices(t)
-	s.again() // the hashing of passwords has left traces in its memory
+	s.again()                                        // the hashing of passwords has left traces in its memory
 	first := gather(t, k, waitingFew/2, waitingRate) // pay once for connections, plans and pages
 	rest(figuresSettle)
 	hangUpAll(t, first)
