@@ -39,6 +39,9 @@ func (c *Call) terms() terms {
 	for _, l := range slices.Concat(c.a.local, c.a.safe) {
 		t.lacks4, t.lacks6 = t.lacks4 && !l.Addr().Is4(), t.lacks6 && l.Addr().Is4()
 	}
+	if at := c.local.addr; at.IsValid() { // its sound has its socket, which stays
+		t.lacks4, t.lacks6 = !at.Addr().Is4(), at.Addr().Is4()
+	}
 	return t
 }
 

@@ -338,7 +338,8 @@ func TestACallOverIPv6(t *testing.T) {
 }
 
 // TestSoundOfAnotherFamily: who signals by IPv4 and has sound by IPv6, or the other way
-// round, gets an address of ours that their sound can reach.
+// round, gets an address of ours that their sound can reach. That does not change while
+// they talk.
 func TestSoundOfAnotherFamily(t *testing.T) {
 	six := netip.MustParseAddrPort("[::1]:0")
 	h := build(t, nil, netip.MustParseAddrPort("127.0.0.1:0"), waitAnswer, func(_ *house, c *Config) { c.Addrs = append(c.Addrs, six) })
@@ -360,6 +361,15 @@ func TestSoundOfAnotherFamily(t *testing.T) {
 				t.Errorf("SIP from %s, %q is answered %q", ip, sound, body)
 			}
 			p.toTag = tagOf(ok, "To")
+			says("ACK", "")
+			other := map[string]string{four: sixth, sixth: four}[sound]
+			p.seq++
+			says("INVITE", offer[:from]+other+offer[to:])
+			p.expect("SIP/2.0 488") // the call goes on as it was (RFC 3261 §14.2)
+			says("ACK", "")
+			p.seq++
+			says("INVITE", offer[:from]+sound+offer[to:])
+			p.expect("SIP/2.0 200")
 			says("ACK", "")
 			p.seq++
 			says("BYE", "")
