@@ -209,12 +209,12 @@ func TestKillInMessage(t *testing.T) {
 	holdFrames(t, siptest.Read(sound), last, 200*time.Millisecond)
 }
 
-const oneStandstill = 5 // frames: 100 ms
+const oneStandstill = 4 // frames: 80 ms
 
 // holdFrames holds a recording against the frames that were sent: none is
 // missing from its first to its last, but what a busy machine delivers too late
 // for its turn (one in a hundred, or one short standstill, at most: the spool's batch, the
-// least that a fault of ours loses, is twice that); and the last is at most `lost` old.
+// least that a fault of ours loses, is a frame more); and the last is at most `lost` old.
 func holdFrames(t *testing.T, names []string, last int, lost time.Duration) {
 	t.Helper()
 	var got []int
