@@ -49,6 +49,8 @@ func TestOnlyThePeerIsHeard(t *testing.T) {
 			[]in{{named, 1, 1, 8, true}, {named, 1, 2, 8, true}, {at(named.Addr(), 9000), 1, 3, 8, false}, {at(named.Addr(), 9000), 1, 4, 8, false}, {named, 1, 5, 8, true}}},
 		{"the described port even then", Peer{RTP: named, Source: named.Addr()},
 			[]in{{at(named.Addr(), 9000), 1, 1, 8, false}, {at(named.Addr(), 9000), 1, 2, 8, true}, {named, 1, 3, 8, true}}},
+		{"and it takes over", Peer{RTP: named, Source: named.Addr()},
+			[]in{{at(named.Addr(), 9000), 1, 1, 8, false}, {at(named.Addr(), 9000), 1, 2, 8, true}, {named, 1, 3, 8, true}, {named, 1, 4, 8, true}, {at(named.Addr(), 9000), 1, 5, 8, false}, {named, 1, 6, 8, true}}},
 		{"keys from another port do not close the latch on it", Peer{RTP: named, Source: named.Addr()},
 			[]in{{at(named.Addr(), 9000), 5, 1, 101, false}, {at(named.Addr(), 9000), 5, 2, 101, true}, {at(named.Addr(), 9002), 1, 1, 8, false}, {at(named.Addr(), 9002), 1, 2, 8, true}, {at(named.Addr(), 9000), 5, 3, 101, false}}},
 		{"behind a NAT the signalling's address", Peer{RTP: private, Source: nat},
@@ -78,6 +80,47 @@ func TestOnlyThePeerIsHeard(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSoundMoves: a peer that has named another address hears us there, although what it
+// sent before comes late, and although it says nothing itself. Later the old address is one
+// like any other that the peer may have.
+func TestSoundMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, start(t, newWire()))
+		before, now := netip.AddrPortFrom(rossiIP, 4000), netip.AddrPortFrom(rossiIP, 5000)
+		var seq uint16
+		says := func(from netip.AddrPort, n int) {
+			for range n {
+				seq++
+				s.receive(raw(header{pt: 8, ssrc: 1, seq: seq, ts: 160 * uint32(seq)}, frameOf(1)), from)
+			}
+		}
+		heardAt := func(want netip.AddrPort) {
+			t.Helper()
+			s.out.mu.Lock()
+			defer s.out.mu.Unlock()
+			if s.out.to != want {
+				t.Errorf("sound goes to %s, not %s", s.out.to, want)
+			}
+		}
+		for _, first := range []netip.AddrPort{before, netip.AddrPortFrom(rossiIP, 4002)} { // where it was named, and where it showed itself
+			s.Agree(aLawFormat(), Peer{RTP: before, Source: rossiIP, Send: true, Receive: true})
+			<-time.After(2 * leftLongest)
+			says(first, 2)
+			heardAt(first)
+			s.Agree(aLawFormat(), Peer{RTP: now, Source: rossiIP, Send: true, Receive: true})
+			says(first, 5)
+			heardAt(now)
+			<-time.After(leftLongest)
+			says(first, 2)
+			heardAt(first)
+			says(now, 2)
+			heardAt(now)
+			says(first, 2)
+			heardAt(now)
+		}
+	})
 }
 
 func TestWhatIsNotTaken(t *testing.T) {

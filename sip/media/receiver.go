@@ -138,7 +138,7 @@ func (r *receiver) judge(b []byte, src netip.AddrPort, at time.Duration) (a arri
 	// open: some peers send them from another port than the sound, and it is the
 	// sound that needs the return path.
 	settles := a.kind == kindNoise || a.kind == kindSound && a.pt == r.format.PT
-	why, a.latched = r.latch.admit(src, a.header, settles)
+	why, a.latched = r.latch.admit(src, a.header, settles, at)
 	if why != used {
 		return a, 0, 0, why
 	}
@@ -209,20 +209,27 @@ func (c *candidate) count(from netip.AddrPort, h header) int {
 // from elsewhere, the address of the signalling (the peer is behind a NAT). The
 // port is free until two packets in a row agree on one, then closed until the
 // next Agree; the port of the description stays open beside it, since only the
-// signalling could have named it.
+// signalling could have named it, and two of its packets take over.
 type latch struct {
 	named    netip.AddrPort // of the session description
 	behind   netip.Addr     // the other address allowed; invalid: none
 	source   netip.AddrPort // learned; invalid: nothing yet
 	closed   bool           // source is settled until the next Agree
 	unproven candidate
+
+	left      netip.AddrPort // where the peer was before the description named another address,
+	leftUntil time.Duration  // whose packets that are still on their way settle nothing until then
 }
+
+// leftLongest is how long packets may still come from where the peer was: it moves when it
+// has our answer, and what it sent before may be late.
+const leftLongest = time.Second
 
 // arm opens the latch for a new offer/answer and says whether the description
 // names another address than before. What was learned stays good while it is the
 // same, so that a re-INVITE makes no hole; it is up to the next two packets. A
 // description without an address is a hold, which changes nobody's identity.
-func (l *latch) arm(p Peer) (moved bool) {
+func (l *latch) arm(p Peer, at time.Duration) (moved bool) {
 	if !reachable(p.RTP) {
 		return false
 	}
@@ -230,6 +237,10 @@ func (l *latch) arm(p Peer) (moved bool) {
 	src := p.Source.Unmap()
 	moved = named != l.named
 	if moved {
+		l.left, l.leftUntil = l.named, at+leftLongest
+		if l.source.IsValid() {
+			l.left = l.source
+		}
 		l.source = netip.AddrPort{}
 	}
 	l.named, l.closed, l.unproven, l.behind = named, false, candidate{}, netip.Addr{}
@@ -259,13 +270,15 @@ func (l *latch) permits(a netip.Addr) bool {
 
 // admit judges a packet from a permitted address, and says whether it closed
 // the latch, which it may only if it settles anything.
-func (l *latch) admit(src netip.AddrPort, h header, settles bool) (why reason, closes bool) {
+func (l *latch) admit(src netip.AddrPort, h header, settles bool, at time.Duration) (why reason, closes bool) {
 	known := src == l.named || l.source.IsValid() && src == l.source
-	if l.closed {
-		if known {
-			return used, false
-		}
+	switch {
+	case l.closed && !known:
 		return dropPort, false
+	case l.closed && src == l.source:
+		return used, false
+	case src == l.left && !known && at < l.leftUntil:
+		return dropUnlatched, false
 	}
 	if l.unproven.count(src, h) < inARow {
 		if known {

@@ -167,7 +167,7 @@ func (s *Stream) Agree(f Format, p Peer) {
 	sends := p.Send && reachable(p.RTP)
 	s.aim.Lock()
 	s.in.mu.Lock()
-	moved := s.in.latch.arm(p)
+	moved := s.in.latch.arm(p, s.engine.now())
 	if moved || !s.in.receive {
 		s.in.source.known = false // believe the first packet of the new far side
 	}
