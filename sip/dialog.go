@@ -53,8 +53,13 @@ func newServerDialog(a *Agent, req *sip.Request, f flow, localTag string) *dialo
 	d.seq = randomSeq()
 	d.remoteSeq = req.CSeq().SeqNo
 	d.target = *from.Address.Clone()
-	if c := req.Contact(); c != nil && !c.Address.Wildcard {
-		d.target = *c.Address.Clone()
+	if target, ok := targetOf(req.Contact()); ok {
+		d.target = target
+	} else { // they are where they have called from
+		d.target.Host, d.target.Port = f.remote.Addr().String(), int(f.remote.Port())
+		if f.remote.Addr().Is6() {
+			d.target.Host = "[" + d.target.Host + "]"
+		}
 	}
 	d.sips = req.Recipient.IsEncrypted() || d.target.IsEncrypted() // RFC 3261 §12.1.1
 	for _, h := range req.GetHeaders("record-route") {             // RFC 3261 §12.1.1: in order
@@ -74,6 +79,18 @@ func newClientDialog(a *Agent, local sip.FromHeader, remote sip.ToHeader, target
 	return d
 }
 
+// targetOf is where a Contact says that its sender is to be asked; false: nowhere that
+// anything could be sent (RFC 3261 §8.1.1.8 wants a SIP or SIPS URI).
+func targetOf(c *sip.ContactHeader) (sip.Uri, bool) {
+	if c == nil || c.Address.Wildcard || c.Address.Port < 0 || c.Address.Port > 1<<16-1 {
+		return sip.Uri{}, false
+	}
+	if scheme := strings.ToLower(c.Address.Scheme); scheme != "" && scheme != "sip" && scheme != schemeSIPS {
+		return sip.Uri{}, false
+	}
+	return *c.Address.Clone(), true
+}
+
 // confirm takes over what a 2xx says (RFC 3261 §12.1.2): remote tag, target,
 // route set.
 func (d *dialog) confirm(res *sip.Response) {
@@ -81,8 +98,8 @@ func (d *dialog) confirm(res *sip.Response) {
 	defer d.mu.Unlock()
 	d.remoteTag = rawParam(res.To().Params, "tag")
 	d.remote.Params = sip.HeaderParams{{K: "tag", V: d.remoteTag}}
-	if c := res.Contact(); c != nil && !c.Address.Wildcard {
-		d.target = *c.Address.Clone()
+	if target, ok := targetOf(res.Contact()); ok {
+		d.target = target
 	}
 	d.routes = nil
 	for _, h := range res.GetHeaders("record-route") {
@@ -99,9 +116,9 @@ func (d *dialog) accepts(req *sip.Request, f flow) int {
 		return status
 	}
 	if req.Method == sip.INVITE || req.Method == sip.UPDATE {
-		if c := req.Contact(); c != nil && !c.Address.Wildcard {
+		if target, ok := targetOf(req.Contact()); ok {
 			d.mu.Lock()
-			d.target = *c.Address.Clone()
+			d.target = target
 			d.mu.Unlock()
 		}
 	}

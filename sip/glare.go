@@ -223,8 +223,8 @@ func (c *Call) rejoined(res *sip.Response, signed []sip.Header) {
 func (d *dialog) refresh(res *sip.Response) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if c := res.Contact(); c != nil && !c.Address.Wildcard {
-		d.target = *c.Address.Clone()
+	if target, ok := targetOf(res.Contact()); ok {
+		d.target = target
 	}
 }
 

@@ -416,6 +416,29 @@ func TestNoRoomIs503(t *testing.T) {
 	})
 }
 
+// TestAContactThatIsNoAddress: whoever calls with one is hung up on where they are.
+func TestAContactThatIsNoAddress(t *testing.T) {
+	both(t, waitAnswer, func(h *house) {
+		for _, contact := range []string{"<sip:p@" + trunkIP.String() + ":70000>", "<mailto:p@example.com>"} {
+			p := h.peer(trunkIP)
+			p.seq++
+			says := func(m string) { p.send(strings.ReplaceAll(m, "<sip:p@"+p.addr.String()+">", contact)) }
+			says(p.request("INVITE", randomText(), "", p.offer("")))
+			ok := p.expect("SIP/2.0 200")
+			p.toTag = tagOf(ok, "To")
+			says(p.request("ACK", randomText(), "", ""))
+			c := <-h.calls
+			go c.Hangup(context.Background())
+			bye := p.expect("BYE ")
+			p.reply(bye, "200 OK", "", "", "")
+			if strings.Contains(bye, "70000") || strings.Contains(bye, "mailto") {
+				h.t.Errorf("%q", bye)
+			}
+			_ = ended(h.t, c)
+		}
+	})
+}
+
 func TestRefuse(t *testing.T) {
 	both(t, func(h *house, ctx context.Context, c *Call) {
 		if err := c.Refuse(ctx, 503, 1500*time.Millisecond); err != nil {

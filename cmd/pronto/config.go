@@ -638,12 +638,19 @@ func (c HTTPConfig) check(s *settings, fault func(key, format string, args ...an
 	}
 	ip, notIP := netip.ParseAddr(host)
 	switch {
-	case err != nil || port == "":
+	case err != nil || port == "" || noPort(port):
 		fault("http.listen", "%q is not an address and a port, like 127.0.0.1:8080", c.Listen)
 	case secret || notIP == nil && ip.IsLoopback() || host == "localhost":
 	case len(s.proxies) == 0 || !strings.HasPrefix(c.PublicURL, "https://"):
 		fault("http.listen", "%q is not loopback: passwords would travel in clear. Set http.certificate and http.key, or http.acme.domains; or put a proxy with HTTPS in front, name its address in http.proxies and its https:// address in http.public_url", c.Listen)
 	}
+}
+
+// noPort says whether nothing can be listened on at a port: no number from 0 to 65535, nor
+// a name for one.
+func noPort(port string) bool {
+	_, err := net.LookupPort("tcp", port)
+	return err != nil
 }
 
 // domainName is a name that a certificate can be for.

@@ -24,6 +24,9 @@ type traceCommand struct {
 
 // Run draws the ladder.
 func (c traceCommand) Run(ctx context.Context) error {
+	if c.Call == "" {
+		return fmt.Errorf("%w: name a contact or a Call-ID", errConfig)
+	}
 	s, err := c.settings()
 	if err != nil {
 		return err

@@ -64,6 +64,7 @@ func TestTraceOfACall(t *testing.T) {
 		}
 	}
 	s.mustRefuse("nothing is kept of nobody", "trace", "nobody", "--data", s.dir)
+	s.mustRefuse("name a contact or a Call-ID", "trace", "", "--data", s.dir)
 	if text := s.scraped(); !strings.Contains(text, `pronto_leg_mos_count{leg="caller",way="heard"} 1`) {
 		t.Error("the metrics do not say how the caller sounded:\n", text)
 	}
