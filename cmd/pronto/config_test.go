@@ -48,6 +48,7 @@ func TestConfigRefuses(t *testing.T) {
 		"who dials freely":    {"[sip]\ntransfer_out = \"tutti\"\n", "sip.transfer_out"},
 		"ports backwards":     {"[rtp]\nports = \"24999-20000\"\n", "rtp.ports"},
 		"one port":            {"[rtp]\nports = \"20000-20000\"\n", "rtp.ports"},
+		"a port that is none": {"[http]\nlisten = \"127.0.0.1:99999\"\n", "not an address and a port"},
 		"console in clear":    {"[http]\nlisten = \"192.0.2.1:8080\"\n", "in clear"},
 		"clear by a proxy":    {"[http]\nlisten = \"192.0.2.1:8080\"\npublic_url = \"https://a.example\"\n", "http.proxies"},
 		"half a pair":         {"[http]\ncertificate = \"a.pem\"\npublic_url = \"https://a.example\"\n", "belong together"},
