@@ -157,7 +157,8 @@ func (s *Stream) Addr() netip.AddrPort { return netip.AddrPortFrom(s.ip, uint16(
 
 // Agree tells the stream what an offer and its answer came to, the first time and
 // after each further one. It opens the latch: until two packets in a row come
-// from one port of an allowed address, any port of it may be the peer's. From
+// from one port of an allowed address, any port of it may be the peer's, but for a second
+// that from which the peer has just moved away. From
 // the first Agree on the stream sends a packet every 20 ms, silence at the least,
 // unless p says that the peer holds; and after 30 s without a packet it is lost
 // (WhenLost), unless it holds. With p.Crypto both directions are encrypted, RTCP too: what
